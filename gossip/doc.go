@@ -1,0 +1,3 @@
+// Package gossip is everything that spreads by itself through the mesh:
+// membership, failure detection, network coordinates and digests.
+package gossip

@@ -1,0 +1,2 @@
+// Package table is a replicated observed-remove map.
+package table

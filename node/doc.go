@@ -1,0 +1,2 @@
+// Package node is the daemon: it wires placement, gossip, transport and store.
+package node

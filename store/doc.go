@@ -1,0 +1,2 @@
+// Package store is durable local state, on Badger.
+package store

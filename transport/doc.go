@@ -1,0 +1,2 @@
+// Package transport is peers reaching each other over QUIC.
+package transport
