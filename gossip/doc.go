@@ -1,3 +1,43 @@
-// Package gossip is everything that spreads by itself through the mesh:
-// membership, failure detection, network coordinates and digests.
+// Package gossip is everything that spreads by itself through the mesh: who is
+// there and who is dead, how far peers are from each other, each peer's digest,
+// and the rumours and anti-entropy of replicated tables. It carries bytes;
+// meaning stays with the owners of digests and tables.
+//
+// # Usage
+//
+// New wires, Run blocks and owns what it starts. The network is given as
+// standard types: a net.PacketConn whose addresses are peers' ids, and
+// functions that dial and accept a net.Conn; a peer is a string. Join adds
+// peers to begin with; every peer that was ever a member is kept, and tried
+// again for ever, so that a cut of any length heals by itself. Members, RTT,
+// Digest and Settled answer from memory.
+//
+// # Trust
+//
+// The transport vouches for the hop; a message may have been relayed, so what
+// is said about a peer is signed by that peer: its metadata (name, site,
+// address, version) and its digest. KeyOf says who is admitted; anything about
+// or from anybody else is dropped. Suspicion and death cannot be signed by
+// their subject: a member that lies about them causes refutations, nothing
+// more. Hashes for Settled are not signed either, since they only inform.
+//
+// # Concurrency
+//
+// All methods are safe for concurrent use. Config.Learn, KeyOf and RTT are
+// called with locks held: they must be quick, and must not call back.
+// Config.Events is called from one goroutine, in order, without locks.
+//
+// # Invariants
+//
+//   - Nothing larger than messageBytesMax is ever queued: memberlist would keep
+//     it for ever without sending it. Larger operations are announced, and
+//     fetched by anti-entropy.
+//   - Metadata and digests only go forward: (generation, revision) of a peer's
+//     metadata and the sequence of its digest never decrease.
+//   - An operation of a table is relayed only after it is durable here.
+//
+// # Debugging
+//
+// Stats counts what was dropped and why, and how deep the queues are: a depth
+// that stays high means that gossip is saturated. SettledView tells who differs.
 package gossip

@@ -1,0 +1,150 @@
+package gossip
+
+import (
+	"context"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/hansa-mesh/hansa/gossip/table"
+)
+
+// When tables are exchanged: at once with a peer that came back or that holds
+// what is missing; with a peer that told of other tables and still did two
+// seconds later; and now and then with anybody, since hashes are hearsay, and
+// tell little while tables change all the time. One exchange at a time is begun from here.
+const (
+	syncLook     = 250 * time.Millisecond
+	syncMeet     = 50 * time.Millisecond // for each peer of the mesh, the spread of those who meet one that came back
+	syncMeetMax  = 10 * time.Second
+	syncDiffer   = 2 * time.Second
+	syncRetry    = time.Second
+	syncRetryMax = 30 * time.Second
+)
+
+// meet asks for an exchange with a peer that has just become alive. Both sides
+// see the other one come: the one with the lesser id goes first, and the other
+// finds nothing left to do. The caller holds mu.
+func (g *Gossip) meet(p *peer) {
+	delay := g.jitter(min(syncMeet*time.Duration(g.size.Load()+1), syncMeetMax))
+	if p.id < g.cfg.Self {
+		delay += time.Second
+	}
+	p.syncAt, p.syncTries = time.Now().Add(delay), 0
+}
+
+func (g *Gossip) synchronise(ctx context.Context) {
+	if g.cfg.OpenSync == nil || len(g.tables) == 0 {
+		return
+	}
+	for pause(ctx, g.jitter(syncLook)) {
+		for ctx.Err() == nil {
+			id, ok := g.nextToSync(time.Now())
+			if !ok {
+				break
+			}
+			equal, err := g.syncWith(ctx, id)
+			if err != nil && ctx.Err() == nil {
+				g.cfg.Logger.Debug("tables not exchanged", "peer", id, "error", err)
+			}
+			g.afterSync(id, equal, err)
+		}
+	}
+}
+
+// nextToSync picks whom to exchange with now, nearest first among those that
+// are asked for.
+func (g *Gossip) nextToSync(now time.Time) (string, bool) {
+	hash := g.hash()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var best *peer
+	var bestRTT time.Duration
+	var alive []*peer
+	for _, id := range slices.Sorted(maps.Keys(g.peers)) {
+		p := g.peers[id]
+		if p.state != StateAlive {
+			continue
+		}
+		alive = append(alive, p)
+		if p.tables.known && p.tables.hash == hash {
+			p.syncAt, p.syncTries = time.Time{}, 0
+			continue
+		}
+		if p.syncAt.IsZero() && now.Sub(p.tables.at) > syncDiffer && now.Sub(p.since) > syncDiffer {
+			p.syncAt = now.Add(g.jitter(syncDiffer))
+		}
+		if p.syncAt.IsZero() || p.syncAt.After(now) {
+			continue
+		}
+		rtt, _, known := g.rtt(g.cfg.Self, id)
+		if !known {
+			rtt = time.Hour
+		}
+		if best == nil || rtt < bestRTT {
+			best, bestRTT = p, rtt
+		}
+	}
+	if best == nil && len(alive) > 0 && now.After(g.checkAt) {
+		if !g.checkAt.IsZero() {
+			best = alive[rand.N(len(alive))]
+		}
+		g.checkAt = now.Add(g.jitter(g.cfg.SyncInterval))
+	}
+	if best == nil {
+		return "", false
+	}
+	return best.id, true
+}
+
+// syncWith reports whether all tables were equal when each was done.
+func (g *Gossip) syncWith(ctx context.Context, id string) (bool, error) {
+	equal := true
+	for _, name := range slices.Sorted(maps.Keys(g.tables)) {
+		stats, err := g.syncTable(ctx, id, g.tables[name])
+		if err != nil {
+			return false, err
+		}
+		equal = equal && stats.EqualAfterwards
+	}
+	g.settleMissing()
+	return equal, nil
+}
+
+func (g *Gossip) syncTable(ctx context.Context, id string, t *replicated) (table.SyncStats, error) {
+	ctx, cancel := context.WithTimeout(ctx, syncTimeout)
+	defer cancel()
+	rw, err := g.cfg.OpenSync(ctx, id, t.replica.Name())
+	if err != nil {
+		g.noteSync(table.SyncStats{}, err)
+		return table.SyncStats{}, err
+	}
+	stats, err := t.replica.Sync(ctx, rw)
+	_ = rw.Close()
+	g.noteSync(stats, err)
+	return stats, err
+}
+
+// afterSync notes what was found out about the peer's tables, and when to look
+// again.
+func (g *Gossip) afterSync(id string, equal bool, err error) {
+	hash := g.hash()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	p, ok := g.peers[id]
+	if !ok {
+		return
+	}
+	now := time.Now()
+	if err == nil {
+		p.syncAt, p.syncTries = time.Time{}, 0
+		p.tables.at = now
+		if equal {
+			p.tables.known, p.tables.hash = true, hash
+		}
+		return
+	}
+	p.syncTries = min(p.syncTries+1, 10)
+	p.syncAt = now.Add(g.jitter(min(syncRetry<<p.syncTries, syncRetryMax)))
+}

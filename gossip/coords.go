@@ -1,0 +1,257 @@
+package gossip
+
+import (
+	"encoding/binary"
+	"math"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/serf/coordinate"
+)
+
+// Network coordinates: serf's Vivaldi, fed with the round trips that the
+// transport measured, and guarded, since everybody believes what a peer says
+// of its own coordinate.
+const (
+	coordVersion = 1
+	coordDims    = 8
+	coordBytes   = 1 + 4*(coordDims+3)
+
+	// errorFloor is the least error that another peer is believed to have: one
+	// that claims none would pull everybody to itself.
+	errorFloor = 0.2
+	errorMax   = 1.5
+	// coordMax bounds each component, in seconds.
+	coordMax = 5.0
+	// A sample contradicts if the coordinates tell a distance that is off the
+	// measured one by more than contradictTimes that, and by contradictLeast.
+	contradictTimes = 2.0
+	contradictLeast = 50 * time.Millisecond
+	// confident is the own error below which the fault is the other's; above
+	// it, only what is far beyond any start-up noise is (all begin at the
+	// origin, so an honest stranger is off by one round trip at first).
+	confident = 0.5
+	wildTimes = 2.5
+	wildLeast = 100 * time.Millisecond
+	// If more than half of the last judged samples contradict, the fault is
+	// probably here, and they are taken after all.
+	judged = 32
+	rttMax = 10 * time.Second
+)
+
+// coords holds the own coordinate and those of others.
+type coords struct {
+	mu       sync.Mutex // guards what follows
+	client   *coordinate.Client
+	others   map[string]*otherCoord
+	verdicts [judged]bool // true: contradicted
+	next     int
+	ignored  uint64
+}
+
+type otherCoord struct {
+	coord *coordinate.Coordinate
+	first bool // from the peer itself
+}
+
+func newCoords() *coords {
+	client, err := coordinate.NewClient(coordinate.DefaultConfig())
+	if err != nil {
+		panic(err) // constant config
+	}
+	return &coords{client: client, others: map[string]*otherCoord{}}
+}
+
+// observe takes a peer's own word of where it is, with the measured distance.
+func (c *coords) observe(id string, payload []byte, rtt time.Duration) {
+	remote, ok := decodeCoord(payload)
+	if !ok || rtt <= 0 || rtt > rttMax {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	contradicts := c.contradicts(remote, rtt)
+	c.verdicts[c.next] = contradicts
+	c.next = (c.next + 1) % judged
+	if contradicts && !c.mostContradict() {
+		c.ignored++
+		return
+	}
+	c.hold(id, remote, true)
+	if _, err := c.client.Update(id, remote, rtt); err != nil {
+		c.ignored++
+	}
+}
+
+func (c *coords) contradicts(remote *coordinate.Coordinate, rtt time.Duration) bool {
+	times, least := contradictTimes, contradictLeast
+	if c.client.GetCoordinate().Error > confident {
+		times, least = wildTimes, wildLeast
+	}
+	off := (c.client.DistanceTo(remote) - rtt).Abs()
+	return off > least && float64(off) > times*float64(rtt)
+}
+
+func (c *coords) mostContradict() bool {
+	n := 0
+	for _, v := range c.verdicts {
+		if v {
+			n++
+		}
+	}
+	return n > judged/2
+}
+
+// hearsay fills in coordinates of peers that were never probed from here.
+func (c *coords) hearsay(id string, payload []byte) {
+	remote, ok := decodeCoord(payload)
+	if !ok {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if o, ok := c.others[id]; ok && o.first {
+		return
+	}
+	c.hold(id, remote, false)
+}
+
+func (c *coords) hold(id string, remote *coordinate.Coordinate, first bool) {
+	if _, ok := c.others[id]; ok || len(c.others) < peersMax {
+		c.others[id] = &otherCoord{remote, first}
+	}
+}
+
+func (c *coords) forget(id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.others, id)
+	c.client.ForgetNode(id)
+}
+
+// distance estimates the round trip between two peers; "" is this one.
+func (c *coords) distance(a, b string) (time.Duration, float64, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	ca, okA := c.of(a)
+	cb, okB := c.of(b)
+	if !okA || !okB {
+		return 0, 0, false
+	}
+	confidence := 1 - (ca.Error+cb.Error)/2
+	return ca.DistanceTo(cb), math.Max(0.01, math.Min(confidence, 0.95)), true
+}
+
+func (c *coords) of(id string) (*coordinate.Coordinate, bool) {
+	if id == "" {
+		return c.client.GetCoordinate(), true
+	}
+	o, ok := c.others[id]
+	if !ok {
+		return nil, false
+	}
+	return o.coord, true
+}
+
+func (c *coords) encode() []byte {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return encodeCoord(c.client.GetCoordinate())
+}
+
+// encodeOf is the coordinate of another peer, nil unless it is first-hand.
+func (c *coords) encodeOf(id string) []byte {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if o, ok := c.others[id]; ok && o.first {
+		return encodeCoord(o.coord)
+	}
+	return nil
+}
+
+// restore sets the own coordinate to what was saved.
+func (c *coords) restore(payload []byte) {
+	if own, ok := decodeCoord(payload); ok {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		_ = c.client.SetCoordinate(own) // decodeCoord checked what it checks
+	}
+}
+
+func encodeCoord(c *coordinate.Coordinate) []byte {
+	b := append(make([]byte, 0, coordBytes), coordVersion)
+	for _, v := range append(append([]float64{}, c.Vec...), c.Error, c.Adjustment, c.Height) {
+		b = binary.BigEndian.AppendUint32(b, math.Float32bits(float32(v)))
+	}
+	return b
+}
+
+func decodeCoord(b []byte) (*coordinate.Coordinate, bool) {
+	if len(b) != coordBytes || b[0] != coordVersion {
+		return nil, false
+	}
+	var v [coordDims + 3]float64
+	for i := range v {
+		v[i] = float64(math.Float32frombits(binary.BigEndian.Uint32(b[1+4*i:])))
+		if math.IsNaN(v[i]) || math.Abs(v[i]) > coordMax {
+			return nil, false
+		}
+	}
+	if v[coordDims+2] < 0 {
+		return nil, false
+	}
+	return &coordinate.Coordinate{Vec: v[:coordDims:coordDims], Error: min(max(v[coordDims], errorFloor), errorMax),
+		Adjustment: v[coordDims+1], Height: v[coordDims+2]}, true
+}
+
+// notifyPing takes a direct probe's answer.
+func (g *Gossip) notifyPing(id string, probed time.Duration, payload []byte) {
+	now := time.Now()
+	g.mu.Lock()
+	p, ok := g.peers[id]
+	if !ok {
+		g.mu.Unlock()
+		return
+	}
+	p.heard = now
+	p.probes++
+	rtt, measured := g.cfg.RTT(id)
+	if !measured {
+		if p.probes == 1 { // contains the handshake
+			g.mu.Unlock()
+			return
+		}
+		rtt = probed
+	}
+	p.probeRTT = rtt
+	g.mu.Unlock()
+	g.coords.observe(id, payload, rtt)
+}
+
+// RTT estimates the round trip between two peers: measured if one is this
+// peer and there is a measurement (confidence 1), else by coordinates, which
+// need some minutes to be useful.
+func (g *Gossip) RTT(a, b string) (rtt time.Duration, confidence float64, ok bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.rtt(a, b)
+}
+
+func (g *Gossip) rtt(a, b string) (time.Duration, float64, bool) {
+	if a == b {
+		return 0, 1, true
+	}
+	if b == g.cfg.Self {
+		a, b = b, a
+	}
+	if a != g.cfg.Self {
+		return g.coords.distance(a, b)
+	}
+	if rtt, ok := g.cfg.RTT(b); ok {
+		return rtt, 1, true
+	}
+	if p, ok := g.peers[b]; ok && p.probeRTT > 0 && p.reachable() {
+		return p.probeRTT, 1, true
+	}
+	return g.coords.distance("", b)
+}

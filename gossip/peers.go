@@ -1,0 +1,336 @@
+package gossip
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"crypto/sha256"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+)
+
+// State is what this peer holds another one to be.
+//
+//	       join                     probe fails
+//	dead ──────────▶ alive ──────────────────────▶ suspect
+//	 ▲  ◀──────────┐   ▲ │                          │   │
+//	 │    join     │   │ └── says that it leaves ─┐ │   │
+//	 │            left ◀──────────────────────────┘ │   │
+//	 │                 └────────── refutes ─────────┘   │
+//	 └───────────────────── not refuted in time ────────┘
+type State uint8
+
+// A peer that was never heard of is dead since the zero time.
+const (
+	StateDead State = iota
+	StateLeft
+	StateSuspect
+	StateAlive
+)
+
+func (s State) String() string {
+	return [...]string{"dead", "left", "suspect", "alive"}[s&3]
+}
+
+// Member is one peer as this one knows it.
+type Member struct {
+	Peer    string
+	Name    string
+	Site    string
+	Addr    string
+	Version string
+	State   State
+	Since   time.Time // of the state
+	Heard   time.Time // of anything from the peer itself, signed or answered
+	// BackWithin is what a peer that left announced, from Since; 0: nothing.
+	BackWithin time.Duration
+	// RTT from here, with its confidence 0..1; 0 if nothing is known.
+	RTT        time.Duration
+	Confidence float64
+}
+
+// EventKind says what happened to a member.
+type EventKind uint8
+
+// Kinds of events.
+const (
+	EventAlive EventKind = iota + 1
+	EventSuspect
+	EventDead
+	EventLeft
+	EventUpdated // metadata changed
+	EventDigest  // a newer digest is known; its whole may have changed
+)
+
+func (k EventKind) String() string {
+	names := [...]string{"", "alive", "suspect", "dead", "left", "updated", "digest"}
+	if int(k) < len(names) {
+		return names[k]
+	}
+	return "?"
+}
+
+// Event is one change.
+type Event struct {
+	Kind   EventKind
+	Member Member
+}
+
+// owner is a peer in fixed-size messages: a hash of its id.
+type owner [16]byte
+
+func ownerOf(peer string) owner {
+	sum := sha256.Sum256([]byte(peer))
+	return owner(sum[:16])
+}
+
+// peer is all that is known of another peer.
+type peer struct {
+	id     string
+	addr   string // the seed's or stored, until metadata tells
+	meta   meta
+	sealed []byte // the bytes that meta was verified from; nil: never
+	state  State
+	since  time.Time
+	heard  time.Time
+
+	incarnation uint64 // memberlist's, as far as packets showed it
+	probeRTT    time.Duration
+	probes      int
+
+	digest digestState
+	tables tableState
+
+	joinAt    time.Time // when to try next
+	joinTries int
+	joining   bool
+	syncAt    time.Time // when to exchange tables, zero: not asked for
+	syncTries int
+}
+
+func (p *peer) reachable() bool { return p.state == StateAlive || p.state == StateSuspect }
+
+// admit returns the entry of a peer that may be one, making it if need be. The
+// caller holds mu.
+func (g *Gossip) admit(id string) (*peer, ed25519.PublicKey, error) {
+	if _, gone := g.forgotten[id]; gone || id == "" || id == g.cfg.Self || len(id) > idBytesMax {
+		return nil, nil, fmt.Errorf("peer %q: %w", id, errNotAdmitted)
+	}
+	key, ok := g.cfg.KeyOf(id)
+	if !ok || len(key) != ed25519.PublicKeySize {
+		return nil, nil, fmt.Errorf("peer %q: %w", id, errNotAdmitted)
+	}
+	p, ok := g.peers[id]
+	if !ok {
+		if len(g.peers) >= peersMax {
+			return nil, nil, fmt.Errorf("peer %q: more than %d peers", id, peersMax)
+		}
+		p = &peer{id: id}
+		g.peers[id] = p
+		g.owners[ownerOf(id)] = id
+	}
+	return p, key, nil
+}
+
+// NotifyAlive is memberlist's question whether to believe a life sign.
+func (g *Gossip) notifyAlive(n *memberlist.Node) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if n.Name == g.cfg.Self {
+		return g.ownAlive(n.Meta)
+	}
+	p, key, err := g.admit(n.Name)
+	if err == nil {
+		err = g.learnMeta(p, n.Meta, key)
+	}
+	if err != nil {
+		g.stats.RefusedAlive++
+	}
+	return err
+}
+
+// ownAlive looks at what others tell of this peer. A newer generation of its
+// own signing means that this peer forgot how often it was started: it goes
+// on above that, or nobody would believe it.
+func (g *Gossip) ownAlive(sealed []byte) error {
+	if bytes.Equal(sealed, g.sealed) {
+		return nil
+	}
+	m, err := openMeta(g.cfg.Self, sealed, g.cfg.Signer.Public().(ed25519.PublicKey))
+	if err != nil {
+		g.stats.RefusedAlive++
+		return err
+	}
+	if g.meta.olderThan(m) {
+		g.meta.Generation = m.Generation + 1
+		g.resealed = true // and published by maintain, which may call memberlist
+		g.wake()
+	}
+	return nil
+}
+
+func (g *Gossip) learnMeta(p *peer, sealed []byte, key ed25519.PublicKey) error {
+	if bytes.Equal(p.sealed, sealed) {
+		return nil // verified before
+	}
+	m, err := openMeta(p.id, sealed, key)
+	if err != nil {
+		return err
+	}
+	if p.sealed != nil && m.olderThan(p.meta) {
+		return fmt.Errorf("metadata of %s: %w", p.id, errStale)
+	}
+	if p.sealed != nil && m.Generation == p.meta.Generation && m.Revision == p.meta.Revision {
+		// Two machines with one key: keep the first, and say so.
+		g.cfg.Logger.Warn("two peers claim one id", "peer", p.id, "addr", p.meta.Addr, "other", m.Addr)
+		return fmt.Errorf("metadata of %s: %w", p.id, errStale)
+	}
+	if m.Generation != p.meta.Generation {
+		p.tables = tableState{} // it was started anew
+	}
+	p.meta, p.sealed = m, bytes.Clone(sealed)
+	p.heard = time.Now()
+	if m.Addr != "" && m.Addr != p.addr {
+		p.addr = m.Addr
+		g.cfg.Learn(p.id, m.Addr)
+	}
+	g.unsaved = true
+	return nil
+}
+
+func (g *Gossip) notifyJoin(n *memberlist.Node) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	p, _, err := g.admit(n.Name)
+	if err != nil { // it is this peer, for one
+		return
+	}
+	p.joinTries = 0
+	g.setState(p, StateAlive)
+	g.meet(p)
+	g.retell = true
+	if g.compareAt.IsZero() {
+		g.compareAt = time.Now().Add(g.jitter(compareAfter))
+	}
+}
+
+func (g *Gossip) notifyLeave(n *memberlist.Node) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	p, ok := g.peers[n.Name]
+	if !ok {
+		return
+	}
+	if p.meta.Leaving {
+		g.setState(p, StateLeft)
+	} else {
+		g.setState(p, StateDead)
+	}
+	// The first tries come soon: a false verdict is over at once.
+	p.joinTries, p.joinAt = 0, time.Now().Add(g.jitter(joinFirst))
+}
+
+func (g *Gossip) notifyUpdate(n *memberlist.Node) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if p, ok := g.peers[n.Name]; ok {
+		g.emit(EventUpdated, p)
+	}
+}
+
+func (g *Gossip) setState(p *peer, s State) {
+	if p.state == s {
+		return
+	}
+	p.state, p.since = s, time.Now()
+	g.emit(map[State]EventKind{StateAlive: EventAlive, StateSuspect: EventSuspect,
+		StateDead: EventDead, StateLeft: EventLeft}[s], p)
+	g.unsaved = true
+}
+
+// sawPacket follows suspicions, see tap.go.
+func (g *Gossip) sawPacket(b []byte) {
+	tapPacket(b, func(node string, incarnation uint64, suspect bool) {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		p, ok := g.peers[node]
+		if !ok || incarnation < p.incarnation {
+			return
+		}
+		newer := incarnation > p.incarnation
+		p.incarnation = incarnation
+		switch {
+		case suspect && p.state == StateAlive:
+			g.setState(p, StateSuspect)
+		case !suspect && newer && p.state == StateSuspect:
+			g.setState(p, StateAlive)
+		}
+	})
+}
+
+// expireSuspects ends suspicions whose refutation came by a way that is not
+// looked at. memberlist would have declared the peer dead by now.
+func (g *Gossip) expireSuspects(now time.Time) {
+	for _, p := range g.peers {
+		if p.state == StateSuspect && now.Sub(p.since) > suspectShown {
+			g.setState(p, StateAlive)
+		}
+	}
+}
+
+// suspectShown exceeds the longest suspicion, that of 1,000 peers.
+const suspectShown = suspicionMult * suspicionMax * 3 * probeInterval
+
+// Members lists every known peer but this one, sorted by id.
+func (g *Gossip) Members() []Member {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	out := make([]Member, 0, len(g.peers))
+	for _, p := range g.peers {
+		out = append(out, g.member(p))
+	}
+	slices.SortFunc(out, func(a, b Member) int { return strings.Compare(a.Peer, b.Peer) })
+	return out
+}
+
+func (g *Gossip) member(p *peer) Member {
+	m := Member{Peer: p.id, Name: p.meta.Name, Site: p.meta.Site, Addr: p.addr, Version: p.meta.Version,
+		State: p.state, Since: p.since, Heard: p.heard}
+	if p.state == StateLeft {
+		m.BackWithin = time.Duration(p.meta.BackWithin) * time.Second
+	}
+	m.RTT, m.Confidence, _ = g.rtt(g.cfg.Self, p.id)
+	return m
+}
+
+// Forget drops a peer whose admission was revoked, at once and for good.
+func (g *Gossip) Forget(id string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(g.forgotten) < peersMax { // beyond that KeyOf alone decides
+		g.forgotten[id] = struct{}{}
+	}
+	if p, ok := g.peers[id]; ok {
+		if p.reachable() {
+			g.setState(p, StateDead)
+		}
+		delete(g.peers, id)
+		delete(g.owners, ownerOf(id))
+	}
+	g.coords.forget(id)
+	g.unsaved = true
+}
+
+// admitted says whether packets and streams of a peer are taken.
+func (g *Gossip) admitted(id string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if _, gone := g.forgotten[id]; gone {
+		return false
+	}
+	_, ok := g.cfg.KeyOf(id)
+	return ok
+}

@@ -1,0 +1,399 @@
+package gossip
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hansa-mesh/hansa/gossip/table"
+)
+
+func value(r *table.Replica, key string) string {
+	v, _ := r.Get(key)
+	return string(v)
+}
+
+func everywhere(nodes []*node, key, want string) func() bool {
+	return func() bool {
+		for _, n := range nodes {
+			if value(n.table, key) != want {
+				return false
+			}
+		}
+		return true
+	}
+}
+
+func allSettled(nodes []*node) func() bool {
+	return func() bool {
+		for _, n := range nodes {
+			if ok, _ := n.Settled(); !ok {
+				return false
+			}
+		}
+		return true
+	}
+}
+
+// TestCutAndHeal: both sides go on, and whatever the length of the cut, all is
+// well again some seconds after its end.
+func TestCutAndHeal(t *testing.T) {
+	for _, length := range []time.Duration{20 * time.Second, 10 * time.Minute, 2 * time.Hour} {
+		t.Run(length.String(), func(t *testing.T) {
+			if testing.Short() && length > 10*time.Minute {
+				t.Skip("a long cut")
+			}
+			synctest.Test(t, func(t *testing.T) {
+				m := newMesh(t, 100*time.Millisecond, 0.01)
+				nodes := m.startMany(6, true)
+				left := map[string]bool{nodes[0].id: true, nodes[1].id: true}
+				m.wire.setCut(func(a, b string) bool { return left[a] != left[b] })
+				time.Sleep(length)
+				if ok, v := nodes[0].Settled(); !ok || len(v.Unheard) != 4 {
+					t.Errorf("cut off: settled %v, %+v", ok, v)
+				}
+				for i, n := range nodes {
+					if err := n.table.Put(t.Context(), fmt.Sprint("by/", i), []byte("x")); err != nil {
+						t.Fatal(err)
+					}
+					if err := n.table.Put(t.Context(), "shared", []byte(fmt.Sprint(i))); err != nil {
+						t.Fatal(err)
+					}
+					if err := n.SetDigest([]byte{byte(i)}, nil); err != nil {
+						t.Fatal(err)
+					}
+				}
+				time.Sleep(5 * time.Second)
+				m.wire.setCut(func(string, string) bool { return false })
+				joined := m.eventually(10*time.Second, "all see all", func() bool { return allAlive(nodes, nodes) })
+				settled := m.eventually(20*time.Second, "all are settled", allSettled(nodes))
+				t.Logf("after %v: all alive in %v, settled %v later", length, joined, settled)
+				for _, n := range nodes {
+					if n.table.Len() != 7 || len(n.table.Siblings("shared")) < 2 || n.table.Hash() != nodes[0].table.Hash() {
+						t.Errorf("%d keys, %d sides of the conflict", n.table.Len(), len(n.table.Siblings("shared")))
+					}
+				}
+				m.eventually(20*time.Second, "digests are known across", func() bool {
+					for _, n := range nodes {
+						for i, o := range nodes {
+							if d, ok := n.Digest(o.id); !ok || !bytes.Equal(d.Class, []byte{byte(i)}) {
+								return false
+							}
+						}
+					}
+					return true
+				})
+			})
+		})
+	}
+}
+
+// TestOneWayCut: a peer that hears nobody, though it is heard, does not keep
+// the others from agreeing once it is over.
+func TestOneWayCut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMesh(t, 50*time.Millisecond, 0)
+		nodes := m.startMany(5, true)
+		deaf := nodes[0].id
+		m.wire.setCut(func(a, b string) bool { return b == deaf && a != deaf })
+		time.Sleep(time.Minute)
+		m.wire.setCut(func(string, string) bool { return false })
+		m.eventually(15*time.Second, "all see all", func() bool { return allAlive(nodes, nodes) })
+		m.eventually(15*time.Second, "all are settled", allSettled(nodes))
+	})
+}
+
+// TestDownForAnHour: one exchange brings what was missed, and only that.
+func TestDownForAnHour(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMesh(t, 100*time.Millisecond, 0)
+		nodes := m.startMany(5, true)
+		for i := range 2000 {
+			if err := nodes[i%5].table.Put(t.Context(), fmt.Sprint("k", i), make([]byte, 200)); err != nil {
+				t.Fatal(err)
+			}
+			if i%20 == 0 {
+				time.Sleep(200 * time.Millisecond)
+			}
+		}
+		m.eventually(2*time.Minute, "all have all", func() bool { return nodes[4].table.Len() == 2000 && allSettled(nodes)() })
+		gone := nodes[4]
+		m.kill(gone)
+		time.Sleep(time.Hour)
+		for i := range 10 {
+			if err := nodes[0].table.Put(t.Context(), fmt.Sprint("k", i*7), []byte("new")); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := nodes[1].table.Remove(t.Context(), fmt.Sprint("k", i*7+1)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(time.Minute)
+		back := m.start(gone.id, gone.table, nodes[0].id)
+		took := m.eventually(15*time.Second, "it caught up", func() bool { return back.table.Hash() == nodes[0].table.Hash() })
+		s := back.Stats()
+		t.Logf("caught up in %v with %d exchanges, %d B", took, s.Syncs, s.SyncBytes)
+		if s.SyncBytes > 30_000 || back.table.Len() != 1990 {
+			t.Errorf("%d B moved, %d keys", s.SyncBytes, back.table.Len())
+		}
+		m.eventually(15*time.Second, "all are settled", allSettled(append(nodes[:4:4], back)))
+	})
+}
+
+func TestSpread(t *testing.T) {
+	for _, n := range []int{10, 50} {
+		synctest.Test(t, func(t *testing.T) {
+			m := newMesh(t, 100*time.Millisecond, 0.02)
+			nodes := m.startMany(n, true)
+			m.eventually(time.Minute, "all are settled", allSettled(nodes))
+			if err := nodes[0].table.Put(t.Context(), "small", []byte("1")); err != nil {
+				t.Fatal(err)
+			}
+			small := m.eventually(10*time.Second, "a small value is everywhere", everywhere(nodes, "small", "1"))
+			large := string(make([]byte, 50_000))
+			if err := nodes[1].table.Put(t.Context(), "large", []byte(large)); err != nil {
+				t.Fatal(err)
+			}
+			big := m.eventually(30*time.Second, "a large value is everywhere", everywhere(nodes, "large", large))
+			if err := nodes[2].SetDigest([]byte("class"), make([]byte, 5000)); err != nil {
+				t.Fatal(err)
+			}
+			digest := m.eventually(10*time.Second, "a digest is everywhere", func() bool {
+				for _, o := range nodes {
+					if _, ok := o.Digest(nodes[2].id); !ok {
+						return false
+					}
+				}
+				return true
+			})
+			m.eventually(30*time.Second, "all are settled", allSettled(nodes))
+			t.Logf("%d peers: 1 B value %v, 50 kB value %v, digest %v", n, small, big, digest)
+			for _, o := range nodes {
+				if s := o.Stats(); s.Oversized+s.Pruned+s.RumoursDropped > 0 || s.QueueDepth > 200 {
+					t.Errorf("%+v", s)
+				}
+			}
+		})
+	}
+}
+
+func TestDigestWhole(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMesh(t, 20*time.Millisecond, 0)
+		nodes := m.startMany(3, false)
+		a, b := nodes[0], nodes[1]
+		if _, err := b.Refresh(t.Context(), a.id); !errors.Is(err, ErrNoDigest) {
+			t.Errorf("before there is one: %v", err)
+		}
+		set := func(class, whole string) {
+			t.Helper()
+			if err := a.SetDigest([]byte(class), []byte(whole)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		set("c1", "w1")
+		m.eventually(5*time.Second, "the class is known", func() bool { d, ok := b.Digest(a.id); return ok && string(d.Class) == "c1" })
+		if d, err := b.Refresh(t.Context(), a.id); err != nil || string(d.Whole) != "w1" || !d.Current {
+			t.Fatalf("%+v %v", d, err)
+		}
+		// A burst is one digest, and a pull between gets the newest already.
+		first, _ := b.Digest(a.id)
+		for i := range 50 {
+			set("c2", fmt.Sprint("w2-", i))
+		}
+		if d, err := a.WholeDigest(); err != nil || !bytes.HasSuffix(d, []byte("w2-49")) {
+			t.Fatalf("%q %v", d, err)
+		}
+		m.eventually(10*time.Second, "the second class is known", func() bool { d, _ := b.Digest(a.id); return string(d.Class) == "c2" })
+		d, _ := b.Digest(a.id)
+		if d.Current || string(d.Whole) != "w1" || d.Sequence <= first.Sequence {
+			t.Errorf("before the pull: %+v", d)
+		}
+		if d, err := b.Refresh(t.Context(), a.id); err != nil || string(d.Whole) != "w2-49" || !d.Current {
+			t.Errorf("after the pull: %+v %v", d, err)
+		}
+		if n := m.count(EventDigest, a.id); n > 6 { // two observers, two or three digests
+			t.Errorf("%d digests were seen", n)
+		}
+		if err := a.SetDigest(make([]byte, ClassBytesMax+1), nil); err == nil {
+			t.Error("a class too large was taken")
+		}
+	})
+}
+
+func TestRestartAtAnotherAddress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMesh(t, 50*time.Millisecond, 0)
+		nodes := m.startMany(4, true)
+		for _, wait := range []time.Duration{0, time.Minute} { // before and after its death is known
+			old := nodes[3]
+			m.kill(old)
+			time.Sleep(wait)
+			addr := fmt.Sprint("moved-", wait, ":1")
+			m.adapt = func(c *Config) { c.Addr = addr }
+			nodes[3] = m.start(old.id, m.replica(old.id, 2), nodes[0].id)
+			m.eventually(15*time.Second, "the new address is known and all are alive", func() bool {
+				for _, n := range nodes[:3] {
+					for _, mem := range n.Members() {
+						if mem.Peer == old.id && mem.Addr != addr {
+							return false
+						}
+					}
+				}
+				return allAlive(nodes, nodes)
+			})
+		}
+	})
+}
+
+// TestForgetfulPeer: a peer that lost its state and whose clock went back is
+// believed again.
+func TestForgetfulPeer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMesh(t, 50*time.Millisecond, 0)
+		id := m.identity(3)
+		future := func() ([]byte, error) {
+			return encoder.Marshal(saved{Generation: uint64(time.Now().Add(10 * 365 * 24 * time.Hour).UnixMilli()),
+				Sequence: 1 << 60})
+		}
+		m.adapt = func(c *Config) {
+			if c.Self == id {
+				c.Load = future
+			}
+		}
+		nodes := m.startMany(4, true)
+		if err := nodes[3].SetDigest([]byte("before"), nil); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Second)
+		m.kill(nodes[3])
+		m.adapt = func(c *Config) {
+			if c.Self == id {
+				c.Addr = "after:1"
+			}
+		}
+		nodes[3] = m.start(id, m.replica(id, 2), nodes[0].id)
+		if err := nodes[3].SetDigest([]byte("after"), nil); err != nil {
+			t.Fatal(err)
+		}
+		m.eventually(30*time.Second, "its metadata and digest are taken", func() bool {
+			for _, n := range nodes[:3] {
+				d, _ := n.Digest(id)
+				if stateOf(n, id) != StateAlive || string(d.Class) != "after" {
+					return false
+				}
+				for _, mem := range n.Members() {
+					if mem.Peer == id && mem.Addr != "after:1" {
+						return false
+					}
+				}
+			}
+			return true
+		})
+		m.eventually(30*time.Second, "all are settled", allSettled(nodes))
+	})
+}
+
+func TestLeave(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMesh(t, 50*time.Millisecond, 0)
+		nodes := m.startMany(4, false)
+		gone := nodes[3]
+		if err := gone.Leave(t.Context(), 90*time.Second); err != nil {
+			t.Fatal(err)
+		}
+		m.kill(gone)
+		m.eventually(3*time.Second, "all know that it left", func() bool {
+			for _, n := range nodes[:3] {
+				if stateOf(n, gone.id) != StateLeft {
+					return false
+				}
+			}
+			return true
+		})
+		for _, mem := range nodes[0].Members() {
+			if mem.Peer == gone.id && mem.BackWithin != 90*time.Second {
+				t.Errorf("back within %v", mem.BackWithin)
+			}
+		}
+		if n := m.count(EventDead, gone.id); n > 0 {
+			t.Errorf("%d called it dead", n)
+		}
+		nodes[3] = m.start(gone.id, nil, nodes[1].id)
+		m.eventually(10*time.Second, "it is back", func() bool { return allAlive(nodes, nodes) })
+	})
+}
+
+func TestForget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMesh(t, 50*time.Millisecond, 0)
+		nodes := m.startMany(4, true)
+		bad := nodes[3]
+		m.mu.Lock()
+		delete(m.keys, bad.id)
+		m.mu.Unlock()
+		for _, n := range nodes[:3] {
+			n.Forget(bad.id)
+		}
+		time.Sleep(time.Minute)
+		for _, n := range nodes[:3] {
+			for _, mem := range n.Members() {
+				if mem.Peer == bad.id {
+					t.Errorf("still a member: %+v", mem)
+				}
+			}
+			if n.Stats().RefusedPackets == 0 {
+				t.Error("nothing of it was refused")
+			}
+			if err := n.HandleSync(t.Context(), bad.id, "things", nil); !errors.Is(err, errNotAdmitted) {
+				t.Errorf("tables are exchanged with it: %v", err)
+			}
+		}
+		m.eventually(10*time.Second, "the others are settled", allSettled(nodes[:3]))
+	})
+}
+
+func TestStateOutlivesARestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMesh(t, 50*time.Millisecond, 0)
+		disk := map[string][]byte{}
+		m.adapt = func(c *Config) {
+			id := c.Self
+			c.Load = func() ([]byte, error) { return disk[id], nil }
+			c.Save = func(b []byte) error {
+				m.mu.Lock()
+				defer m.mu.Unlock()
+				disk[id] = b
+				return nil
+			}
+		}
+		nodes := m.startMany(4, false)
+		time.Sleep(5 * time.Minute)
+		old := nodes[3]
+		m.kill(old)
+		nodes[3] = m.start(old.id, nil) // knows nobody but from its state
+		if rtt, c, ok := nodes[3].RTT(nodes[0].id, nodes[1].id); !ok || rtt < 10*time.Millisecond || c < 0.1 {
+			t.Errorf("RTT of others at once: %v %v %v", rtt, c, ok)
+		}
+		m.eventually(10*time.Second, "it found the mesh again", func() bool { return allAlive(nodes, nodes) })
+		disk[old.id] = []byte("garbage")
+		m.kill(nodes[3])
+		nodes[3] = m.start(old.id, nil, nodes[0].id)
+		m.eventually(30*time.Second, "it starts without a state", func() bool { return allAlive(nodes, nodes) })
+	})
+}
+
+// TestPowerReturnsToAll: everybody starts at once, each knowing some.
+func TestPowerReturnsToAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMesh(t, 100*time.Millisecond, 0.02)
+		start := time.Now()
+		nodes := m.startMany(50, true)
+		all := time.Since(start)
+		settled := m.eventually(time.Minute, "all are settled", allSettled(nodes))
+		t.Logf("50 peers: all see all after %v, settled %v later", all, settled)
+	})
+}

@@ -1,0 +1,155 @@
+package gossip
+
+import (
+	"encoding/binary"
+)
+
+// memberlist tells of deaths, not of suspicions, so the packets that go by are
+// looked at for them. Only what is displayed and Settled depend on this.
+
+// memberlist's message types that matter here; part of its protocol.
+const (
+	suspectMsg  = 3
+	aliveMsg    = 4
+	compoundMsg = 7
+	hasCRCMsg   = 12
+)
+
+// tapPacket calls fn for every suspicion (true) and life sign (false) in a
+// packet of memberlist's.
+func tapPacket(b []byte, fn func(node string, incarnation uint64, suspect bool)) {
+	if len(b) > 5 && b[0] == hasCRCMsg {
+		b = b[5:]
+	}
+	if len(b) < 2 || b[0] != compoundMsg {
+		tapMessage(b, fn)
+		return
+	}
+	parts := int(b[1])
+	lengths := b[2:]
+	if len(lengths) < 2*parts {
+		return
+	}
+	rest := lengths[2*parts:]
+	for i := range parts {
+		n := int(binary.BigEndian.Uint16(lengths[2*i:]))
+		if n > len(rest) {
+			return
+		}
+		tapMessage(rest[:n], fn)
+		rest = rest[n:]
+	}
+}
+
+func tapMessage(b []byte, fn func(string, uint64, bool)) {
+	if len(b) < 2 || (b[0] != suspectMsg && b[0] != aliveMsg) {
+		return
+	}
+	if node, inc, ok := nodeAndIncarnation(b[1:]); ok {
+		fn(node, inc, b[0] == suspectMsg)
+	}
+}
+
+// nodeAndIncarnation reads two fields of a MessagePack map, stopping at the
+// first thing that memberlist's messages do not contain.
+func nodeAndIncarnation(b []byte) (node string, incarnation uint64, ok bool) {
+	if len(b) == 0 || b[0]&0xf0 != 0x80 {
+		return "", 0, false
+	}
+	pairs := int(b[0] & 0x0f)
+	b = b[1:]
+	var haveNode, haveInc bool
+	for range pairs {
+		key, rest, good := packedString(b)
+		if !good {
+			return "", 0, false
+		}
+		b = rest
+		switch string(key) {
+		case "Node":
+			var v []byte
+			v, b, haveNode = packedString(b)
+			node = string(v)
+			if !haveNode {
+				return "", 0, false
+			}
+		case "Incarnation":
+			if incarnation, b, haveInc = packedUint(b); !haveInc {
+				return "", 0, false
+			}
+		default:
+			if b, good = packedSkip(b); !good {
+				return "", 0, false
+			}
+		}
+		if haveNode && haveInc {
+			return node, incarnation, true
+		}
+	}
+	return "", 0, false
+}
+
+// packedString reads a string or binary of up to 64 KiB.
+func packedString(b []byte) (s, rest []byte, ok bool) {
+	if len(b) == 0 {
+		return nil, nil, false
+	}
+	n, head := 0, 0
+	switch c := b[0]; {
+	case c&0xe0 == 0xa0:
+		n, head = int(c&0x1f), 1
+	case (c == 0xd9 || c == 0xc4) && len(b) >= 2:
+		n, head = int(b[1]), 2
+	case (c == 0xda || c == 0xc5) && len(b) >= 3:
+		n, head = int(binary.BigEndian.Uint16(b[1:])), 3
+	default:
+		return nil, nil, false
+	}
+	if len(b) < head+n {
+		return nil, nil, false
+	}
+	return b[head : head+n], b[head+n:], true
+}
+
+func packedUint(b []byte) (v uint64, rest []byte, ok bool) {
+	if len(b) == 0 {
+		return 0, nil, false
+	}
+	if b[0] < 0x80 {
+		return uint64(b[0]), b[1:], true
+	}
+	size := 0
+	switch b[0] {
+	case 0xcc, 0xd0:
+		size = 1
+	case 0xcd, 0xd1:
+		size = 2
+	case 0xce, 0xd2:
+		size = 4
+	case 0xcf, 0xd3:
+		size = 8
+	default:
+		return 0, nil, false
+	}
+	if len(b) < 1+size {
+		return 0, nil, false
+	}
+	for _, c := range b[1 : 1+size] {
+		v = v<<8 | uint64(c)
+	}
+	return v, b[1+size:], true
+}
+
+func packedSkip(b []byte) (rest []byte, ok bool) {
+	if len(b) == 0 {
+		return nil, false
+	}
+	if b[0] == 0xc0 {
+		return b[1:], true
+	}
+	if _, rest, ok = packedString(b); ok {
+		return rest, true
+	}
+	_, rest, ok = packedUint(b)
+	return rest, ok
+}
