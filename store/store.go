@@ -1,0 +1,499 @@
+package store
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/dgraph-io/badger/v4"
+	"github.com/dgraph-io/badger/v4/options"
+	"golang.org/x/sys/unix"
+)
+
+// Limits of one batch, and of what waits.
+const (
+	BatchWritesMax = 4096
+	BatchBytesMax  = 1 << 20 // keys and values
+	ValueMax       = 512 << 10
+	KeyMax         = 1024 // table and key
+	queueMax       = 8192 // batches
+	groupWritesMax = 8192 // in one transaction
+	groupBytesMax  = 2 << 20
+)
+
+const (
+	// formatVersion is of the layout on disk.
+	formatVersion = 1
+	// freeFloorDefault is far above what Badger needs for its memtables and a
+	// compaction of its smallest level.
+	freeFloorDefault = 256 << 20
+	memoryDefault    = 16 << 20
+	watchEvery       = 5 * time.Second
+)
+
+// The ways in which a store refuses. Errors wrap them and say what to do.
+var (
+	ErrLocked  = errors.New("the data folder is in use by another daemon")
+	ErrMesh    = errors.New("the data folder belongs to another mesh")
+	ErrVersion = errors.New("the data folder has another format")
+	ErrCorrupt = errors.New("the store is damaged")
+	ErrFull    = errors.New("the disk is full")
+	ErrBusy    = errors.New("too many batches wait for the disk")
+	ErrClosed  = errors.New("the store is closed")
+	ErrInvalid = errors.New("invalid batch")
+	ErrFailed  = errors.New("the disk failed")
+)
+
+// Config says which store to open.
+type Config struct {
+	Dir  string // made when it does not exist
+	Mesh string // the mesh that the folder belongs to
+	// Memory bounds Badger's table in memory, in bytes; default 16 MiB, at
+	// least 8.
+	Memory int64
+	// FreeFloor is the free space, in bytes, below which writes are refused;
+	// default 256 MiB, or a tenth of a disk smaller than ten times that.
+	FreeFloor int64
+	// IncarnationFloor is the highest incarnation that the mesh knows of this
+	// peer; a new one is above it.
+	IncarnationFloor uint64
+	// Quarantine puts a damaged store aside and starts empty, where Open
+	// would say ErrCorrupt.
+	Quarantine bool
+	Log        *slog.Logger
+
+	// Free says how much space is free; nil asks the file system. Tests fill
+	// the disk with it.
+	Free func(dir string) (free, total int64, err error)
+	// skipHead leaves the second sync out, to measure what it costs.
+	skipHead bool
+}
+
+// Write is one key of a batch; a nil Value deletes.
+type Write struct {
+	Table string
+	Key   string
+	Value []byte
+}
+
+// Store is an open store.
+type Store struct {
+	cfg         Config
+	log         *slog.Logger
+	lock        *os.File
+	db          *badger.DB
+	head        *headFile
+	blobs       *Blobs
+	incarnation uint64
+	setAside    string // where a damaged store went, and why
+	reason      string
+
+	queue chan *batch
+	ended chan struct{} // closed when the committer has returned
+
+	mu     sync.RWMutex // guards what follows
+	closed bool
+
+	// Only the committer's goroutine, after Open.
+	last state
+
+	space *space
+
+	statMu sync.Mutex // guards what follows
+	stats  Stats
+	failed error
+}
+
+// Stats is what a store did since it was opened.
+type Stats struct {
+	Batches, Writes int64 // acknowledged
+	Syncs           int64 // of transactions
+	Refused         int64 // for want of space
+	Queue           int   // waiting now
+	Free, Floor     int64 // bytes
+	DiskBytes       int64 // of Badger
+}
+
+// batch is one atomic group of writes that waits for the committer.
+type batch struct {
+	writes []Write
+	done   func(error)
+}
+
+// Open opens or makes a store.
+func Open(cfg Config) (*Store, error) {
+	if cfg.Memory == 0 {
+		cfg.Memory = memoryDefault
+	}
+	cfg.Memory = max(cfg.Memory, 8<<20)
+	if cfg.Free == nil {
+		cfg.Free = freeSpace
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	s := &Store{cfg: cfg, log: cfg.Log, queue: make(chan *batch, queueMax), ended: make(chan struct{})}
+	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("store: open: %w", err)
+	}
+	if err := s.takeLock(); err != nil {
+		return nil, err
+	}
+	err := s.open()
+	if errors.Is(err, ErrCorrupt) && cfg.Quarantine {
+		err = s.quarantine(err)
+		if err == nil {
+			err = s.open()
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.lock.Close())
+	}
+	go s.commitLoop()
+	return s, nil
+}
+
+func (s *Store) takeLock() error {
+	lock, err := os.OpenFile(filepath.Join(s.cfg.Dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return fmt.Errorf("store: open: %w", err)
+	}
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		lock.Close()
+		return fmt.Errorf("store: open %s: %w: stop it, or name another folder with --data-dir", s.cfg.Dir, ErrLocked)
+	}
+	s.lock = lock
+	return nil
+}
+
+// open opens what is there and checks it, or makes it.
+func (s *Store) open() (err error) {
+	f, err := readFormat(s.cfg.Dir)
+	if err != nil {
+		return err
+	}
+	if f.Mesh != "" && s.cfg.Mesh != "" && f.Mesh != s.cfg.Mesh {
+		return fmt.Errorf("store: open %s: %w: %s, not %s; name another folder with --data-dir", s.cfg.Dir, ErrMesh, f.Mesh, s.cfg.Mesh)
+	}
+	if s.space, err = newSpace(s.cfg); err != nil {
+		return err
+	}
+	if f.Incarnation == 0 { // so that a crash in the next lines is no damage
+		f.Mesh = s.cfg.Mesh
+		if err := f.save(s.cfg.Dir); err != nil {
+			return err
+		}
+	}
+	if s.db, err = openBadger(s.cfg); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.db.Close())
+		}
+	}()
+	if s.head, err = openHead(filepath.Join(s.cfg.Dir, "head")); err != nil {
+		return err
+	}
+	fresh, err := s.verify()
+	if err != nil {
+		return errors.Join(err, s.head.close())
+	}
+	if fresh {
+		s.incarnation = max(uint64(time.Now().UnixMilli()), s.cfg.IncarnationFloor+1, f.Incarnation+1)
+		f.Version, f.Incarnation = formatVersion, s.incarnation
+		if s.cfg.Mesh != "" {
+			f.Mesh = s.cfg.Mesh
+		}
+		if err := f.save(s.cfg.Dir); err != nil {
+			return err
+		}
+		s.last = state{Incarnation: s.incarnation, Tables: map[string]sum{}}
+		if err := s.apply(nil); err != nil { // the first batch: it holds the incarnation
+			return err
+		}
+	}
+	s.incarnation = s.last.Incarnation
+	s.blobs, err = openBlobs(filepath.Join(s.cfg.Dir, "blobs"), s.space)
+	return err
+}
+
+func openBadger(cfg Config) (db *badger.DB, err error) {
+	defer func() { // cut tables make Badger panic
+		if r := recover(); r != nil {
+			db, err = nil, fmt.Errorf("store: open: %w: badger: %v", ErrCorrupt, r)
+		}
+	}()
+	dir := filepath.Join(cfg.Dir, "db")
+	o := badger.DefaultOptions(dir).
+		WithLogger(badgerLog{cfg.Log}).
+		WithSyncWrites(true).
+		WithMemTableSize(cfg.Memory).
+		WithNumMemtables(2).
+		WithNumLevelZeroTables(2).
+		WithNumLevelZeroTablesStall(6).
+		WithNumCompactors(2).
+		WithValueThreshold(min(1<<20, cfg.Memory/8)). // values stay in the tables
+		WithValueLogFileSize(8 << 20).
+		WithCompression(options.None).
+		WithBlockCacheSize(0).
+		WithIndexCacheSize(0).
+		WithMetricsEnabled(false).
+		WithDetectConflicts(false). // one committer
+		WithChecksumVerificationMode(options.OnTableAndBlockRead)
+	if err := checkTables(dir); err != nil {
+		return nil, err
+	}
+	db, err = badger.Open(o)
+	if err != nil {
+		if strings.Contains(err.Error(), "Cannot acquire directory lock") {
+			return nil, fmt.Errorf("store: open: %w", ErrLocked)
+		}
+		return nil, fmt.Errorf("store: open: %w: badger: %w", ErrCorrupt, err)
+	}
+	return db, nil
+}
+
+// Incarnation numbers this life of the store; see the package comment.
+func (s *Store) Incarnation() uint64 { return s.incarnation }
+
+// Quarantined says why and where a damaged store was put aside when this one
+// was opened.
+func (s *Store) Quarantined() (reason, path string, was bool) {
+	return s.reason, s.setAside, s.setAside != ""
+}
+
+// Blobs are the files by digest.
+func (s *Store) Blobs() *Blobs { return s.blobs }
+
+// Commit applies a batch and returns when it is durable. After an error other
+// than ErrFailed nothing of it was applied. When ctx ends first, the batch may
+// be applied all the same.
+func (s *Store) Commit(ctx context.Context, writes []Write) error {
+	done := make(chan error, 1)
+	if err := s.enqueue(ctx, &batch{writes: writes, done: func(err error) { done <- err }}, true); err != nil {
+		return err
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// CommitAsync queues a batch; done is called on the committer's goroutine,
+// and must return at once. An error means that nothing was queued: ErrBusy
+// when too much waits.
+func (s *Store) CommitAsync(writes []Write, done func(error)) error {
+	return s.enqueue(context.Background(), &batch{writes: writes, done: done}, false)
+}
+
+func (s *Store) enqueue(ctx context.Context, b *batch, wait bool) error {
+	if err := check(b.writes); err != nil {
+		return err
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.closed {
+		return ErrClosed
+	}
+	select {
+	case s.queue <- b:
+		return nil
+	default:
+	}
+	if !wait {
+		return ErrBusy
+	}
+	select {
+	case s.queue <- b:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// check says what is wrong with a batch before it is queued, so that one bad
+// batch fails nobody else's.
+func check(writes []Write) error {
+	size := 0
+	for _, w := range writes {
+		switch {
+		case w.Table == "" || strings.ContainsRune(w.Table, 0):
+			return fmt.Errorf("store: commit: %w: table %q", ErrInvalid, w.Table)
+		case len(w.Table)+1+len(w.Key) > KeyMax:
+			return fmt.Errorf("store: commit: %w: a key of %d bytes in %s, at most %d", ErrInvalid, len(w.Key), w.Table, KeyMax)
+		case len(w.Value) > ValueMax:
+			return fmt.Errorf("store: commit: %w: a value of %d bytes in %s, at most %d", ErrInvalid, len(w.Value), w.Table, ValueMax)
+		}
+		size += len(w.Key) + len(w.Value)
+	}
+	if len(writes) > BatchWritesMax || size > BatchBytesMax {
+		return fmt.Errorf("store: commit: %w: %d writes of %d bytes, at most %d of %d", ErrInvalid, len(writes), size, BatchWritesMax, BatchBytesMax)
+	}
+	return nil
+}
+
+// keyOf is a key as Badger knows it.
+func keyOf(table, key string) []byte {
+	k := make([]byte, 0, len(table)+1+len(key))
+	return append(append(append(k, table...), 0), key...)
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// seal is a value with its checksum before it.
+func seal(key, value []byte) []byte {
+	sum := crc32.Update(crc32.Checksum(key, castagnoli), castagnoli, value)
+	return append(binary.LittleEndian.AppendUint32(make([]byte, 0, 4+len(value)), sum), value...)
+}
+
+// unseal checks a value; the result shares its memory.
+func unseal(key, sealed []byte) ([]byte, error) {
+	if len(sealed) < 4 {
+		return nil, fmt.Errorf("store: key %q: %w: %d bytes", key, ErrCorrupt, len(sealed))
+	}
+	value := sealed[4:]
+	if crc32.Update(crc32.Checksum(key, castagnoli), castagnoli, value) != binary.LittleEndian.Uint32(sealed) {
+		return nil, fmt.Errorf("store: key %q: %w: its checksum is wrong", key, ErrCorrupt)
+	}
+	return value, nil
+}
+
+// Get reads one key; false when it was never written or was deleted.
+func (s *Store) Get(table, key string) (value []byte, ok bool, err error) {
+	defer rescue(&err)
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.closed {
+		return nil, false, ErrClosed
+	}
+	k := keyOf(table, key)
+	err = s.db.View(func(txn *badger.Txn) error {
+		item, err := txn.Get(k)
+		if errors.Is(err, badger.ErrKeyNotFound) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("store: get %s %q: %w", table, key, err)
+		}
+		sealed, err := item.ValueCopy(nil)
+		if err != nil {
+			return fmt.Errorf("store: get %s %q: %w", table, key, err)
+		}
+		value, err = unseal(k, sealed)
+		ok = err == nil
+		return err
+	})
+	return value, ok, err
+}
+
+// Scan gives the keys of a table that begin with prefix to fn, sorted, until
+// fn fails. The value is fn's to keep.
+func (s *Store) Scan(table, prefix string, fn func(key string, value []byte) error) (err error) {
+	defer rescue(&err)
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.closed {
+		return ErrClosed
+	}
+	start, skip := keyOf(table, prefix), len(table)+1
+	return s.db.View(func(txn *badger.Txn) error {
+		it := txn.NewIterator(badger.IteratorOptions{Prefix: start, PrefetchValues: true, PrefetchSize: 100})
+		defer it.Close()
+		for it.Rewind(); it.Valid(); it.Next() {
+			item := it.Item()
+			sealed, err := item.ValueCopy(nil)
+			if err != nil {
+				return fmt.Errorf("store: scan %s: %w", table, err)
+			}
+			value, err := unseal(item.Key(), sealed)
+			if err != nil {
+				return err
+			}
+			if err := fn(string(item.Key()[skip:]), value); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// rescue turns a panic of Badger over a damaged table into an error.
+func rescue(err *error) {
+	if r := recover(); r != nil {
+		*err = fmt.Errorf("store: read: %w: badger: %v", ErrCorrupt, r)
+	}
+}
+
+// Health is nil while writes are taken, or says why they are not.
+func (s *Store) Health() error {
+	s.statMu.Lock()
+	failed := s.failed
+	s.statMu.Unlock()
+	if failed != nil {
+		return failed
+	}
+	return s.space.check(0)
+}
+
+// Stats is what the store did so far.
+func (s *Store) Stats() Stats {
+	s.statMu.Lock()
+	stats := s.stats
+	s.statMu.Unlock()
+	stats.Queue = len(s.queue)
+	stats.Free, stats.Floor = s.space.seen()
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if !s.closed {
+		lsm, vlog := s.db.Size()
+		stats.DiskBytes = lsm + vlog
+	}
+	return stats
+}
+
+// Run watches the free space until ctx ends.
+func (s *Store) Run(ctx context.Context) error {
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			s.space.tend(s.log)
+		}
+	}
+}
+
+// Close ends the store after what is queued was committed.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closed = true
+	close(s.queue)
+	s.mu.Unlock()
+	<-s.ended
+	return errors.Join(s.db.Close(), s.head.close(), s.lock.Close())
+}
+
+// badgerLog passes what Badger says of trouble on.
+type badgerLog struct{ log *slog.Logger }
+
+func (l badgerLog) Errorf(f string, a ...any)   { l.log.Error(strings.TrimSpace(fmt.Sprintf(f, a...))) }
+func (l badgerLog) Warningf(f string, a ...any) { l.log.Warn(strings.TrimSpace(fmt.Sprintf(f, a...))) }
+func (l badgerLog) Infof(string, ...any)        {}
+func (l badgerLog) Debugf(string, ...any)       {}
