@@ -1,0 +1,177 @@
+package placement
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// admission is what Admit decided: an answer, and, when something was granted
+// or noted, the writes that must be on disk before the answer leaves. Then the
+// caller says Committed or Aborted.
+type admission struct {
+	reply  offerMsg
+	writes []Write
+	claim  *claim // granted and held, or nil
+	wait   bool   // the same ask is being written: its answer will come
+}
+
+// Admit grants what fits of an ask. known is the newest version of the app in
+// this peer's catalog and nil when the catalog does not list the app; wanted
+// is what the ask's own intent says. digest is attached to every answer by the
+// caller.
+func (l *Ledger) Admit(now Now, ask *askMsg, wanted *Intent, known *Intent) admission {
+	key := askerKey{ask.ID.Asker, ask.ID.Incarnation}
+	reply := offerMsg{Ask: ask.ID, UID: ask.UID, Price: l.price}
+	a := l.asker(key)
+	if done, adm := l.repeated(a, ask, reply); done {
+		return adm
+	}
+	writes, higher, ok := l.fence(ask.UID, ask.Term)
+	if !ok {
+		reply.Refused, reply.Fence = ask.Slots, higher
+		reply.Reason = fmt.Sprintf("term %d is over: the app is driven under term %d", ask.Term.Number, higher.Number)
+		return admission{reply: reply}
+	}
+	if ask.Floor > a.Floor {
+		l.raiseFloor(a, ask.Floor)
+		writes = append(writes, l.writeAsker(key))
+	}
+	comp, exists := wanted.App.Components[ask.Component]
+	granted, reason := l.fits(ask, comp, wanted, known)
+	if !exists {
+		granted, reason = Slots{}, "the intent has no such component"
+	}
+	reply.Granted, reply.Refused, reply.Reason = granted, ask.Slots.Minus(granted), reason
+	if granted.IsEmpty() {
+		if len(a.refused) < refusedMax {
+			a.refused[ask.ID.Counter] = reply
+		}
+		return admission{reply: reply, writes: writes}
+	}
+	c := l.grant(now, ask, comp, wanted, known, reply)
+	reply.Claim = c.ID
+	if c.State == claimReserved {
+		reply.ExpiresIn = l.tune.ReserveExpiry.Milliseconds()
+	}
+	return admission{reply: reply, writes: append(writes, l.writeClaim(c)), claim: c}
+}
+
+// repeated answers an ask that was seen before with what was answered then.
+func (l *Ledger) repeated(a *askerRecord, ask *askMsg, reply offerMsg) (bool, admission) {
+	n := ask.ID.Counter
+	if l.tune.Break == FaultRegrant {
+		return false, admission{}
+	}
+	if id, ok := a.claims[n]; ok {
+		c := l.claims[id]
+		reply.Claim, reply.Granted, reply.Refused, reply.Reason = c.ID, c.Granted, c.Refused, c.Reason
+		return true, admission{reply: reply, wait: c.held}
+	}
+	if r, ok := a.refused[n]; ok {
+		return true, admission{reply: r}
+	}
+	if n < a.Floor || slices.Contains(a.Spent, n) {
+		reply.Refused, reply.Reason = ask.Slots, "expired: this ask was answered before and its claim is gone"
+		return true, admission{reply: reply}
+	}
+	return false, admission{}
+}
+
+func (l *Ledger) raiseFloor(a *askerRecord, floor uint64) {
+	a.Floor = floor
+	a.Spent = slices.DeleteFunc(a.Spent, func(n uint64) bool { return n < floor })
+	for n := range a.refused {
+		if n < floor {
+			delete(a.refused, n)
+		}
+	}
+}
+
+// fits is the part of an ask that this peer can take now, and why not all.
+func (l *Ledger) fits(ask *askMsg, comp Component, wanted, known *Intent) (Slots, string) {
+	driver := comp.Driver()
+	a := l.asker(askerKey{ask.ID.Asker, ask.ID.Incarnation})
+	switch {
+	case l.host.ID == "":
+		return Slots{}, "the host is not known yet"
+	case l.host.Cordoned:
+		return Slots{}, "the host is cordoned"
+	case !slices.Contains(l.host.Drivers, driver):
+		return Slots{}, "no driver for " + driver
+	case !l.listed[driver]:
+		return Slots{}, "driver " + driver + " has not yet said what it runs"
+	case known != nil && wanted.Version.Compare(known.Version) < 0:
+		return Slots{}, "made from an older version of the app than this peer knows"
+	case known != nil && known.Removed:
+		return Slots{}, "the app is removed"
+	case len(a.Spent) >= spentMax || len(l.claims) >= claimsMax:
+		return Slots{}, "too many claims"
+	}
+	here := Slots{}
+	for _, c := range l.byApp[ask.UID] {
+		if c.Component == ask.Component && (ask.Replaces == nil || c.ID != *ask.Replaces) {
+			here = here.Union(c.Slots)
+		}
+	}
+	want := ask.Slots.Minus(here)
+	granted := want.Min(l.free().Fits(comp.Resources))
+	switch {
+	case granted.Len() == ask.Slots.Len():
+		return granted, ""
+	case want.Len() < ask.Slots.Len() && granted.Len() == want.Len():
+		return granted, "some of these slots run here already"
+	}
+	return granted, fmt.Sprintf("no room: %d slots fit (free %s CPU, %s memory)", granted.Len(), l.free().CPU, l.free().Memory)
+}
+
+// grant books a claim. It holds capacity from now on, on disk or not.
+func (l *Ledger) grant(now Now, ask *askMsg, comp Component, wanted, known *Intent, reply offerMsg) *claim {
+	c := &claim{
+		ID:  ClaimID{Ask: ask.ID, Owner: l.self},
+		UID: ask.UID, Key: wanted.Key, Component: ask.Component, Version: wanted.Version,
+		Spec: comp, SpecHash: SpecHash(comp), Need: comp.Resources, State: claimActive,
+		Slots: reply.Granted, Granted: reply.Granted, Refused: reply.Refused, Reason: reply.Reason,
+		Term: ask.Term, Deputy: ask.Deputy, Replaces: ask.Replaces, Keepers: ask.Keepers, held: true,
+	}
+	for _, art := range wanted.Artifacts {
+		if art.Digest == comp.Artifact() {
+			c.Artifact = art
+		}
+	}
+	if c.Artifact.Digest == "" && comp.Artifact() != "" {
+		c.Artifact = Artifact{Digest: comp.Artifact()}
+	}
+	switch {
+	case ask.Later:
+		c.State, c.Left = claimReserved, int64(l.tune.ReserveExpiry)
+	case known == nil:
+		c.State, c.Left = claimUnconfirmed, int64(l.tune.ConfirmExpiry)
+	}
+	if c.Left > 0 {
+		c.expires = now.Mono + time.Duration(c.Left)
+	}
+	if old := l.claims[c.ID]; old != nil { // FaultRegrant only
+		l.charge(old, -1)
+	}
+	if l.tune.Break == FaultOvergive {
+		c.Need = Resources{}
+	}
+	l.add(c)
+	return c
+}
+
+// Committed says that an admission is on disk.
+func (l *Ledger) Committed(c *claim) { c.held = false }
+
+// Aborted says that an admission could not be written: what it held is free
+// again, and the ask counts as never seen.
+func (l *Ledger) Aborted(c *claim) {
+	if l.claims[c.ID] != c {
+		return
+	}
+	l.charge(c, -1)
+	delete(l.claims, c.ID)
+	delete(l.byApp[c.UID], c.ID)
+	delete(l.asker(askerKey{c.ID.Ask.Asker, c.ID.Ask.Incarnation}).claims, c.ID.Ask.Counter)
+}

@@ -1,0 +1,184 @@
+package placement
+
+import (
+	"slices"
+	"strings"
+)
+
+// App is what a person deploys: the manifest, with quantities and durations
+// parsed. The same type is read from YAML and JSON, sent on the wire and kept
+// on disk.
+type App struct {
+	Schema     string               `json:"version,omitempty"` // "hansa/v1", or empty for the same
+	Namespace  string               `json:"namespace,omitempty"`
+	Name       string               `json:"app"`
+	Components map[string]Component `json:"components"`
+}
+
+// Key is the app's namespace and name; an empty namespace is "default".
+func (a App) Key() AppKey {
+	ns := a.Namespace
+	if ns == "" {
+		ns = DefaultNamespace
+	}
+	return AppKey{Namespace: ns, App: a.Name}
+}
+
+// ComponentNames are the names of the components, sorted.
+func (a App) ComponentNames() []string {
+	names := make([]string, 0, len(a.Components))
+	for name := range a.Components {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// DefaultNamespace is where an app goes that names none.
+const DefaultNamespace = "default"
+
+// Component is one part of an app: exactly one of Container, Function and
+// Server is set.
+type Component struct {
+	Container  *Container        `json:"container,omitempty"`
+	Function   *Function         `json:"function,omitempty"`
+	Server     *Server           `json:"server,omitempty"`
+	Replicas   *int              `json:"replicas,omitempty"` // default 1
+	Resources  Resources         `json:"resources,omitzero"`
+	Ports      map[string]int    `json:"ports,omitempty"` // name -> port inside
+	Env        map[string]string `json:"env,omitempty"`
+	Stop       StopPolicy        `json:"stop,omitzero"`
+	Place      Place             `json:"place,omitzero"`
+	Disconnect Disconnect        `json:"disconnect,omitzero"`
+}
+
+// Container is an OCI image to run.
+type Container struct {
+	Image   string   `json:"image"`
+	Command []string `json:"command,omitempty"`
+	Args    []string `json:"args,omitempty"`
+}
+
+// Function is a WebAssembly module that answers requests.
+type Function struct {
+	Module  string   `json:"module"`            // "sha256:…", or "./path" before upload
+	Timeout Duration `json:"timeout,omitempty"` // of one request; default 10s
+}
+
+// Server is a virtual machine (Image) or a program on the bare machine
+// (Process).
+type Server struct {
+	Image   string   `json:"image,omitempty"`
+	Process *Process `json:"process,omitempty"`
+}
+
+// Process is a program on the bare machine. When Artifact is set, the first
+// word of Command that equals it, or else Command[0], is that file.
+type Process struct {
+	Command  []string `json:"command"`
+	Artifact string   `json:"artifact,omitempty"` // "sha256:…", or "./path" before upload
+}
+
+// StopPolicy says how work is ended.
+type StopPolicy struct {
+	Signal string   `json:"signal,omitempty"` // default SIGTERM
+	Grace  Duration `json:"grace,omitempty"`  // until it is killed; default 10s
+}
+
+// Place is where a component may and would rather run.
+type Place struct {
+	Where  string         `json:"where,omitempty"`  // hard: a label selector
+	Prefer map[string]int `json:"prefer,omitempty"` // soft: label selector -> weight -100..100
+	Spread string         `json:"spread,omitempty"` // even over the values of this label ("site", "region", "peer", …)
+	Near   *Near          `json:"near,omitempty"`
+}
+
+// Near asks for a place that is close to something, by round-trip time.
+type Near struct {
+	Component string   `json:"component,omitempty"`
+	Site      string   `json:"site,omitempty"`
+	RTT       Duration `json:"rtt,omitempty"` // hard limit; 0 is only a preference
+}
+
+// Disconnect is what happens when a site is cut off.
+type Disconnect struct {
+	LostAfter Duration `json:"lost_after,omitempty"` // beyond the dead verdict
+	Replace   string   `json:"replace,omitempty"`    // "majority" (default)
+	Reconcile string   `json:"reconcile,omitempty"`  // "keep_original" (default)
+}
+
+// Kinds of component, and the runtimes that serve them.
+const (
+	KindContainer = "container"
+	KindFunction  = "function"
+	KindServer    = "server"
+
+	DriverWasm    = "wasm"
+	DriverProcess = "process"
+	DriverDocker  = "docker"
+	DriverQemu    = "qemu"
+)
+
+// Kind is what sort of component this is, or "" when it is none.
+func (c Component) Kind() string {
+	switch {
+	case c.Container != nil:
+		return KindContainer
+	case c.Function != nil:
+		return KindFunction
+	case c.Server != nil:
+		return KindServer
+	}
+	return ""
+}
+
+// Driver is the runtime that a host must offer to run this component.
+func (c Component) Driver() string {
+	switch {
+	case c.Container != nil:
+		return DriverDocker
+	case c.Function != nil:
+		return DriverWasm
+	case c.Server != nil && c.Server.Process != nil:
+		return DriverProcess
+	case c.Server != nil:
+		return DriverQemu
+	}
+	return ""
+}
+
+// Wanted is the number of slots.
+func (c Component) Wanted() int {
+	if c.Replicas == nil {
+		return 1
+	}
+	return *c.Replicas
+}
+
+// Artifact is the digest of the file that must be at a host before this
+// component starts there, or "".
+func (c Component) Artifact() string {
+	name := ""
+	switch {
+	case c.Function != nil:
+		name = c.Function.Module
+	case c.Server != nil && c.Server.Process != nil:
+		name = c.Server.Process.Artifact
+	}
+	if strings.HasPrefix(name, "sha256:") {
+		return name
+	}
+	return ""
+}
+
+// Artifacts are the digests that the app needs, sorted, each once.
+func (a App) Artifacts() []string {
+	var digests []string
+	for _, c := range a.Components {
+		if d := c.Artifact(); d != "" {
+			digests = append(digests, d)
+		}
+	}
+	slices.Sort(digests)
+	return slices.Compact(digests)
+}

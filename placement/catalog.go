@@ -1,0 +1,207 @@
+package placement
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// Catalog is what this peer knows of the replicated intents and keeper lists.
+// It holds what the tables said last and decides nothing.
+type Catalog struct {
+	verify  func(Signed) error
+	byKey   map[AppKey][]version
+	keyOf   map[UID]AppKey
+	keepers map[UID]keeperList
+	status  map[UID]map[PeerID]Summary
+}
+
+// version is one intent with the bytes that were signed.
+type version struct {
+	signed Signed
+	intent Intent
+}
+
+type keeperList struct {
+	signed Signed
+	list   Keepers
+}
+
+func newCatalog(verify func(Signed) error) *Catalog {
+	return &Catalog{
+		verify: verify, byKey: map[AppKey][]version{}, keyOf: map[UID]AppKey{},
+		keepers: map[UID]keeperList{}, status: map[UID]map[PeerID]Summary{},
+	}
+}
+
+// readSigned opens a signed record of another peer into v.
+func readSigned(verify func(Signed) error, s Signed, v any) error {
+	if verify != nil {
+		if err := verify(s); err != nil {
+			return fmt.Errorf("record of %s: %w", s.By, err)
+		}
+	}
+	return Decode(s.Body, v)
+}
+
+func (c *Catalog) readIntent(s Signed) (version, error) {
+	v := version{signed: s}
+	err := readSigned(c.verify, s, &v.intent)
+	if err == nil && (v.intent.UID == "" || len(v.intent.Artifacts) > artifactsMax) {
+		err = fmt.Errorf("intent of %s: %w", s.By, ErrInvalid)
+	}
+	return v, err
+}
+
+func (c *Catalog) readKeepers(s Signed) (keeperList, error) {
+	k := keeperList{signed: s}
+	err := readSigned(c.verify, s, &k.list)
+	if err == nil && (k.list.UID == "" || len(k.list.Peers) == 0 || len(k.list.Peers) > keepersMax) {
+		err = fmt.Errorf("keepers of %s: %w", s.By, ErrInvalid)
+	}
+	return k, err
+}
+
+// setIntents takes all live siblings of a key and returns the apps it touches,
+// sorted. Siblings that cannot be read are left out: they are relayed by the
+// table all the same.
+func (c *Catalog) setIntents(key AppKey, siblings [][]byte) []UID {
+	touched := map[UID]bool{}
+	for _, v := range c.byKey[key] {
+		touched[v.intent.UID] = true
+	}
+	var versions []version
+	for _, raw := range siblings[:min(len(siblings), siblingsMax)] {
+		var s Signed
+		if Decode(raw, &s) != nil {
+			continue
+		}
+		if v, err := c.readIntent(s); err == nil && v.intent.Key == key {
+			versions = append(versions, v)
+			touched[v.intent.UID] = true
+			c.keyOf[v.intent.UID] = key
+		}
+	}
+	c.byKey[key] = versions
+	if len(versions) == 0 {
+		delete(c.byKey, key)
+	}
+	for uid := range touched {
+		if !slices.ContainsFunc(versions, func(v version) bool { return v.intent.UID == uid }) {
+			delete(c.keyOf, uid)
+		}
+	}
+	return slices.Sorted(maps.Keys(touched))
+}
+
+// setKeepers takes the siblings of a keeper list: the one of the highest epoch
+// counts, and of equal ones the lowest writer's.
+func (c *Catalog) setKeepers(uid UID, siblings [][]byte) {
+	delete(c.keepers, uid)
+	for _, raw := range siblings[:min(len(siblings), siblingsMax)] {
+		var s Signed
+		if Decode(raw, &s) != nil {
+			continue
+		}
+		k, err := c.readKeepers(s)
+		if err != nil || k.list.UID != uid {
+			continue
+		}
+		old, ok := c.keepers[uid]
+		if !ok || k.list.Epoch > old.list.Epoch || k.list.Epoch == old.list.Epoch && s.By < old.signed.By {
+			c.keepers[uid] = k
+		}
+	}
+}
+
+// setStatus takes the summary of one app at one peer.
+func (c *Catalog) setStatus(key string, siblings [][]byte) {
+	uid, peer, ok := strings.Cut(key, "/")
+	if !ok {
+		return
+	}
+	delete(c.status[UID(uid)], PeerID(peer))
+	for _, raw := range siblings[:min(len(siblings), siblingsMax)] {
+		var s Signed
+		var sum Summary
+		if Decode(raw, &s) != nil || readSigned(c.verify, s, &sum) != nil {
+			continue
+		}
+		if sum.UID != UID(uid) || sum.Peer.Peer != PeerID(peer) || s.By != PeerID(peer) {
+			continue // a peer speaks for itself only
+		}
+		if c.status[sum.UID] == nil {
+			c.status[sum.UID] = map[PeerID]Summary{}
+		}
+		if old, ok := c.status[sum.UID][sum.Peer.Peer]; !ok || sum.AsOf > old.AsOf {
+			c.status[sum.UID][sum.Peer.Peer] = sum
+		}
+	}
+	if len(c.status[UID(uid)]) == 0 {
+		delete(c.status, UID(uid))
+	}
+}
+
+// has says whether the catalog lists an app.
+func (c *Catalog) has(uid UID) bool {
+	_, ok := c.keyOf[uid]
+	return ok
+}
+
+// versions is the siblings of an app, as the table has them.
+func (c *Catalog) versions(uid UID) []version {
+	var out []version
+	for _, v := range c.byKey[c.keyOf[uid]] {
+		if v.intent.UID == uid {
+			out = append(out, v)
+		}
+	}
+	return out
+}
+
+// standing is the versions that none that stands supersedes, each once, newest
+// first. More than one is a conflict. One that was itself superseded takes
+// nobody with it: what replaced it had seen all that it replaced, or had not
+// seen it, since it came to nothing.
+func standing(all []version) []version {
+	sorted := slices.Clone(all)
+	slices.SortStableFunc(sorted, func(a, b version) int { return b.intent.Version.Compare(a.intent.Version) })
+	var out []version
+	for _, v := range sorted { // what supersedes is newer, always
+		if !slices.ContainsFunc(out, func(o version) bool {
+			return o.intent.Version == v.intent.Version || o.intent.supersedes(&v.intent)
+		}) {
+			out = append(out, v)
+		}
+	}
+	return out
+}
+
+// winner is the version that lost slots follow, by a rule that is the same
+// everywhere: the newest, but an edit beats a concurrent removal.
+func winner(versions []version) *version {
+	for i := range versions {
+		if !versions[i].intent.Removed {
+			return &versions[i]
+		}
+	}
+	if len(versions) == 0 {
+		return nil
+	}
+	return &versions[0]
+}
+
+// etag names all sides of what stands.
+func etag(versions []version) string {
+	if len(versions) == 1 {
+		return versions[0].intent.Version.String()
+	}
+	h := sha256.New()
+	for _, v := range versions {
+		fmt.Fprintln(h, v.intent.Version)
+	}
+	return hex.EncodeToString(h.Sum(nil)[:12])
+}

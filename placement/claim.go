@@ -1,0 +1,105 @@
+package placement
+
+import (
+	"hash/fnv"
+	"time"
+)
+
+// Tables of the ledger on its peer's disk.
+const (
+	tableClaims = "claims" // claim id -> claim
+	tableAskers = "askers" // asker/incarnation -> askerRecord
+	tableTerms  = "terms"  // UID -> Term
+)
+
+// claimState is where a claim is in its life.
+//
+//	             admit                     commit
+//	(ask) ──later──▶ reserved ───────────────────────┐
+//	  │                 │ expiry                     ▼
+//	  └─now─▶ unconfirmed ──intent in the catalog──▶ active
+//	                │ expiry, no intent                │ release, scale-down, removal,
+//	                ▼                                  ▼ restarts used up
+//	            releasing ◀──────────────────────── releasing ──all stopped──▶ gone
+//
+// A claim holds capacity in every state, for each of its slots until the slot
+// has stopped.
+type claimState uint8
+
+const (
+	claimReserved claimState = iota + 1
+	claimUnconfirmed
+	claimActive
+	claimReleasing
+)
+
+func (s claimState) String() string {
+	return [...]string{"none", "reserved", "unconfirmed", "active", "releasing"}[s]
+}
+
+// claim is one grant of capacity, as it stands on disk.
+type claim struct {
+	ID           ClaimID    `cbor:"i"`
+	UID          UID        `cbor:"u"`
+	Key          AppKey     `cbor:"k"`
+	Component    string     `cbor:"c"`
+	Version      Version    `cbor:"v"`
+	Term         Term       `cbor:"m,omitzero"` // that it was granted under
+	Deputy       bool       `cbor:"d,omitempty"`
+	Spec         Component  `cbor:"s"`
+	SpecHash     uint64     `cbor:"h"`
+	Artifact     Artifact   `cbor:"a,omitzero"`
+	Need         Resources  `cbor:"n"` // of one slot
+	State        claimState `cbor:"t"`
+	Slots        Slots      `cbor:"l,omitzero"` // held to run
+	Stopping     Slots      `cbor:"x,omitzero"` // being stopped: capacity still held
+	Granted      Slots      `cbor:"g"`          // as answered, for a repeated ask
+	Refused      Slots      `cbor:"r,omitzero"`
+	Reason       string     `cbor:"w,omitempty"`
+	Replaces     *ClaimID   `cbor:"o,omitempty"`
+	Keepers      []PeerID   `cbor:"p,omitempty"`
+	FirstRunning int64      `cbor:"f,omitempty"` // Unix milliseconds
+	Left         int64      `cbor:"e,omitempty"` // of a reserved or unconfirmed claim: nanoseconds, re-armed after a restart
+
+	held     bool          // not on disk yet
+	expires  time.Duration // Now.Mono; 0: never
+	pinned   Slots
+	pinUntil time.Duration
+}
+
+// holds is the slots that take capacity.
+func (c *claim) holds() Slots { return c.Slots.Union(c.Stopping) }
+
+// SpecHash tells components apart by what would run. Replicas, place and
+// disconnect are left out: changing them restarts nothing.
+func SpecHash(c Component) uint64 {
+	c.Replicas, c.Place, c.Disconnect = nil, Place{}, Disconnect{}
+	h := fnv.New64a()
+	h.Write(Encode(c))
+	return h.Sum64()
+}
+
+// askerRecord is what the ledger remembers of one asker in one life of its
+// store.
+//
+// A repeated ask is told apart by three things: a claim that it made and that
+// still stands; Spent, for a claim that is gone; and Floor, below which the
+// asker itself has no open ask any more.
+type askerRecord struct {
+	Floor uint64   `cbor:"f"`
+	Spent []uint64 `cbor:"s,omitempty"`
+
+	refused map[uint64]offerMsg
+	claims  map[uint64]ClaimID
+}
+
+// Bounds of an askerRecord. An ask past them is refused until the floor rises.
+const (
+	spentMax   = 4096
+	refusedMax = 256
+)
+
+type askerKey struct {
+	peer PeerID
+	inc  Incarnation
+}

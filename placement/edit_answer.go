@@ -1,0 +1,331 @@
+package placement
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+)
+
+// editStored counts a copy of the edits that wait for it.
+func (p *Peer) editStored(from PeerID, m *storedMsg) {
+	for _, id := range sortedKeys(p.edits.open) {
+		e := p.edits.open[id]
+		if e == nil || e.phase != editStoring || e.uid != m.UID || !slices.Contains(m.Versions, e.version) {
+			continue
+		}
+		a := p.apps[e.uid]
+		e.copies[from] = true
+		if from == p.cfg.Self.Peer && !e.written {
+			e.written = true
+			if e.created || e.alone {
+				p.publishEdit(e, a)
+			}
+		}
+		if p.quorum(e, a) && e.written {
+			if !e.created && !e.alone {
+				p.publishEdit(e, a)
+			}
+			p.acknowledge(e, a)
+		}
+	}
+}
+
+func (p *Peer) quorum(e *edit, a *app) bool {
+	n := 0
+	for _, ref := range a.keepers.list.Peers {
+		if e.copies[ref.Peer] {
+			n++
+		}
+	}
+	return n >= a.keepers.list.Majority()
+}
+
+// publishEdit publishes an edit: over the other apps of the same name too, if
+// the person named them all in If-Match and so decided between them.
+func (p *Peer) publishEdit(e *edit, a *app) {
+	if !e.resolves {
+		p.publishApp(a)
+		return
+	}
+	p.publish(Publish{Table: TableIntents, Key: a.key.String(), Value: Encode(a.win.signed)})
+}
+
+// publishApp tells the mesh of an app's standing version. Other apps under the
+// same name, made on the other side of a cut, stay beside it.
+func (p *Peer) publishApp(a *app) {
+	if p.catalog.keepers[a.uid].list.Epoch < a.keepers.list.Epoch {
+		p.publish(Publish{Table: TableKeepers, Key: string(a.uid), Value: Encode(a.keepers.signed)})
+	}
+	p.publish(Publish{Table: TableIntents, Key: a.key.String(), Value: Encode(a.win.signed), Beside: p.others(a)})
+}
+
+// publishSides shows the mesh a conflict whole: versions that stand and that
+// only keepers know.
+func (p *Peer) publishSides(a *app) {
+	for _, v := range a.versions {
+		if p.lists(a.uid, v.intent.Version) {
+			continue
+		}
+		beside := p.others(a)
+		for _, o := range a.versions {
+			if p.lists(a.uid, o.intent.Version) {
+				beside = append(beside, Encode(o.signed))
+			}
+		}
+		p.publish(Publish{Table: TableIntents, Key: a.key.String(), Value: Encode(v.signed), Beside: beside})
+	}
+}
+
+// others is the records of other apps under the same name that stand.
+func (p *Peer) others(a *app) [][]byte {
+	var out [][]byte
+	for _, v := range p.catalog.byKey[a.key] {
+		if v.intent.UID != a.uid && !v.intent.Removed {
+			out = append(out, Encode(v.signed))
+		}
+	}
+	return out
+}
+
+// unpublishApp ends an app's records.
+func (p *Peer) unpublishApp(a *app) {
+	others := p.others(a)
+	end := Publish{Table: TableIntents, Key: a.key.String()}
+	if len(others) > 0 {
+		// A key with other apps is not removed: one of them is written again,
+		// over this one, beside the rest.
+		end.Value, end.Beside = others[0], others[1:]
+	}
+	p.publish(end) // first: a list that is missing for a listed app is published again
+	p.publish(Publish{Table: TableKeepers, Key: string(a.uid)})
+}
+
+func (p *Peer) acknowledge(e *edit, a *app) {
+	p.finish(e, Result{
+		UID: e.uid, Version: e.version, ETag: p.etag(a.key), Created: e.created,
+		Copies: len(e.copies), Peers: sortedKeys(e.copies), Quorum: p.quorum(e, a),
+	})
+	if len(e.tickets)+len(e.remotes) == 0 {
+		return
+	}
+	what := "deployed"
+	if e.req.remove {
+		what = "removed"
+	}
+	p.out.happened(Happened{Type: what, UID: e.uid, Key: e.req.key, Peer: p.cfg.Self.Peer,
+		Message: fmt.Sprintf("version %s, held by %d keepers", e.version, len(e.copies))})
+}
+
+// editRefused ends the edits of an app whose keepers follow a higher term:
+// they lost the compare-and-set.
+func (p *Peer) editRefused(uid UID, higher Term) {
+	for _, id := range sortedKeys(p.edits.open) {
+		e := p.edits.open[id]
+		if e == nil || e.phase != editStoring || e.uid != uid || e.created || e.alone {
+			continue
+		}
+		p.takeBack(e)
+		p.finish(e, Result{Err: fmt.Errorf("edit of %s: %w: the app is driven under term %d by %s", e.req.key, ErrConflict, higher.Number, higher.Peer)})
+	}
+}
+
+// editNotWritten ends the edits of an app that this peer could not write.
+func (p *Peer) editNotWritten(uid UID, failed *PersistFailed) {
+	kind := ErrInternal
+	if failed.Full {
+		kind = ErrFull
+	}
+	for _, id := range sortedKeys(p.edits.open) {
+		e := p.edits.open[id]
+		if e == nil || e.phase != editStoring || e.uid != uid || e.written {
+			continue
+		}
+		p.takeBack(e)
+		p.finish(e, Result{Err: fmt.Errorf("edit of %s: %w: %s", e.req.key, kind, failed.Err)})
+	}
+}
+
+// takeBack undoes what an edit that is refused has spread so far.
+func (p *Peer) takeBack(e *edit) {
+	if a := p.apps[e.uid]; a != nil {
+		for _, id := range a.keeperIDs() {
+			if id != p.cfg.Self.Peer {
+				p.out.send(id, message{Drop: &dropMsg{UID: e.uid, Version: e.version}})
+			}
+		}
+	}
+	p.dropped.add(dropKey(e.uid, e.version))
+	p.persistKeep(e.uid, p.keeper.drop(e.uid, e.version))
+	p.refresh(e.uid)
+}
+
+func dropKey(uid UID, v Version) string { return string(uid) + "/" + v.String() }
+
+func (p *Peer) onDrop(from PeerID, m *dropMsg) {
+	if m.Version.Peer != from || p.lists(m.UID, m.Version) {
+		return // only its writer takes a version back, and only before it was published
+	}
+	p.dropped.add(dropKey(m.UID, m.Version)) // the store may come after this
+	p.persistKeep(m.UID, p.keeper.drop(m.UID, m.Version))
+	p.refresh(m.UID)
+}
+
+// editTimer is the deadline of an edit, or the time to forward it again.
+func (p *Peer) editTimer(id string) {
+	n, _ := strconv.ParseUint(id, 10, 64)
+	e := p.edits.open[n]
+	if e == nil {
+		return
+	}
+	late := p.out.now.Mono >= e.deadline
+	a := p.apps[e.uid]
+	switch {
+	case e.phase == editForwarded && late:
+		p.finish(e, Result{Err: fmt.Errorf("edit of %s: %w: %s does not answer; the outcome is unknown", e.req.key, ErrUnavailable, e.to)})
+		return
+	case e.phase == editForwarded:
+		p.route(e)
+	case e.phase == editWaiting && late:
+		if a = p.find(e.req.key); a == nil {
+			p.finish(e, Result{Err: fmt.Errorf("edit of %s: %w", e.req.key, ErrNotFound)})
+			return
+		}
+		p.editAlone(e, a)
+		e.deadline = p.out.now.Mono + p.tune.SubmitWait
+	case e.phase == editStoring && a == nil: // removed meanwhile
+		p.finish(e, Result{UID: e.uid, Version: e.version, Created: e.created, Copies: len(e.copies), Peers: sortedKeys(e.copies)})
+		return
+	case e.phase == editStoring && late && !e.written && !p.stands(e):
+		p.finish(e, Result{Err: fmt.Errorf("edit of %s: %w: another edit came first", e.req.key, ErrConflict)})
+		return
+	case e.phase == editStoring && late && !e.written && p.lacks(e, a):
+		p.takeBack(e)
+		p.finish(e, Result{Err: fmt.Errorf("edit of %s: %w: its artifacts did not arrive", e.req.key, ErrUnavailable)})
+		return
+	case e.phase == editStoring && late && !e.written:
+		// The disk is slow: its answer ends the edit, one way or the other.
+		e.deadline = p.out.now.Mono + p.tune.SubmitWait
+	case e.phase == editStoring && late && e.alone:
+		p.acknowledge(e, a)
+		return
+	case e.phase == editStoring && late:
+		// Written under a term that has no majority (any more): it stands as
+		// an edit made alone, which belongs to this side and which no other
+		// edit supersedes unseen.
+		if err := p.check(e, a, p.liveKeepers(a)); err != nil {
+			p.takeBack(e)
+			p.finish(e, Result{Err: err})
+			return
+		}
+		e.alone = true
+		p.write(e, a, Term{})
+		e.deadline = p.out.now.Mono + p.tune.SubmitWait
+	}
+	if p.edits.open[n] == e {
+		p.armEdit(e)
+	}
+}
+
+// stands says whether this peer still holds an edit: one that was superseded
+// before it was on disk is gone.
+func (p *Peer) stands(e *edit) bool {
+	r := p.keeper.records[e.uid]
+	return r != nil && slices.ContainsFunc(r.versions, func(v version) bool { return v.intent.Version == e.version })
+}
+
+// lacks says whether artifacts of an edit are not here.
+func (p *Peer) lacks(e *edit, a *app) bool {
+	for _, v := range a.versions {
+		if v.intent.Version != e.version {
+			continue
+		}
+		for _, art := range v.intent.Artifacts {
+			if !v.intent.Removed && !p.has(art.Digest) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// rerouteEdits looks again at edits that wait for someone, since who that is
+// may have changed.
+func (p *Peer) rerouteEdits(uid UID) {
+	a := p.apps[uid]
+	for _, id := range sortedKeys(p.edits.open) {
+		e := p.edits.open[id]
+		if e == nil || a == nil || e.req.key != a.key {
+			continue
+		}
+		if e.phase == editWaiting || e.phase == editForwarded && !p.members.live(e.to) {
+			p.route(e)
+		}
+	}
+}
+
+func (p *Peer) onForwarded(from PeerID, m *forwardedMsg) {
+	if m.Request.Peer != p.cfg.Self.Peer {
+		return
+	}
+	for _, id := range sortedKeys(p.edits.open) {
+		e := p.edits.open[id]
+		if e.phase != editForwarded || e.request != m.Request {
+			continue
+		}
+		if m.Kind == ErrUnavailable.Error() {
+			return // views differ for the moment: forwarded again until the deadline
+		}
+		r := Result{UID: m.UID, Version: m.Version, ETag: m.ETag, Created: m.Created, Copies: len(m.Peers), Peers: m.Peers, Quorum: m.Quorum}
+		if m.Kind != "" {
+			r.Err = remoteError(m.Kind, m.Text)
+		}
+		p.finish(e, r)
+		return
+	}
+}
+
+// finish answers an edit and remembers the answer for those who ask again.
+func (p *Peer) finish(e *edit, r Result) {
+	delete(p.edits.open, e.id)
+	p.timers.cancel(timerSubmit, strconv.FormatUint(e.id, 10))
+	name := e.req.idemName()
+	if name != "" {
+		delete(p.edits.byIdem, name)
+		if r.Err == nil {
+			p.remember(name, r)
+		}
+	}
+	for _, req := range e.remotes {
+		delete(p.edits.byReq, req)
+		if r.Err == nil {
+			p.remember(reqName(req), r)
+		}
+	}
+	p.answer(e, r)
+}
+
+func (p *Peer) remember(name string, r Result) {
+	if _, ok := p.edits.answered[name]; !ok {
+		p.edits.order = append(p.edits.order, name)
+	}
+	p.edits.answered[name] = r
+	for len(p.edits.order) > answeredMax {
+		delete(p.edits.answered, p.edits.order[0])
+		p.edits.order = p.edits.order[1:]
+	}
+}
+
+func (p *Peer) answer(e *edit, r Result) {
+	for _, t := range e.tickets {
+		p.out.emit(Answer{Ticket: t, Result: r})
+	}
+	for _, req := range e.remotes {
+		m := &forwardedMsg{
+			Request: req, UID: r.UID, Version: r.Version, ETag: r.ETag, Created: r.Created, Peers: r.Peers, Quorum: r.Quorum,
+		}
+		if r.Err != nil {
+			m.Kind, m.Text = kindOf(r.Err), clip(r.Err.Error())
+		}
+		p.out.send(req.Peer, message{Forwarded: m})
+	}
+}

@@ -1,0 +1,159 @@
+package placement
+
+// Effect is what a peer's core wants done. Step returns only effects that may
+// be carried out now, in order: those that depend on a Persist come out of the
+// Step that takes its Persisted event.
+type Effect interface{ effect() }
+
+type (
+	// Persist is one atomic batch for this peer's disk. The answer is a
+	// Persisted or PersistFailed event with the same token.
+	Persist struct {
+		Token  uint64
+		Writes []Write
+	}
+
+	// Send is a message to another peer's core (never to itself). Messages to
+	// one peer may be batched, delayed, reordered, repeated and lost.
+	Send struct {
+		To   PeerID
+		Body []byte
+	}
+
+	// Publish writes a replicated table: Value nil removes the key. It is
+	// over the siblings of the key that this peer has seen, but for those
+	// whose value is in Beside: they stay (Beside is empty when Value is nil).
+	Publish struct {
+		Table  string
+		Key    string
+		Value  []byte
+		Beside [][]byte
+	}
+
+	// Start asks the runner to run an allocation. It is idempotent by id.
+	Start struct {
+		ID   AllocationID
+		Spec WorkSpec
+	}
+
+	// Stop asks the runner to end an allocation and forget it. The runner
+	// reports AllocStopped when it is gone; stopping what is not there is
+	// reported the same.
+	Stop struct {
+		ID     AllocationID
+		Reason string
+	}
+
+	// Timer asks for a TimerFired event at Now.Mono >= At. An At of 0 cancels.
+	Timer struct {
+		Key string
+		At  int64 // nanoseconds, as Now.Mono
+	}
+
+	// Fetch asks for an artifact that this peer does not hold, from any of
+	// From; Warm asks to compile it ahead once it is here. The answer is
+	// BlobArrived or BlobFailed.
+	Fetch struct {
+		Artifact Artifact
+		From     []PeerID
+		Warm     bool
+	}
+
+	// Answer ends a Submit or a Remove.
+	Answer struct {
+		Ticket uint64
+		Result Result
+	}
+
+	// Record tells what happened or was decided, for events and explain.
+	Record struct {
+		Event    *Happened
+		Decision *Decision
+	}
+)
+
+// Write is one key of a Persist; a nil Value deletes.
+type Write struct {
+	Table string
+	Key   string
+	Value []byte
+}
+
+// WorkSpec is what the runner needs to run one slot.
+type WorkSpec struct {
+	UID       UID
+	Key       AppKey
+	Component string
+	Spec      Component // as in the version that was granted
+	Version   Version
+	Artifact  Artifact // zero when none is needed
+	From      []PeerID // who holds the artifact, best first
+	Restarts  int      // how often it was restarted in place
+}
+
+// Result is the outcome of a Submit or a Remove.
+type Result struct {
+	Err     error // nil, or one of the kinds in errors.go
+	UID     UID
+	Version Version
+	ETag    string
+	Created bool
+	Copies  int      // keepers that hold the intent and its bytes on disk
+	Peers   []PeerID // those keepers
+	Quorum  bool     // Copies is a majority of the keepers
+}
+
+// Happened is one event as people see it.
+type Happened struct {
+	Type      string // "deployed", "placed", "running", "exited", "lost", "taken-over", …
+	UID       UID
+	Key       AppKey
+	Component string
+	Slots     string // "0-5,8"
+	Peer      PeerID // the peer that it is about
+	Message   string
+}
+
+// Decision is a placement, made or refused, with what it was made from.
+type Decision struct {
+	UID        UID
+	Key        AppKey
+	Component  string
+	Version    Version
+	Term       Term
+	At         int64 // Unix milliseconds
+	Slots      string
+	Reason     string            // why a decision was needed: "missing", "lost: peer x is dead", …
+	Considered []Considered      // every candidate, best first
+	Outcome    string            // in words: what is placed where, or why not
+	Taken      map[PeerID]string // peer -> slots asked
+}
+
+// Considered is one candidate of a decision.
+type Considered struct {
+	Peer   PeerID
+	Name   string
+	Site   SiteID
+	Age    int64   // of its digest, milliseconds
+	Score  float64 // higher is better; 0 when it was filtered out
+	Fits   int     // slots that would fit
+	Taken  int     // slots given to it
+	Reason string  // why it was filtered, or what its score is made of
+}
+
+func (Persist) effect() {}
+func (Send) effect()    {}
+func (Publish) effect() {}
+func (Start) effect()   {}
+func (Stop) effect()    {}
+func (Timer) effect()   {}
+func (Fetch) effect()   {}
+func (Answer) effect()  {}
+func (Record) effect()  {}
+
+// Names of the replicated tables that Publish writes.
+const (
+	TableIntents = "intents" // namespace/app -> Signed Intent
+	TableKeepers = "keepers" // UID -> Signed Keepers
+	TableStatus  = "status"  // UID/peer -> Signed Summary
+)

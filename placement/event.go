@@ -1,0 +1,162 @@
+package placement
+
+import "time"
+
+// Event is what happens to a peer's core. Peer.Step takes one at a time.
+type Event interface{ event() }
+
+type (
+	// Submit is a person's PUT of an app. Its Answer comes when the intent is
+	// durable, or when the wait for its keepers is over.
+	Submit struct {
+		Ticket         uint64 // names the Answer
+		App            App    // validated, artifacts by digest
+		Artifacts      []Artifact
+		IfMatch        string // an ETag, "*", or "" for any
+		IfNoneMatch    bool   // only if there is no such app
+		MinCopies      int    // 0 asks for a quorum but accepts fewer
+		IdempotencyKey string
+	}
+
+	// Remove is a person's DELETE of an app.
+	Remove struct {
+		Ticket  uint64
+		Key     AppKey
+		IfMatch string
+	}
+
+	// Receive is a message from another peer's core, as Send carried it. The
+	// transport vouches for From.
+	Receive struct {
+		From PeerID
+		Body []byte
+	}
+
+	// Undelivered says that a Send may not have arrived: the peer could not be
+	// reached or did not acknowledge. It may have arrived all the same.
+	Undelivered struct {
+		To   PeerID
+		Body []byte
+	}
+
+	// Persisted says that the Persist with this token is on disk.
+	Persisted struct{ Token uint64 }
+
+	// PersistFailed says that the Persist with this token is not on disk and
+	// will not be: what depended on it is dropped and what it held is let go.
+	PersistFailed struct {
+		Token uint64
+		Err   string
+		Full  bool // no space: the answer is 507
+	}
+
+	// RecordChanged is a change of a replicated table: all live siblings of a
+	// key (none: the key was removed, which is positive evidence).
+	RecordChanged struct {
+		Table    string
+		Key      string
+		Siblings [][]byte
+	}
+
+	// MemberChanged is what failure detection says of a peer. It is a view,
+	// not a truth: other peers may see another one.
+	MemberChanged struct {
+		Peer  PeerID
+		Site  SiteID
+		State MemberState
+	}
+
+	// DigestChanged brings a newer digest of another peer.
+	DigestChanged struct{ Digest Digest }
+
+	// RTTChanged brings a new round-trip time from this peer to another.
+	RTTChanged struct {
+		Peer PeerID
+		RTT  time.Duration
+	}
+
+	// HostChanged is what this peer's machine has to give.
+	HostChanged struct{ Host Host }
+
+	// WorkListed is the answer of a driver to "what do you run?", once at
+	// start. Before it the ledger grants nothing on that driver.
+	WorkListed struct {
+		Driver string
+		Work   []Found
+	}
+
+	// WorkChanged is news of one allocation from the runner.
+	WorkChanged struct {
+		ID    AllocationID
+		State WorkState
+	}
+
+	// BlobArrived says that this peer holds the artifact, verified.
+	BlobArrived struct{ Digest string }
+
+	// BlobFailed says that an artifact could not be fetched for now.
+	BlobFailed struct{ Digest, Reason string }
+
+	// TimerFired is the Timer of that key. Setting a key again replaces it.
+	TimerFired struct{ Key string }
+)
+
+// Found is an allocation that a driver runs, with the labels that it was
+// started with: enough to book it again after the ledger was lost.
+type Found struct {
+	ID     AllocationID
+	Labels map[string]string
+	State  WorkState
+}
+
+// MemberState is how failure detection sees a peer.
+type MemberState string
+
+// The states of a member.
+const (
+	MemberAlive   MemberState = "alive"
+	MemberSuspect MemberState = "suspect"
+	MemberDead    MemberState = "dead"
+	MemberLeft    MemberState = "left"
+)
+
+// AllocState is the state of an allocation.
+type AllocState string
+
+// The states of an allocation.
+const (
+	AllocPending  AllocState = "pending"
+	AllocFetching AllocState = "fetching"
+	AllocStarting AllocState = "starting"
+	AllocRunning  AllocState = "running"
+	AllocStopping AllocState = "stopping"
+	AllocStopped  AllocState = "stopped"
+	AllocFailed   AllocState = "failed"
+	AllocLost     AllocState = "lost"
+)
+
+// WorkState is what the runner knows of an allocation.
+type WorkState struct {
+	State    AllocState        `json:"state"`
+	Reason   string            `json:"reason,omitempty"`
+	ExitCode *int              `json:"exit_code,omitempty"`
+	Ports    map[string]string `json:"ports,omitempty"` // name -> host:port
+	Driver   string            `json:"driver,omitempty"`
+}
+
+func (Submit) event()        {}
+func (Remove) event()        {}
+func (Receive) event()       {}
+func (Undelivered) event()   {}
+func (Persisted) event()     {}
+func (PersistFailed) event() {}
+func (RecordChanged) event() {}
+func (MemberChanged) event() {}
+func (DigestChanged) event() {}
+func (RTTChanged) event()    {}
+func (HostChanged) event()   {}
+func (WorkListed) event()    {}
+func (WorkChanged) event()   {}
+func (BlobArrived) event()   {}
+func (BlobFailed) event()    {}
+func (TimerFired) event()    {}

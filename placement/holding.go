@@ -1,0 +1,360 @@
+package placement
+
+import "time"
+
+// This file is the holder's side: what the ledger and the work of this peer
+// do when others ask, the catalog changes, or the runner reports.
+
+func (p *Peer) onAsk(from PeerID, m *askMsg) {
+	if m.ID.Asker != from || m.Slots.IsEmpty() || p.gone(m.UID) {
+		return
+	}
+	v, err := p.catalog.readIntent(m.Intent)
+	if err != nil || v.intent.UID != m.UID {
+		return
+	}
+	p.clock.observe(v.intent.Version, p.out.now.Wall)
+	var known *Intent
+	if p.catalog.has(m.UID) {
+		if a := p.apps[m.UID]; a != nil {
+			known = &a.win.intent
+		}
+	}
+	adm := p.ledger.Admit(p.out.now, m, &v.intent, known)
+	if adm.wait {
+		return
+	}
+	owed, written := p.ledger.debts()
+	p.out.persist(append(owed, adm.writes...), func(failed *PersistFailed) {
+		reply := adm.reply
+		if failed == nil {
+			written()
+		}
+		if failed != nil {
+			reply.Granted, reply.Refused, reply.Claim = Slots{}, m.Slots, ClaimID{}
+			reply.Reason = "the disk of this peer does not take it: " + failed.Err
+		}
+		if c := adm.claim; c != nil {
+			if failed != nil {
+				p.ledger.Aborted(c)
+			} else {
+				p.ledger.Committed(c)
+				p.armClaim(c)
+				p.runClaim(c)
+				p.checkClaims(c.UID)
+			}
+		}
+		reply.Digest, reply.Order = p.Digest(p.out.now), p.order()
+		p.out.send(from, message{Offer: &reply})
+	})
+}
+
+// armClaim sets the expiry of a claim that has one.
+func (p *Peer) armClaim(c *claim) {
+	if c.expires > 0 {
+		p.timers.set(timerClaim, c.ID.String(), c.expires)
+	}
+}
+
+// runClaim starts the slots of a claim that may run.
+func (p *Peer) runClaim(c *claim) {
+	if c.held || c.State == claimReserved {
+		return
+	}
+	for n := range c.Slots.All() {
+		p.work.begin(c, n)
+	}
+	p.touchReport(c.UID)
+}
+
+func (p *Peer) onCommit(m *commitMsg) {
+	c, writes := p.ledger.commit(m)
+	if c == nil {
+		return
+	}
+	p.timers.cancel(timerClaim, c.ID.String())
+	p.out.persist(writes, func(failed *PersistFailed) {
+		if failed != nil && p.ledger.claims[c.ID] == c && c.State == claimActive {
+			c.State, c.Left = claimReserved, int64(p.tune.ReserveExpiry)
+			c.expires = p.out.now.Mono + p.tune.ReserveExpiry
+			p.armClaim(c)
+			return
+		}
+		p.runClaim(c)
+	})
+}
+
+// onRelease takes an order to give slots back. It needs the current term, and
+// an intent that is not older than the claim's.
+func (p *Peer) onRelease(m *releaseMsg) {
+	c := p.ledger.claims[m.Claim]
+	if c == nil || c.UID != m.UID || c.held || m.Version.Compare(c.Version) < 0 {
+		p.touchReport(m.UID)
+		return
+	}
+	writes, _, ok := p.ledger.fence(m.UID, m.Term)
+	if !ok {
+		return
+	}
+	p.out.persist(writes, func(*PersistFailed) {})
+	slots := m.Slots
+	if slots.IsEmpty() {
+		slots = c.Slots
+	}
+	p.releaseSlots(c, p.ledger.unpinned(p.out.now, c, slots), m.Reason)
+}
+
+// releaseSlots stops slots of a claim once the release is on disk.
+func (p *Peer) releaseSlots(c *claim, slots Slots, reason string) {
+	state, expires := c.State, c.expires
+	stopping, writes := p.ledger.release(c, slots)
+	if stopping.IsEmpty() {
+		return
+	}
+	p.out.persist(writes, func(failed *PersistFailed) {
+		if failed != nil {
+			p.ledger.unrelease(c, stopping, state, expires)
+			p.armClaim(c)
+			p.timers.before(timerRefresh, "claims", p.out.now.Mono+p.tune.RoundMin)
+			return
+		}
+		if state == claimReserved {
+			for n := range stopping.All() {
+				p.slotStopped(c, n)
+			}
+			return
+		}
+		for n := range stopping.All() {
+			p.work.stop(AllocationID{c.ID, n}, c, reason)
+		}
+	})
+	p.touchReport(c.UID)
+}
+
+func (p *Peer) slotStopped(c *claim, n Slot) {
+	if writes := p.ledger.stopped(c, n); writes != nil {
+		_, written := p.ledger.debts()
+		p.out.persist(writes, func(failed *PersistFailed) {
+			if failed == nil {
+				written(c.ID)
+			}
+		})
+	}
+	p.touchReport(c.UID)
+}
+
+func (p *Peer) onPin(from PeerID, m *pinMsg) {
+	c := p.ledger.claims[m.Claim]
+	if c == nil || c.held {
+		p.touchReport(m.UID) // whoever asks takes it for running here
+		return
+	}
+	writes, _, ok := p.ledger.fence(m.UID, m.Term)
+	if !ok {
+		return
+	}
+	pinned := p.ledger.pin(p.out.now, c, p.work.running(c).Intersect(m.Slots))
+	p.out.persist(writes, func(failed *PersistFailed) {
+		if failed == nil {
+			p.out.send(from, message{Pinned: &pinnedMsg{UID: m.UID, Term: m.Term, Claim: m.Claim, Slots: pinned}})
+		}
+	})
+}
+
+// checkClaims holds this peer's claims of an app against the intent: what
+// scaling down and removal ask for, each peer does itself.
+func (p *Peer) checkClaims(uid UID) {
+	if p.counters.boot == 0 {
+		return // the catalog may not be loaded yet
+	}
+	listed := p.catalog.has(uid)
+	a := p.apps[uid]
+	for _, c := range p.ledger.of(uid) {
+		switch {
+		case c.held || c.State == claimReleasing:
+		case c.State == claimReserved:
+		case !listed && c.State == claimActive:
+			p.releaseSlots(c, c.Slots, "the app was removed")
+		case !listed:
+		case a.win.intent.Removed:
+			p.releaseSlots(c, c.Slots, "the app was removed")
+		default:
+			p.checkClaim(a, c)
+		}
+	}
+}
+
+func (p *Peer) checkClaim(a *app, c *claim) {
+	if writes := p.ledger.confirm(c); writes != nil {
+		p.timers.cancel(timerClaim, c.ID.String())
+		p.out.persist(writes, func(*PersistFailed) {})
+	}
+	if c.Spec.Kind() == "" { // booked again from labels
+		for _, v := range a.versions {
+			if comp, ok := v.intent.App.Components[c.Component]; ok && SpecHash(comp) == c.SpecHash {
+				c.Spec = comp
+				p.fillArtifact(c, &v.intent)
+				p.out.persist([]Write{p.ledger.writeClaim(c)}, func(*PersistFailed) {})
+				p.runClaim(c)
+				break
+			}
+		}
+	}
+	if a.win.intent.Version.Compare(c.Version) < 0 {
+		return // granted from a newer version than this peer knows
+	}
+	wanted := 0
+	for _, v := range a.versions {
+		if comp, ok := v.intent.App.Components[c.Component]; ok && !v.intent.Removed {
+			wanted = max(wanted, comp.Wanted())
+		}
+	}
+	p.releaseSlots(c, c.Slots.Minus(FirstSlots(wanted)), "scaled down")
+}
+
+func (p *Peer) fillArtifact(c *claim, i *Intent) {
+	for _, art := range i.Artifacts {
+		if art.Digest == c.Spec.Artifact() {
+			c.Artifact = art
+		}
+	}
+}
+
+// expireClaim is the timer of a claim that was never confirmed or committed.
+func (p *Peer) expireClaim(id string) {
+	cid, err := ParseClaimID(id)
+	c := p.ledger.claims[cid]
+	if err != nil || c == nil || c.expires == 0 || p.out.now.Mono < c.expires {
+		return
+	}
+	switch c.State {
+	case claimReserved:
+		p.releaseSlots(c, c.Slots, "the reservation expired")
+	case claimUnconfirmed:
+		p.releaseSlots(c, c.Slots, "its intent never arrived")
+	}
+}
+
+// onWork takes news of the runner.
+func (p *Peer) onWork(ev WorkChanged) {
+	a, v := p.work.changed(ev.ID, ev.State)
+	if a == nil {
+		return
+	}
+	c := a.claim
+	switch v {
+	case workRunning:
+		if c.FirstRunning == 0 {
+			c.FirstRunning = p.out.now.Wall.UnixMilli()
+			if p.ledger.claims[c.ID] == c && !c.held {
+				p.out.persist([]Write{p.ledger.writeClaim(c)}, func(*PersistFailed) {})
+			}
+		}
+		p.tell(c, "running", ev.ID.Slot, "")
+	case workGone:
+		p.slotStopped(c, ev.ID.Slot)
+		p.tell(c, "stopped", ev.ID.Slot, a.state.Reason)
+	case workExited:
+		p.tell(c, "exited", ev.ID.Slot, ev.State.Reason)
+	case workFailed:
+		p.failed(c, ev.ID.Slot, a.state.Reason)
+		p.releaseSlots(c, SlotsOf(ev.ID.Slot), a.state.Reason)
+		p.tell(c, "failed", ev.ID.Slot, a.state.Reason)
+	}
+	p.touchReport(c.UID)
+}
+
+func (p *Peer) tell(c *claim, what string, n Slot, why string) {
+	p.out.happened(Happened{
+		Type: what, UID: c.UID, Key: c.Key, Component: c.Component,
+		Slots: SlotsOf(n).String(), Peer: p.cfg.Self.Peer, Message: why,
+	})
+}
+
+// failure is slots of one component that were given back here.
+type failure struct {
+	slots Slots
+	why   string
+	at    time.Duration
+}
+
+func (p *Peer) failed(c *claim, n Slot, why string) {
+	if p.failures[c.UID] == nil {
+		p.failures[c.UID] = map[string]failure{}
+	}
+	f := p.failures[c.UID][c.Component]
+	p.failures[c.UID][c.Component] = failure{slots: f.slots.Add(n), why: why, at: p.out.now.Mono}
+}
+
+// onWorkListed takes a driver's answer to "what do you run?" and brings ledger
+// and work together: what runs and is granted is adopted, what runs and was
+// given back is stopped, what the ledger forgot is booked again, and what is
+// granted and does not run is started.
+func (p *Peer) onWorkListed(ev WorkListed) {
+	p.ledger.listed[ev.Driver] = true
+	booked := map[ClaimID]bool{}
+	for _, f := range ev.Work {
+		c := p.ledger.claims[f.ID.Claim]
+		if (c == nil || booked[c.ID]) && f.ID.Claim.Owner != p.cfg.Self {
+			if c = p.rebook(f); c != nil {
+				booked[c.ID] = true
+			}
+		}
+		switch {
+		case c == nil:
+			// Granted in this life of the store and no longer in the ledger:
+			// given back.
+			p.out.emit(Stop{ID: f.ID, Reason: "its claim was given back"})
+		case c.Slots.Contains(f.ID.Slot):
+			p.adopt(c, f)
+		case !c.Stopping.Contains(f.ID.Slot):
+			p.out.emit(Stop{ID: f.ID, Reason: "its slot was given back"})
+		}
+	}
+	for _, c := range p.ledger.sorted() {
+		if booked[c.ID] {
+			p.out.persist([]Write{p.ledger.writeClaim(c)}, func(*PersistFailed) {})
+			p.checkClaims(c.UID)
+		}
+		if c.Spec.Kind() != "" && c.Spec.Driver() == ev.Driver {
+			for n := range c.Stopping.All() {
+				p.work.stop(AllocationID{c.ID, n}, c, "given back before the restart")
+			}
+			p.runClaim(c)
+		}
+	}
+}
+
+// adopt takes work that runs already.
+func (p *Peer) adopt(c *claim, f Found) {
+	a := p.work.allocs[f.ID]
+	if a == nil {
+		a = &alloc{id: f.ID, claim: c}
+		p.work.allocs[f.ID] = a
+	}
+	p.work.enter(a, WorkState{State: AllocStarting})
+	p.onWork(WorkChanged{ID: f.ID, State: f.State})
+}
+
+// rebook enters work into the ledger whose claim was lost with an earlier life
+// of the store. The claim keeps its name, and waits for the catalog without an
+// expiry: a peer that is cut off must not stop what runs.
+func (p *Peer) rebook(f Found) *claim {
+	b, err := FromLabels(f.Labels)
+	if err != nil || b.ID != f.ID || b.ID.Claim.Owner.Peer != p.cfg.Self.Peer {
+		return nil
+	}
+	c := p.ledger.claims[b.ID.Claim]
+	if c == nil {
+		c = &claim{
+			ID: b.ID.Claim, UID: b.UID, Key: b.Key, Component: b.Component, Version: b.Version,
+			SpecHash: b.SpecHash, Need: b.Need, State: claimUnconfirmed,
+		}
+		p.ledger.add(c)
+	}
+	p.ledger.charge(c, -1)
+	c.Slots = c.Slots.Add(b.ID.Slot)
+	c.Granted = c.Slots
+	p.ledger.charge(c, 1)
+	return c
+}

@@ -1,0 +1,322 @@
+package placement
+
+import (
+	"slices"
+	"time"
+)
+
+// tableKeep holds a keeper's records: UID -> keepRecord; tableSpent what it
+// granted of apps that it keeps no more: UID -> Term.
+const (
+	tableKeep  = "keep"
+	tableSpent = "spent"
+)
+
+// keepRecord is what a keeper holds of one app, on disk.
+type keepRecord struct {
+	UID     UID      `cbor:"u"`
+	Key     AppKey   `cbor:"k"`
+	Intents []Signed `cbor:"i"`
+	Keepers Signed   `cbor:"l"`
+	Term    Term     `cbor:"t,omitzero"` // the highest granted by this keeper
+	Holders []PeerID `cbor:"h,omitempty"`
+
+	versions []version
+	list     Keepers
+	seen     map[Version]bool // versions that the catalog has listed since start
+	heard    Term             // the highest term that somebody is known to act under
+	refused  uint64           // the highest term number that a keeper is known to have granted
+	onDisk   []Version        // what the last write that is on disk held
+	diskAt   uint64           // number of that write
+	writes   uint64
+	from     []PeerID      // who is said to have the artifacts, beside the keepers
+	changed  time.Duration // when a version was stored last, in this life of the daemon
+}
+
+// wrote says, when a write of the record was made; call the result when it is
+// on disk.
+func (r *keepRecord) wrote() (onDisk func()) {
+	r.writes++
+	n := r.writes
+	var held []Version
+	for _, v := range r.versions {
+		held = append(held, v.intent.Version)
+	}
+	return func() {
+		if n > r.diskAt {
+			r.onDisk, r.diskAt = held, n
+		}
+	}
+}
+
+// Keeper holds intents for apps whose list names this peer, and votes on their
+// terms. Every method changes what is in memory and returns the write that
+// must be on disk before the answer leaves; a repeated request returns the
+// write again, so that an answer never rests on one that failed.
+//
+// Invariants: for one term number this keeper grants one peer; a granted term
+// is never lower than one granted before.
+type Keeper struct {
+	self    PeerRef
+	tune    Tuning
+	catalog *Catalog
+	records map[UID]*keepRecord
+	spent   map[UID]Term // what it granted of apps that it keeps no more
+}
+
+func newKeeper(self PeerRef, tune Tuning, catalog *Catalog) *Keeper {
+	return &Keeper{self: self, tune: tune, catalog: catalog, records: map[UID]*keepRecord{}, spent: map[UID]Term{}}
+}
+
+// load restores one record. What does not decode is an error: a keeper must
+// not take its own loss for "never heard of it".
+func (k *Keeper) load(uid UID, data []byte) error {
+	r := &keepRecord{seen: map[Version]bool{}}
+	if err := Decode(data, r); err != nil {
+		return err
+	}
+	for _, s := range r.Intents {
+		v, err := k.catalog.readIntent(s)
+		if err != nil {
+			return err
+		}
+		r.versions = append(r.versions, v)
+	}
+	var kl keeperList
+	if len(r.Keepers.Body) > 0 {
+		var err error
+		if kl, err = k.catalog.readKeepers(r.Keepers); err != nil {
+			return err
+		}
+	}
+	r.list, r.heard = kl.list, r.Term
+	r.wrote()()
+	k.records[uid] = r
+	return nil
+}
+
+// listed says whether this peer, in this life of its store, is in the list. A
+// new incarnation has forgotten its votes and is no keeper.
+func (k *Keeper) listed(list Keepers) bool { return slices.Contains(list.Peers, k.self) }
+
+func (k *Keeper) write(r *keepRecord) []Write {
+	r.Intents = r.Intents[:0:0]
+	for _, v := range r.versions {
+		r.Intents = append(r.Intents, v.signed)
+	}
+	return []Write{{Table: tableKeep, Key: string(r.UID), Value: Encode(r)}}
+}
+
+// firstTerm is granted by the creating store alone.
+const firstTerm = 1
+
+// store takes intents to hold. It refuses an edit under a lower term than it
+// granted, and returns that term.
+func (k *Keeper) store(m *storeMsg, versions []version, list keeperList) (writes []Write, refused Term) {
+	r := k.records[m.UID]
+	if r == nil {
+		r = k.open(m.UID, versions[0].intent.Key)
+	}
+	if m.Term != (Term{}) && m.Term.Compare(r.Term) < 0 {
+		return nil, r.Term
+	}
+	if list.list.Epoch > r.list.Epoch || r.list.Peers == nil {
+		r.Keepers, r.list = list.signed, list.list
+	}
+	r.add(versions...)
+	if m.Term.Compare(r.Term) > 0 && k.listed(r.list) {
+		r.Term = m.Term // the creating store grants the first term
+	}
+	r.hear(m.Term)
+	r.addHolders(m.Holders)
+	for _, id := range m.From {
+		if !slices.Contains(r.from, id) && len(r.from) < keepersMax {
+			r.from = append(r.from, id)
+		}
+	}
+	return k.write(r), Term{}
+}
+
+// add enters versions beside those held. An ancestor stays until the catalog
+// lists what supersedes it: an edit may yet be taken back, and then it is what
+// stands.
+func (r *keepRecord) add(versions ...version) {
+	for _, v := range versions {
+		if !slices.ContainsFunc(r.versions, func(h version) bool { return h.intent.Version == v.intent.Version }) {
+			r.versions = append(r.versions, v)
+		}
+	}
+	slices.SortFunc(r.versions, func(a, b version) int { return b.intent.Version.Compare(a.intent.Version) })
+	r.versions = r.versions[:min(len(r.versions), siblingsMax)]
+}
+
+func (r *keepRecord) hear(t Term) {
+	if t.Compare(r.heard) > 0 {
+		r.heard = t
+	}
+}
+
+func (r *keepRecord) addHolders(holders []PeerID) {
+	for _, h := range holders {
+		if at, found := slices.BinarySearch(r.Holders, h); !found && len(r.Holders) < holdersMax {
+			r.Holders = slices.Insert(r.Holders, at, h)
+		}
+	}
+}
+
+// raise votes on a term. A number is granted to one peer. Whoever won the last
+// term that this keeper has heard of gets the next one too, anyone gets it when
+// that holder is dead in this keeper's view, and so does a keeper earlier in
+// the list once it has been back for a time of calm.
+func (k *Keeper) raise(m *raiseMsg, view *members, now Now) (writes []Write, reply raisedMsg) {
+	reply = raisedMsg{UID: m.UID, Term: m.Term}
+	r := k.records[m.UID]
+	if r == nil || !k.listed(r.list) {
+		return nil, reply
+	}
+	reply.Known, reply.Holders = true, r.Holders
+	reply.Heard = r.heard
+	if k.votes(r, m.Term, view, now) {
+		reply.Granted = true
+		if m.Term.Compare(r.Term) > 0 {
+			r.Term = m.Term
+		}
+		writes = k.write(r)
+	}
+	reply.Highest = r.Term
+	for _, v := range r.versions {
+		reply.Intents = append(reply.Intents, v.signed)
+	}
+	return writes, reply
+}
+
+func (k *Keeper) votes(r *keepRecord, t Term, view *members, now Now) bool {
+	switch {
+	case t == r.Term:
+		return true
+	case t.Number == r.Term.Number && k.tune.Break == FaultTwoTerms:
+		return true
+	case t.Number <= max(r.Term.Number, firstTerm):
+		return false
+	}
+	rank := func(p PeerID) int {
+		return slices.IndexFunc(r.list.Peers, func(ref PeerRef) bool { return ref.Peer == p })
+	}
+	if rank(t.Peer) < 0 {
+		return false
+	}
+	holder := r.heard.Peer
+	return holder == "" || holder == t.Peer || rank(holder) < 0 || !k.lives(r.list.Peers[rank(holder)], view) ||
+		rank(t.Peer) < rank(holder) && view.calm(t.Peer, now.Mono)
+}
+
+// lives says whether a keeper lives in that life of its store.
+func (k *Keeper) lives(ref PeerRef, view *members) bool {
+	if ref.Peer == k.self.Peer {
+		return ref == k.self
+	}
+	return view.liveRef(ref)
+}
+
+// hold records holders.
+func (k *Keeper) hold(m *holdMsg) ([]Write, bool) {
+	r := k.records[m.UID]
+	if r == nil || m.Term.Compare(r.Term) < 0 {
+		return nil, false
+	}
+	r.addHolders(m.Holders)
+	r.hear(m.Term)
+	return k.write(r), true
+}
+
+// drop takes back a version that its acceptor could not write. The last one
+// stays when this keeper has granted a later term: whoever has that may have
+// learned the version here, and what was granted must not be forgotten.
+func (k *Keeper) drop(uid UID, v Version) []Write {
+	r := k.records[uid]
+	if r == nil {
+		return nil
+	}
+	n := len(r.versions)
+	if n == 1 && r.Term.Number > firstTerm {
+		return nil
+	}
+	r.versions = slices.DeleteFunc(r.versions, func(x version) bool { return x.intent.Version == v })
+	switch {
+	case len(r.versions) == n:
+		return nil
+	case len(r.versions) == 0:
+		return k.forget(uid)
+	}
+	return k.write(r)
+}
+
+// spentTermsMax bounds what is remembered of terms of apps that are gone. An app
+// comes back only when an edit made on the other side of a cut meets its
+// removal, so what is dropped past it (any) is as good as never asked for.
+const spentTermsMax = 1 << 16
+
+// forget ends the record of an app that is gone; what was granted stays, should
+// the app come back.
+func (k *Keeper) forget(uid UID) []Write {
+	r := k.records[uid]
+	if r == nil {
+		return nil
+	}
+	delete(k.records, uid)
+	writes := []Write{{Table: tableKeep, Key: string(uid)}}
+	if r.Term.Number <= firstTerm {
+		return writes
+	}
+	for old := range k.spent {
+		if len(k.spent) < spentTermsMax {
+			break
+		}
+		delete(k.spent, old)
+		writes = append(writes, Write{Table: tableSpent, Key: string(old)})
+	}
+	k.spent[uid] = r.Term
+	return append(writes, Write{Table: tableSpent, Key: string(uid), Value: Encode(r.Term)})
+}
+
+// open begins the record of an app.
+func (k *Keeper) open(uid UID, key AppKey) *keepRecord {
+	r := &keepRecord{UID: uid, Key: key, Term: k.spent[uid], seen: map[Version]bool{}}
+	r.heard = r.Term
+	k.records[uid] = r
+	return r
+}
+
+// follow brings the record up to the catalog: what the catalog listed and no
+// longer lists was removed or resolved, which is positive evidence.
+func (k *Keeper) follow(uid UID) []Write {
+	r := k.records[uid]
+	listed := k.catalog.versions(uid)
+	if r == nil {
+		kl, ok := k.catalog.keepers[uid]
+		if !ok || len(listed) == 0 || !k.listed(kl.list) {
+			return nil
+		}
+		r = k.open(uid, listed[0].intent.Key)
+		r.Keepers, r.list = kl.signed, kl.list
+	}
+	before := slices.Clone(r.versions)
+	now := map[Version]bool{}
+	for _, v := range listed {
+		now[v.intent.Version] = true
+	}
+	r.versions = slices.DeleteFunc(r.versions, func(v version) bool {
+		return r.seen[v.intent.Version] && !now[v.intent.Version] ||
+			slices.ContainsFunc(listed, func(l version) bool { return l.intent.supersedes(&v.intent) })
+	})
+	r.seen = now
+	r.add(standing(listed)...)
+	if len(r.versions) == 0 {
+		return k.forget(uid)
+	}
+	same := slices.EqualFunc(before, r.versions, func(a, b version) bool { return a.intent.Version == b.intent.Version })
+	if same {
+		return nil
+	}
+	return k.write(r)
+}

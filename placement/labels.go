@@ -1,0 +1,77 @@
+package placement
+
+import (
+	"fmt"
+	"strconv"
+)
+
+// Labels that work is started with: enough to book it again when the ledger
+// was lost.
+const (
+	labelUID       = "hansa.uid"
+	labelNamespace = "hansa.namespace"
+	labelApp       = "hansa.app"
+	labelComponent = "hansa.component"
+	labelClaim     = "hansa.claim"
+	labelSlot      = "hansa.slot"
+	labelVersion   = "hansa.version"
+	labelSpec      = "hansa.spec"
+	labelNeed      = "hansa.need" // milli-CPU/memory bytes/disk bytes
+)
+
+// Labels are what a driver must keep beside the work and give back in Found.
+func Labels(id AllocationID, spec WorkSpec) map[string]string {
+	need := spec.Spec.Resources
+	return map[string]string{
+		labelUID:       string(spec.UID),
+		labelNamespace: spec.Key.Namespace,
+		labelApp:       spec.Key.App,
+		labelComponent: spec.Component,
+		labelClaim:     id.Claim.String(),
+		labelSlot:      strconv.FormatUint(uint64(id.Slot), 10),
+		labelVersion:   spec.Version.String(),
+		labelSpec:      strconv.FormatUint(SpecHash(spec.Spec), 36),
+		labelNeed:      fmt.Sprintf("%d/%d/%d", need.CPU, need.Memory, need.Disk),
+	}
+}
+
+// Booking is what FromLabels reads.
+type Booking struct {
+	ID        AllocationID
+	UID       UID
+	Key       AppKey
+	Component string
+	Version   Version
+	SpecHash  uint64
+	Need      Resources
+}
+
+// FromLabels reads what Labels wrote.
+func FromLabels(labels map[string]string) (Booking, error) {
+	b := Booking{
+		UID: UID(labels[labelUID]), Key: AppKey{labels[labelNamespace], labels[labelApp]}, Component: labels[labelComponent],
+	}
+	fail := func(err error) (Booking, error) { return Booking{}, fmt.Errorf("labels of work: %w", err) }
+	claim, err := ParseClaimID(labels[labelClaim])
+	if err != nil {
+		return fail(err)
+	}
+	slot, err := strconv.ParseUint(labels[labelSlot], 10, 32)
+	if err != nil || slot >= SlotsMax {
+		return fail(fmt.Errorf("slot %q: %w", labels[labelSlot], ErrInvalid))
+	}
+	b.ID = AllocationID{Claim: claim, Slot: Slot(slot)}
+	if b.Version, err = ParseVersion(labels[labelVersion]); err != nil {
+		return fail(err)
+	}
+	if b.SpecHash, err = strconv.ParseUint(labels[labelSpec], 36, 64); err != nil {
+		return fail(err)
+	}
+	if _, err := fmt.Sscanf(labels[labelNeed], "%d/%d/%d", (*int64)(&b.Need.CPU), (*int64)(&b.Need.Memory), (*int64)(&b.Need.Disk)); err != nil {
+		return fail(fmt.Errorf("resources %q: %w", labels[labelNeed], err))
+	}
+	if b.UID == "" || b.Component == "" || b.Need.CPU < 0 || b.Need.Memory < 0 || b.Need.Disk < 0 {
+		return fail(ErrInvalid)
+	}
+	return b, nil
+}

@@ -1,0 +1,272 @@
+package placement
+
+import (
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Ledger is what this peer has granted of its own host. Only it decides what
+// fits. Methods change what is in memory, hold the capacity at once, and
+// return the writes; the answer leaves when they are on disk.
+//
+// Invariants:
+//   - the slots held, times what each needs, fit the host's capacity, those
+//     not on disk yet included;
+//   - the highest term seen of an app is on disk before an order under it is
+//     answered, and an order under a lower one is refused;
+//   - one ask grants once.
+type Ledger struct {
+	self   PeerRef
+	tune   Tuning
+	price  float64
+	host   Host
+	listed map[string]bool // drivers that have said what they run
+	claims map[ClaimID]*claim
+	byApp  map[UID]map[ClaimID]*claim
+	askers map[askerKey]*askerRecord
+	terms  map[UID]Term
+	used   Resources
+	slots  int
+	owed   map[ClaimID]uint64 // see debts
+	debt   uint64
+}
+
+func newLedger(self PeerRef, tune Tuning, price float64) *Ledger {
+	return &Ledger{
+		self: self, tune: tune, price: price, listed: map[string]bool{},
+		claims: map[ClaimID]*claim{}, byApp: map[UID]map[ClaimID]*claim{},
+		askers: map[askerKey]*askerRecord{}, terms: map[UID]Term{}, owed: map[ClaimID]uint64{},
+	}
+}
+
+// load restores one record of its tables.
+func (l *Ledger) load(table, key string, value []byte) error {
+	switch table {
+	case tableClaims:
+		c := &claim{}
+		if err := Decode(value, c); err != nil {
+			return err
+		}
+		l.add(c)
+	case tableAskers:
+		at := len(key) - 1
+		for at > 0 && key[at] != '/' {
+			at--
+		}
+		inc, err := strconv.ParseUint(key[at+1:], 36, 64)
+		if err != nil {
+			return err
+		}
+		a := l.asker(askerKey{PeerID(key[:at]), Incarnation(inc)})
+		return Decode(value, a)
+	case tableTerms:
+		var t Term
+		if err := Decode(value, &t); err != nil {
+			return err
+		}
+		l.terms[UID(key)] = t
+	}
+	return nil
+}
+
+// begin re-arms expiries after a restart: what was left then is left now.
+func (l *Ledger) begin(now Now) {
+	for _, c := range l.claims {
+		if c.State == claimReserved || c.State == claimUnconfirmed {
+			c.expires = now.Mono + time.Duration(c.Left)
+		}
+	}
+}
+
+func (l *Ledger) asker(key askerKey) *askerRecord {
+	a := l.askers[key]
+	if a == nil {
+		a = &askerRecord{refused: map[uint64]offerMsg{}, claims: map[uint64]ClaimID{}}
+		l.askers[key] = a
+	}
+	return a
+}
+
+func (l *Ledger) add(c *claim) {
+	l.claims[c.ID] = c
+	if l.byApp[c.UID] == nil {
+		l.byApp[c.UID] = map[ClaimID]*claim{}
+	}
+	l.byApp[c.UID][c.ID] = c
+	l.asker(askerKey{c.ID.Ask.Asker, c.ID.Ask.Incarnation}).claims[c.ID.Ask.Counter] = c.ID
+	l.charge(c, 1)
+}
+
+// charge adds (or with -1 takes off) all that a claim holds.
+func (l *Ledger) charge(c *claim, sign int) {
+	n := sign * c.holds().Len()
+	l.used = l.used.Add(c.Need.Times(n))
+	l.slots += n
+}
+
+// remove ends a claim; its ask is spent from now on.
+func (l *Ledger) remove(c *claim) []Write {
+	l.charge(c, -1)
+	delete(l.claims, c.ID)
+	delete(l.byApp[c.UID], c.ID)
+	if len(l.byApp[c.UID]) == 0 {
+		delete(l.byApp, c.UID)
+	}
+	key := askerKey{c.ID.Ask.Asker, c.ID.Ask.Incarnation}
+	a := l.asker(key)
+	delete(a.claims, c.ID.Ask.Counter)
+	if c.ID.Ask.Counter >= a.Floor && !slices.Contains(a.Spent, c.ID.Ask.Counter) {
+		a.Spent = append(a.Spent, c.ID.Ask.Counter)
+	}
+	return []Write{{Table: tableClaims, Key: c.ID.String()}, l.writeAsker(key)}
+}
+
+func (l *Ledger) writeAsker(key askerKey) Write {
+	return Write{Table: tableAskers, Key: string(key.peer) + "/" + strconv.FormatUint(uint64(key.inc), 36), Value: Encode(l.asker(key))}
+}
+
+func (l *Ledger) writeClaim(c *claim) Write {
+	return Write{Table: tableClaims, Key: c.ID.String(), Value: Encode(c)}
+}
+
+// free is what is left of the host.
+func (l *Ledger) free() Resources { return l.host.Capacity.Sub(l.used) }
+
+// sorted is the claims in order of their ids.
+func (l *Ledger) sorted() []*claim {
+	out := slices.Collect(maps.Values(l.claims))
+	slices.SortFunc(out, func(a, b *claim) int { return a.ID.Compare(b.ID) })
+	return out
+}
+
+// of is the claims of one app, in order of their ids.
+func (l *Ledger) of(uid UID) []*claim {
+	out := slices.Collect(maps.Values(l.byApp[uid]))
+	slices.SortFunc(out, func(a, b *claim) int { return a.ID.Compare(b.ID) })
+	return out
+}
+
+// fence checks an order's term. A higher one is noted, and its write must be
+// on disk before the order is answered.
+func (l *Ledger) fence(uid UID, t Term) (writes []Write, higher Term, ok bool) {
+	seen := l.terms[uid]
+	if t.Compare(seen) < 0 && l.tune.Break != FaultNoFence {
+		return nil, seen, false
+	}
+	if t.Compare(seen) > 0 {
+		l.terms[uid] = t
+		writes = []Write{{Table: tableTerms, Key: string(uid), Value: Encode(t)}}
+	}
+	return writes, Term{}, true
+}
+
+// forgetTerm ends the fence of an app that is gone for good.
+func (l *Ledger) forgetTerm(uid UID) []Write {
+	if _, ok := l.terms[uid]; !ok {
+		return nil
+	}
+	delete(l.terms, uid)
+	return []Write{{Table: tableTerms, Key: string(uid)}}
+}
+
+// confirm takes a claim's intent for known from now on.
+func (l *Ledger) confirm(c *claim) []Write {
+	if c.State != claimUnconfirmed || c.held {
+		return nil
+	}
+	c.State, c.expires, c.Left = claimActive, 0, 0
+	return []Write{l.writeClaim(c)}
+}
+
+// commit makes a reservation work.
+func (l *Ledger) commit(m *commitMsg) (c *claim, writes []Write) {
+	c = l.claims[m.Claim]
+	if c == nil || c.held || c.State != claimReserved {
+		return nil, nil
+	}
+	writes, _, ok := l.fence(m.UID, m.Term)
+	if !ok {
+		return nil, nil
+	}
+	c.State, c.expires, c.Left = claimActive, 0, 0
+	return c, append(writes, l.writeClaim(c))
+}
+
+// release moves slots of a claim to stopping. The caller stops them once the
+// writes are on disk, and reports each with stopped.
+func (l *Ledger) release(c *claim, slots Slots) (stopping Slots, writes []Write) {
+	stopping = slots.Intersect(c.Slots)
+	if stopping.IsEmpty() {
+		return stopping, nil
+	}
+	c.Slots, c.Stopping = c.Slots.Minus(stopping), c.Stopping.Union(stopping)
+	if c.Slots.IsEmpty() {
+		c.State, c.expires, c.Left = claimReleasing, 0, 0
+	}
+	return stopping, []Write{l.writeClaim(c)}
+}
+
+// unrelease takes back a release that could not be written.
+func (l *Ledger) unrelease(c *claim, slots Slots, state claimState, expires time.Duration) {
+	if l.claims[c.ID] != c {
+		return
+	}
+	c.Stopping, c.Slots = c.Stopping.Minus(slots), c.Slots.Union(slots)
+	c.State, c.expires = state, expires
+}
+
+// stopped frees the capacity of one slot that has ended.
+func (l *Ledger) stopped(c *claim, n Slot) []Write {
+	if l.claims[c.ID] != c || !c.Stopping.Contains(n) {
+		return nil
+	}
+	l.debt++
+	l.owed[c.ID] = l.debt
+	l.charge(c, -1)
+	c.Stopping = c.Stopping.Remove(n)
+	l.charge(c, 1)
+	if c.holds().IsEmpty() {
+		return l.remove(c)
+	}
+	return []Write{l.writeClaim(c)}
+}
+
+// debts writes what the disk may not say yet of slots that have stopped: what
+// they held is free at once, and must not be granted anew on a disk that still
+// says otherwise. Call written when the writes are on disk, with the ids that
+// were written if not all were.
+func (l *Ledger) debts() (writes []Write, written func(...ClaimID)) {
+	owed := maps.Clone(l.owed)
+	for id := range owed {
+		w := Write{Table: tableClaims, Key: id.String()}
+		if c := l.claims[id]; c != nil {
+			w = l.writeClaim(c)
+		}
+		writes = append(writes, w)
+	}
+	slices.SortFunc(writes, func(a, b Write) int { return strings.Compare(a.Key, b.Key) })
+	return writes, func(only ...ClaimID) {
+		for id, n := range owed {
+			if l.owed[id] == n && (len(only) == 0 || slices.Contains(only, id)) {
+				delete(l.owed, id)
+			}
+		}
+	}
+}
+
+// pin confirms which of the slots run, and refuses their release for a while.
+func (l *Ledger) pin(now Now, c *claim, running Slots) Slots {
+	c.pinned, c.pinUntil = running.Intersect(c.Slots), now.Mono+l.tune.PinExpiry
+	return c.pinned
+}
+
+// unpinned is the slots whose release a reconciler may order now.
+func (l *Ledger) unpinned(now Now, c *claim, slots Slots) Slots {
+	if now.Mono < c.pinUntil {
+		return slots.Minus(c.pinned)
+	}
+	return slots
+}

@@ -1,0 +1,232 @@
+package placement
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"time"
+)
+
+// members is this peer's view of the others. It is a view: nothing here is
+// agreed on with anyone.
+type members struct {
+	self  PeerID
+	tune  Tuning
+	peers map[PeerID]*member
+
+	siteDead  map[SiteID]time.Duration // when the last live peer of a site died
+	massUntil time.Duration            // replacing is paused until then
+	massSites []SiteID
+}
+
+type member struct {
+	id       PeerID
+	site     SiteID
+	state    MemberState
+	live     bool
+	since    time.Duration // of the last change of live
+	digest   *Digest
+	digestAt time.Duration
+	rtt      time.Duration // -1 until known
+	charged  Resources     // asked of it since its digest
+}
+
+func newMembers(self PeerID, site SiteID, tune Tuning) *members {
+	m := &members{self: self, tune: tune, peers: map[PeerID]*member{}, siteDead: map[SiteID]time.Duration{}}
+	m.peers[self] = &member{id: self, site: site, state: MemberAlive, live: true}
+	return m
+}
+
+func (m *members) get(id PeerID) *member {
+	p := m.peers[id]
+	if p == nil {
+		p = &member{id: id, rtt: -1}
+		m.peers[id] = p
+	}
+	return p
+}
+
+// live says whether a peer is alive as far as this one knows. A suspect is:
+// only the verdict counts.
+func (m *members) live(id PeerID) bool {
+	p := m.peers[id]
+	return p != nil && p.live
+}
+
+// liveRef says whether a peer lives in that life of its store.
+func (m *members) liveRef(ref PeerRef) bool {
+	p := m.peers[ref.Peer]
+	return p != nil && p.live && (p.digest == nil || p.digest.Peer.Incarnation == ref.Incarnation)
+}
+
+// reborn says whether a peer is known in a later life of its store.
+func (m *members) reborn(ref PeerRef) bool {
+	p := m.peers[ref.Peer]
+	return p != nil && p.digest != nil && p.digest.Peer.Incarnation > ref.Incarnation
+}
+
+// calm says whether a live peer has been so for the time that a hand-back
+// waits.
+func (m *members) calm(id PeerID, now time.Duration) bool {
+	p := m.peers[id]
+	return p != nil && p.live && now-p.since >= m.tune.Calm
+}
+
+// deadFor says whether and since when a peer has been dead.
+func (m *members) deadFor(id PeerID, now time.Duration) (time.Duration, bool) {
+	p := m.peers[id]
+	if p == nil || p.live || p.state == "" {
+		return 0, false
+	}
+	return now - p.since, true
+}
+
+// change takes a MemberChanged and says whether liveness changed.
+func (m *members) change(now time.Duration, ev MemberChanged) bool {
+	if ev.Peer == m.self {
+		return false
+	}
+	p := m.get(ev.Peer)
+	if ev.Site != "" {
+		p.site = ev.Site
+	}
+	live := ev.State == MemberAlive || ev.State == MemberSuspect
+	changed := live != p.live || p.state == ""
+	p.state = ev.State
+	if !changed {
+		return false
+	}
+	p.live, p.since = live, now
+	m.siteChanged(now, p.site)
+	return true
+}
+
+// sites is the number of sites known, and the live peers of one.
+func (m *members) sites() map[SiteID]int {
+	sites := map[SiteID]int{}
+	for _, p := range m.peers {
+		if p.state != "" {
+			sites[p.site] += 0
+			if p.live {
+				sites[p.site]++
+			}
+		}
+	}
+	return sites
+}
+
+// massSitesMin is the number of sites below which a mass loss has no meaning:
+// of three, one is already a third.
+const massSitesMin = 4
+
+// siteChanged keeps count of the sites lost within one window. More than a
+// third of them lost at once is more likely this peer's own trouble than
+// theirs: replacing what ran there waits.
+func (m *members) siteChanged(now time.Duration, site SiteID) {
+	sites := m.sites()
+	if sites[site] > 0 {
+		delete(m.siteDead, site)
+	} else if _, known := m.siteDead[site]; !known {
+		m.siteDead[site] = now
+	}
+	var recent []SiteID
+	for s, at := range m.siteDead {
+		if now-at <= m.tune.MassWindow {
+			recent = append(recent, s)
+		}
+	}
+	slices.Sort(recent)
+	if len(sites) >= massSitesMin && len(recent)*3 > len(sites) {
+		m.massUntil, m.massSites = now+m.tune.MassWait, recent
+	}
+	still := 0
+	for _, s := range m.massSites {
+		if _, dead := m.siteDead[s]; dead {
+			still++
+		}
+	}
+	if still*3 <= len(sites) {
+		m.massUntil, m.massSites = 0, nil
+	}
+}
+
+// massLoss says whether replacing waits because too much was lost at once.
+func (m *members) massLoss(now time.Duration) bool { return now < m.massUntil }
+
+func (m *members) digestChanged(now time.Duration, d Digest) {
+	p := m.get(d.Peer.Peer)
+	if p.digest != nil && (d.Peer.Incarnation < p.digest.Peer.Incarnation ||
+		d.Peer.Incarnation == p.digest.Peer.Incarnation && d.Sequence < p.digest.Sequence) {
+		return
+	}
+	p.digest, p.digestAt, p.charged = &d, now, Resources{}
+	if d.Site != "" {
+		p.site = d.Site
+	}
+}
+
+// alive is the live peers, this one among them, sorted.
+func (m *members) alive() []PeerID {
+	var ids []PeerID
+	for id, p := range m.peers {
+		if p.live {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// candidates is what a planner chooses from, sorted by peer. What was asked
+// of a peer since its digest is taken off.
+func (m *members) candidates(now time.Duration) []Candidate {
+	var out []Candidate
+	for _, id := range slices.Sorted(maps.Keys(m.peers)) {
+		p := m.peers[id]
+		if p.digest == nil {
+			continue
+		}
+		d := *p.digest
+		d.Free = d.Free.Sub(p.charged)
+		d.Largest = d.Largest.Sub(p.charged)
+		rtt := int64(-1)
+		if p.rtt >= 0 {
+			rtt = p.rtt.Microseconds()
+		}
+		out = append(out, Candidate{Digest: d, Age: (now - p.digestAt).Milliseconds(), RTT: rtt, Alive: p.live})
+	}
+	return out
+}
+
+// chooseKeepers is this peer and up to n-1 more that live: of distinct other
+// sites first, nearest first, and of the same sites only when there are no
+// more.
+func (m *members) chooseKeepers(self PeerRef, n int) []PeerRef {
+	var others []*member
+	for _, p := range m.peers {
+		if p.id != m.self && p.live && p.digest != nil {
+			others = append(others, p)
+		}
+	}
+	rtt := func(p *member) time.Duration {
+		if p.rtt < 0 {
+			return time.Hour
+		}
+		return p.rtt
+	}
+	slices.SortFunc(others, func(a, b *member) int {
+		return cmp.Or(cmp.Compare(rtt(a), rtt(b)), cmp.Compare(a.id, b.id))
+	})
+	list := []PeerRef{self}
+	used := map[SiteID]bool{m.peers[m.self].site: true}
+	taken := map[PeerID]bool{}
+	for _, sameSite := range []bool{false, true} {
+		for _, p := range others {
+			if len(list) < n && !taken[p.id] && (sameSite || !used[p.site]) {
+				list = append(list, p.digest.Peer)
+				taken[p.id], used[p.site] = true, true
+			}
+		}
+	}
+	return list
+}

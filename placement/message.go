@@ -1,0 +1,297 @@
+package placement
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+)
+
+// messageVersion is the version of the envelope. A peer reads messages of any
+// version whose kind it knows; unknown fields are skipped.
+const messageVersion = 1
+
+// message is what cores say to each other: one-way, and it may be lost,
+// doubled, late or out of order. Exactly one field but V is set.
+//
+//	person's peer ── forward ──▶ steward          steward ── forwarded ──▶ person's peer
+//	acceptor ── store ──▶ keeper                  keeper ── stored ──▶ acceptor
+//	steward ── raise ──▶ keeper                   keeper ── raised ──▶ steward
+//	steward ── hold ──▶ keeper                    keeper ── held ──▶ steward
+//	steward ── census ──▶ holder                  holder ── report ──▶ steward and keepers
+//	steward ── ask/commit/release/pin ──▶ ledger  ledger ── offer/pinned ──▶ steward
+type message struct {
+	V         int           `cbor:"v"`
+	Forward   *forwardMsg   `cbor:"fw,omitempty"`
+	Forwarded *forwardedMsg `cbor:"fd,omitempty"`
+	Store     *storeMsg     `cbor:"st,omitempty"`
+	Stored    *storedMsg    `cbor:"sd,omitempty"`
+	Drop      *dropMsg      `cbor:"dr,omitempty"`
+	Raise     *raiseMsg     `cbor:"ra,omitempty"`
+	Raised    *raisedMsg    `cbor:"rd,omitempty"`
+	Hold      *holdMsg      `cbor:"ho,omitempty"`
+	Held      *heldMsg      `cbor:"hd,omitempty"`
+	Census    *censusMsg    `cbor:"ce,omitempty"`
+	Report    *reportMsg    `cbor:"re,omitempty"`
+	Ask       *askMsg       `cbor:"as,omitempty"`
+	Offer     *offerMsg     `cbor:"of,omitempty"`
+	Commit    *commitMsg    `cbor:"co,omitempty"`
+	Release   *releaseMsg   `cbor:"rl,omitempty"`
+	Pin       *pinMsg       `cbor:"pi,omitempty"`
+	Pinned    *pinnedMsg    `cbor:"pd,omitempty"`
+}
+
+type (
+	// forwardMsg carries a person's edit to the steward. (From, Request) names
+	// it, so that a repeated one is made once.
+	forwardMsg struct {
+		Request   requestID  `cbor:"r"`
+		App       App        `cbor:"a"`
+		Key       AppKey     `cbor:"k"`
+		Artifacts []Artifact `cbor:"f,omitempty"`
+		Remove    bool       `cbor:"x,omitempty"`
+		IfMatch   string     `cbor:"m,omitempty"`
+		IfNone    bool       `cbor:"n,omitempty"`
+		MinCopies int        `cbor:"c,omitempty"`
+		IdemKey   string     `cbor:"i,omitempty"`
+		UID       UID        `cbor:"u,omitempty"` // of the app that the edit is for
+	}
+
+	forwardedMsg struct {
+		Request requestID `cbor:"r"`
+		Kind    string    `cbor:"e,omitempty"` // kind of error, "" for none
+		Text    string    `cbor:"t,omitempty"`
+		UID     UID       `cbor:"u,omitempty"`
+		Version Version   `cbor:"v,omitzero"`
+		ETag    string    `cbor:"g,omitempty"`
+		Created bool      `cbor:"n,omitempty"`
+		Peers   []PeerID  `cbor:"p,omitempty"`
+		Quorum  bool      `cbor:"q,omitempty"`
+	}
+
+	// storeMsg asks a keeper to hold an intent and its bytes. Term is zero for
+	// an edit accepted below a majority.
+	storeMsg struct {
+		UID     UID      `cbor:"u"`
+		Term    Term     `cbor:"t,omitzero"`
+		Intents []Signed `cbor:"i"`
+		Keepers Signed   `cbor:"k"`
+		Holders []PeerID `cbor:"h,omitempty"`
+		From    []PeerID `cbor:"f,omitempty"` // who has the artifacts
+	}
+
+	storedMsg struct {
+		UID      UID       `cbor:"u"`
+		Versions []Version `cbor:"v"` // held on disk, with their artifacts
+		Refused  Term      `cbor:"t,omitzero"`
+		Gone     bool      `cbor:"g,omitempty"` // the app has ended, as this keeper knows
+	}
+
+	// dropMsg takes back a store whose intent its acceptor could not write.
+	dropMsg struct {
+		UID     UID     `cbor:"u"`
+		Version Version `cbor:"v"`
+	}
+
+	// raiseMsg asks a keeper for its vote on a term.
+	raiseMsg struct {
+		UID  UID  `cbor:"u"`
+		Term Term `cbor:"t"`
+	}
+
+	raisedMsg struct {
+		UID     UID      `cbor:"u"`
+		Term    Term     `cbor:"t"` // asked for
+		Granted bool     `cbor:"g,omitempty"`
+		Highest Term     `cbor:"m,omitzero"` // granted by this keeper so far
+		Known   bool     `cbor:"n,omitempty"`
+		Heard   Term     `cbor:"e,omitzero"` // the highest that somebody acts under, as far as it knows
+		Holders []PeerID `cbor:"h,omitempty"`
+		Intents []Signed `cbor:"i,omitempty"`
+	}
+
+	// holdMsg records at a keeper who was, or is about to be, asked.
+	holdMsg struct {
+		UID     UID      `cbor:"u"`
+		Term    Term     `cbor:"t"`
+		Holders []PeerID `cbor:"h"`
+		Number  uint64   `cbor:"n"`
+		Deputy  bool     `cbor:"d,omitempty"` // sent without a majority
+	}
+
+	heldMsg struct {
+		UID    UID    `cbor:"u"`
+		Number uint64 `cbor:"n"`
+	}
+
+	censusMsg struct {
+		UID     UID      `cbor:"u"`
+		Term    Term     `cbor:"t"`
+		Deputy  bool     `cbor:"d,omitempty"`
+		Keepers []PeerID `cbor:"k,omitempty"`
+		Nonce   uint64   `cbor:"n"`
+	}
+
+	// reportMsg is everything that a peer holds of one app: a state, not a
+	// delta, so that a lost or late one does no harm.
+	reportMsg struct {
+		UID    UID              `cbor:"u"`
+		Peer   PeerRef          `cbor:"p"`
+		Order  order            `cbor:"o"`
+		Term   Term             `cbor:"t,omitzero"`  // the highest that its ledger has seen
+		Nonce  uint64           `cbor:"n,omitempty"` // answers a census
+		Claims []claimStatus    `cbor:"c,omitempty"`
+		Failed map[string]Slots `cbor:"f,omitempty"` // given back after too many restarts, lately
+		Why    string           `cbor:"w,omitempty"`
+	}
+
+	// claimStatus is one claim as others see it.
+	claimStatus struct {
+		ID           ClaimID  `cbor:"i"`
+		Component    string   `cbor:"c"`
+		Version      Version  `cbor:"v"`
+		Spec         uint64   `cbor:"h"` // SpecHash of the component that runs
+		Slots        Slots    `cbor:"s,omitzero"`
+		Running      Slots    `cbor:"r,omitzero"`
+		Stopping     Slots    `cbor:"x,omitzero"`
+		Reserved     bool     `cbor:"w,omitempty"` // not committed yet
+		Replaces     *ClaimID `cbor:"o,omitempty"`
+		FirstRunning int64    `cbor:"f,omitempty"` // Unix milliseconds, 0 until it ran
+	}
+
+	// askMsg asks a ledger for slots. The intent's bytes come along, since the
+	// catalog may be slower than the ask.
+	askMsg struct {
+		ID        AskID    `cbor:"i"`
+		Floor     uint64   `cbor:"f"` // the asker has no open ask below this
+		UID       UID      `cbor:"u"`
+		Term      Term     `cbor:"t"`
+		Deputy    bool     `cbor:"d,omitempty"`
+		Intent    Signed   `cbor:"n"`
+		Component string   `cbor:"c"`
+		Slots     Slots    `cbor:"s"`
+		Later     bool     `cbor:"l,omitempty"` // commit=later: reserve only
+		Replaces  *ClaimID `cbor:"o,omitempty"`
+		Keepers   []PeerID `cbor:"k"`
+	}
+
+	offerMsg struct {
+		Ask       AskID   `cbor:"i"`
+		UID       UID     `cbor:"u"`
+		Claim     ClaimID `cbor:"c,omitzero"`
+		Granted   Slots   `cbor:"g,omitzero"`
+		Refused   Slots   `cbor:"r,omitzero"`
+		Reason    string  `cbor:"w,omitempty"`
+		Fence     Term    `cbor:"t,omitzero"` // the higher term that refused it
+		Price     float64 `cbor:"p,omitempty"`
+		ExpiresIn int64   `cbor:"e,omitempty"` // milliseconds, of a reservation
+		Digest    Digest  `cbor:"d"`
+		Order     order   `cbor:"o"` // reports after this one list the claim
+	}
+
+	commitMsg struct {
+		UID   UID     `cbor:"u"`
+		Term  Term    `cbor:"t"`
+		Claim ClaimID `cbor:"c"`
+	}
+
+	// releaseMsg gives a claim back, or the part of it in Slots.
+	releaseMsg struct {
+		UID     UID     `cbor:"u"`
+		Term    Term    `cbor:"t"`
+		Version Version `cbor:"v"` // of the intent that the order is made from
+		Claim   ClaimID `cbor:"c"`
+		Slots   Slots   `cbor:"s,omitzero"` // empty: all
+		Reason  string  `cbor:"w,omitempty"`
+	}
+
+	// pinMsg asks the survivor of a duplicate to confirm that it is healthy
+	// and to refuse its own release for a while.
+	pinMsg struct {
+		UID   UID     `cbor:"u"`
+		Term  Term    `cbor:"t"`
+		Claim ClaimID `cbor:"c"`
+		Slots Slots   `cbor:"s"`
+	}
+
+	pinnedMsg struct {
+		UID   UID     `cbor:"u"`
+		Term  Term    `cbor:"t"`
+		Claim ClaimID `cbor:"c"`
+		Slots Slots   `cbor:"s,omitzero"` // those that run and are pinned now
+	}
+)
+
+// order orders what one peer says of itself, over restarts and empty disks.
+type order struct {
+	Incarnation Incarnation `cbor:"i"`
+	Boot        uint64      `cbor:"b"`
+	Seq         uint64      `cbor:"s"`
+}
+
+func (o order) compare(p order) int {
+	return cmp.Or(cmp.Compare(o.Incarnation, p.Incarnation), cmp.Compare(o.Boot, p.Boot), cmp.Compare(o.Seq, p.Seq))
+}
+
+// requestID names a forwarded edit: its counter at the peer that a person
+// asked.
+type requestID struct {
+	Peer  PeerID `cbor:"p"`
+	Boot  uint64 `cbor:"b"`
+	Count uint64 `cbor:"c"`
+}
+
+// Counts that a message may carry.
+const (
+	keepersMax   = 16
+	holdersMax   = 1 << 14
+	siblingsMax  = 16
+	claimsMax    = 1 << 14
+	artifactsMax = 256
+	textMax      = 4096
+)
+
+var errMessage = errors.New("broken message")
+
+// decodeMessage reads a message of another peer and checks every count.
+func decodeMessage(data []byte) (message, error) {
+	var m message
+	if err := Decode(data, &m); err != nil {
+		return m, err
+	}
+	within := func(n, limit int, what string) error {
+		if n > limit {
+			return fmt.Errorf("%w: %d %s: at most %d", errMessage, n, what, limit)
+		}
+		return nil
+	}
+	var err error
+	switch {
+	case m.Forward != nil:
+		err = errors.Join(within(len(m.Forward.Artifacts), artifactsMax, "artifacts"),
+			within(len(m.Forward.IdemKey)+len(m.Forward.IfMatch), textMax, "bytes of text"))
+	case m.Forwarded != nil:
+		err = within(len(m.Forwarded.Peers), holdersMax, "peers")
+	case m.Store != nil:
+		err = errors.Join(within(len(m.Store.Intents), siblingsMax, "intents"),
+			within(len(m.Store.Holders), holdersMax, "holders"), within(len(m.Store.From), keepersMax, "sources"))
+	case m.Stored != nil:
+		err = within(len(m.Stored.Versions), siblingsMax, "versions")
+	case m.Raised != nil:
+		err = errors.Join(within(len(m.Raised.Holders), holdersMax, "holders"),
+			within(len(m.Raised.Intents), siblingsMax, "intents"))
+	case m.Hold != nil:
+		err = within(len(m.Hold.Holders), holdersMax, "holders")
+	case m.Census != nil:
+		err = within(len(m.Census.Keepers), keepersMax, "keepers")
+	case m.Report != nil:
+		err = errors.Join(within(len(m.Report.Claims), claimsMax, "claims"), within(len(m.Report.Why), textMax, "bytes of text"))
+	case m.Ask != nil:
+		err = within(len(m.Ask.Keepers), keepersMax, "keepers")
+	case m.Offer != nil:
+		err = within(len(m.Offer.Reason), textMax, "bytes of text")
+	case m.Drop != nil, m.Raise != nil, m.Held != nil, m.Commit != nil, m.Release != nil, m.Pin != nil, m.Pinned != nil:
+	default:
+		err = fmt.Errorf("%w: no kind that this peer knows", errMessage)
+	}
+	return m, err
+}

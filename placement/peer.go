@@ -1,0 +1,332 @@
+package placement
+
+import (
+	"math/rand/v2"
+	"strings"
+	"time"
+)
+
+// Config is what a core is made with.
+type Config struct {
+	Self PeerRef
+	Name string
+	Site SiteID
+	// Labels of this peer and its site.
+	Labels   map[string]string
+	Lat, Lon float64
+	Price    float64
+	Version  string
+	// Seed makes every random choice; a simulation passes its own.
+	Seed uint64
+	// Sign signs a record as this peer. It must be deterministic (Ed25519 is).
+	Sign func(body []byte) []byte
+	// Verify says whether a record was signed by an admitted peer.
+	Verify func(s Signed) error
+	// Has says whether this peer holds an artifact.
+	Has func(digest string) bool
+	// RTT says how far two other peers are apart, from their coordinates; nil
+	// when that is not known.
+	RTT func(a, b PeerID) (time.Duration, bool)
+	// Tune holds delays and limits; zero fields are the documented defaults.
+	Tune Tuning
+}
+
+// New makes a core. Load what its disk holds and the replicated tables, then
+// Begin, then Step.
+func New(cfg Config) *Peer {
+	tune := cfg.Tune.withDefaults()
+	self := cfg.Self.Peer
+	p := &Peer{
+		cfg: cfg, tune: tune,
+		rng:     rand.New(rand.NewPCG(cfg.Seed, 0x68616e7361)),
+		clock:   hlc{peer: self},
+		out:     &out{self: self, gate: newGate(tune.Break == FaultSkipGate)},
+		timers:  newTimers(),
+		members: newMembers(self, cfg.Site, tune),
+		catalog: newCatalog(cfg.Verify),
+		ledger:  newLedger(cfg.Self, tune, cfg.Price),
+		apps:    map[UID]*app{}, byKey: map[AppKey]map[UID]bool{}, dirty: map[UID]bool{},
+		edits: newEdits(), stores: map[UID]*storing{}, waiting: map[UID]map[PeerID]bool{},
+		reports:  reports{summaries: map[UID]string{}, nextPub: map[UID]time.Duration{}},
+		failures: map[UID]map[string]failure{}, decisions: newDecisions(),
+	}
+	p.keeper = newKeeper(cfg.Self, tune, p.catalog)
+	p.work = newWork(p.out, tune, p.timers, p.has)
+	p.work.listed = func(driver string) bool { return p.ledger.listed[driver] }
+	p.work.from = func(c *claim) []PeerID {
+		var list Keepers
+		if a := p.apps[c.UID]; a != nil {
+			list = a.keepers.list
+		}
+		for _, id := range c.Keepers {
+			list.Peers = append(list.Peers[:len(list.Peers):len(list.Peers)], PeerRef{Peer: id})
+		}
+		return p.sources(c.Version.Peer, list)
+	}
+	return p
+}
+
+// Begin starts the core after everything was loaded, and returns its first
+// effects.
+func (p *Peer) Begin(now Now) []Effect {
+	p.out.now = now
+	p.started = now.Mono
+	p.members.peers[p.cfg.Self.Peer].since = now.Mono
+	p.ledger.begin(now)
+	for _, c := range p.ledger.sorted() {
+		p.armClaim(c)
+	}
+	for _, uid := range sortedKeys(p.keeper.records) {
+		p.refresh(uid)
+	}
+	for uid := range p.catalog.keyOf {
+		p.dirty[uid] = true
+	}
+	p.reserve()
+	p.ownDigest(now)
+	p.timers.set(timerRoles, "", now.Mono+p.tune.Grace)
+	return p.finishStep()
+}
+
+// Step takes one event and returns what may be carried out now.
+func (p *Peer) Step(now Now, ev Event) []Effect {
+	p.out.now = now
+	p.take(ev)
+	return p.finishStep()
+}
+
+func (p *Peer) take(ev Event) {
+	now := p.out.now
+	switch ev := ev.(type) {
+	case Submit:
+		p.onSubmit(ev)
+	case Remove:
+		p.onRemove(ev)
+	case Receive:
+		if m, err := decodeMessage(ev.Body); err == nil {
+			p.receive(ev.From, m)
+		}
+	case Undelivered:
+		// A hint only: everything is repeated until it is answered, and the
+		// verdict on a peer is failure detection's.
+	case Persisted:
+		p.out.gate.resolve(ev.Token, nil)
+	case PersistFailed:
+		p.out.gate.resolve(ev.Token, &ev)
+	case RecordChanged:
+		p.record(ev)
+	case MemberChanged:
+		p.onMember(ev)
+	case DigestChanged:
+		if ev.Digest.Peer.Peer != p.cfg.Self.Peer {
+			old := p.members.get(ev.Digest.Peer.Peer).digest
+			p.members.digestChanged(now.Mono, ev.Digest)
+			if old == nil || old.Peer != ev.Digest.Peer {
+				p.roles = true
+			}
+		}
+	case RTTChanged:
+		p.members.get(ev.Peer).rtt = ev.RTT
+	case HostChanged:
+		p.ledger.host = ev.Host
+		p.roles = true // stewards see what there is now
+	case WorkListed:
+		p.onWorkListed(ev)
+		p.roles = true
+	case WorkChanged:
+		p.onWork(ev)
+	case BlobArrived:
+		for _, a := range p.work.arrived(ev.Digest) {
+			p.touchReport(a.claim.UID)
+		}
+		for _, uid := range sortedKeys(p.waiting) {
+			p.answerStores(uid)
+		}
+	case BlobFailed:
+		p.work.fetchFailed(ev.Digest, ev.Reason)
+		for _, uid := range sortedKeys(p.waiting) {
+			p.timers.before(timerRefresh, "stores/"+string(uid), now.Mono+p.tune.RestartMin)
+		}
+	case TimerFired: // finishStep fires what is due
+	}
+}
+
+// onMember takes what failure detection says of a peer.
+func (p *Peer) onMember(ev MemberChanged) {
+	if !p.members.change(p.out.now.Mono, ev) {
+		return
+	}
+	p.roles = true
+	if !p.members.live(ev.Peer) {
+		return
+	}
+	// A peer is back: tell it what it missed, and ask it what it holds.
+	for _, uid := range p.uids() {
+		a := p.apps[uid]
+		if len(p.ledger.byApp[uid]) > 0 {
+			p.touchReport(uid)
+		}
+		if s := a.steward; s != nil {
+			if _, holds := a.rows[ev.Peer]; holds || s.deputy {
+				p.out.send(ev.Peer, message{Census: &censusMsg{UID: uid, Term: s.term, Deputy: s.deputy}})
+			}
+			p.ensureStored(uid)
+		}
+	}
+}
+
+func (p *Peer) receive(from PeerID, m message) {
+	switch {
+	case m.Forward != nil:
+		p.onForward(from, m.Forward)
+	case m.Forwarded != nil:
+		p.onForwarded(from, m.Forwarded)
+	case m.Store != nil:
+		p.onStore(from, m.Store)
+	case m.Stored != nil:
+		p.onStored(from, m.Stored)
+	case m.Drop != nil:
+		p.onDrop(from, m.Drop)
+	case m.Raise != nil:
+		p.onRaise(from, m.Raise)
+	case m.Raised != nil:
+		p.onRaised(from, m.Raised)
+	case m.Hold != nil:
+		p.onHold(from, m.Hold)
+	case m.Held != nil:
+		p.onHeld(from, m.Held)
+	case m.Census != nil:
+		p.onCensus(from, m.Census)
+	case m.Report != nil:
+		p.onReport(from, m.Report)
+	case m.Ask != nil:
+		p.onAsk(from, m.Ask)
+	case m.Offer != nil:
+		p.onOffer(from, m.Offer)
+	case m.Commit != nil:
+		p.onCommit(m.Commit)
+	case m.Release != nil:
+		p.onRelease(m.Release)
+	case m.Pin != nil:
+		p.onPin(from, m.Pin)
+	case m.Pinned != nil:
+		p.onPinned(m.Pinned)
+	}
+}
+
+// stepLoopsMax bounds how often one step goes round: messages to this peer
+// itself make stewards run, which send messages. What is left over is due at
+// the next step.
+const stepLoopsMax = 64
+
+// finishStep carries a step through: messages to this peer itself, timers that
+// are due, roles, and stewards of apps that changed.
+func (p *Peer) finishStep() []Effect {
+	for range stepLoopsMax {
+		if len(p.out.inbox) > 0 {
+			inbox := p.out.inbox
+			p.out.inbox = nil
+			for _, m := range inbox {
+				p.receive(p.cfg.Self.Peer, m)
+			}
+		}
+		for {
+			key, ok := p.timers.due(p.out.now.Mono)
+			if !ok {
+				break
+			}
+			p.fire(key)
+		}
+		if p.roles {
+			p.ownDigest(p.out.now)
+			p.decideRoles()
+		}
+		dirty := sortedKeys(p.dirty)
+		clear(p.dirty)
+		for _, uid := range dirty {
+			if a := p.apps[uid]; a != nil {
+				p.runSteward(a)
+			}
+		}
+		if len(p.out.inbox) == 0 && len(p.dirty) == 0 && !p.roles {
+			break
+		}
+	}
+	if t, changed := p.timers.wake(); changed {
+		p.out.emit(t)
+	}
+	effects := p.out.effects
+	p.out.effects = nil
+	return effects
+}
+
+// fire runs what a timer was set for.
+func (p *Peer) fire(key timerKey) {
+	switch key.kind {
+	case timerSteward:
+		p.dirty[UID(key.id)] = true
+	case timerReport:
+		p.reportNow(UID(key.id))
+	case timerSummary:
+		p.summaryNow(UID(key.id))
+	case timerClaim:
+		p.expireClaim(key.id)
+	case timerRestart:
+		if id, err := ParseAllocationID(key.id); err == nil {
+			if a := p.work.retry(id); a != nil {
+				p.touchReport(a.claim.UID)
+			}
+		}
+	case timerSubmit:
+		p.editTimer(key.id)
+	case timerRoles:
+		p.roles = true
+	case timerStore:
+		p.storeNow(UID(key.id))
+	case timerRefresh:
+		p.refreshTimer(key.id)
+	}
+}
+
+// refreshTimer tries again what a disk refused or a fetch did not bring.
+func (p *Peer) refreshTimer(id string) {
+	switch {
+	case id == "counter":
+		p.reserve()
+	case id == "claims":
+		for _, c := range p.ledger.sorted() {
+			p.checkClaims(c.UID)
+			if c.expires > 0 {
+				p.expireClaim(c.ID.String())
+			}
+		}
+	case strings.HasPrefix(id, "stores/"):
+		p.answerStores(UID(strings.TrimPrefix(id, "stores/")))
+	}
+}
+
+// Load restores one record that a Persist of this peer wrote. Replicated
+// tables are given to LoadTable instead.
+func (p *Peer) Load(table, key string, value []byte) error {
+	switch table {
+	case tableKeep:
+		return p.keeper.load(UID(key), value)
+	case tableSpent:
+		var t Term
+		err := Decode(value, &t)
+		p.keeper.spent[UID(key)] = t
+		return err
+	case tableMeta:
+		if key == keyCounter {
+			return p.counters.load(value)
+		}
+		return nil
+	}
+	return p.ledger.load(table, key, value)
+}
+
+// LoadTable restores the siblings of one key of a replicated table, before
+// Begin. What is loaded here and later missing was removed.
+func (p *Peer) LoadTable(table, key string, siblings [][]byte) {
+	p.record(RecordChanged{Table: table, Key: key, Siblings: siblings})
+}

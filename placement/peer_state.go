@@ -1,0 +1,390 @@
+package placement
+
+import (
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// Peer is the deciding core of one peer: event in, effects out. It is not safe
+// for concurrent use; one goroutine owns it.
+//
+//	          Receive, Submit, RecordChanged, MemberChanged, WorkChanged, …
+//	                                   │
+//	                                   ▼
+//	┌──────── Peer.Step: the event, then messages to itself, then due timers,
+//	│                    then the stewards of apps that changed ─────────────┐
+//	│  Catalog   what the tables say         Ledger  what is granted here    │
+//	│  Keeper    intents held, terms voted   Work    what runs here          │
+//	│  Steward   one an app that is driven   members who lives               │
+//	└──────────────────────────────── gate ──────────────────────────────────┘
+//	                                   │ only what may be carried out now
+//	                                   ▼
+//	          Persist, Send, Publish, Start, Stop, Fetch, Timer, Answer, Record
+type Peer struct {
+	cfg     Config
+	tune    Tuning
+	rng     *rand.Rand
+	clock   hlc
+	out     *out
+	timers  *timers
+	members *members
+	catalog *Catalog
+	keeper  *Keeper
+	ledger  *Ledger
+	work    *Work
+
+	apps    map[UID]*app
+	byKey   map[AppKey]map[UID]bool
+	dirty   map[UID]bool // stewards to run before this step ends
+	roles   bool         // who drives what must be decided again
+	started time.Duration
+
+	counters   counters
+	edits      edits
+	stores     map[UID]*storing
+	waiting    map[UID]map[PeerID]bool // stores to answer when artifacts are here
+	reports    reports
+	failures   map[UID]map[string]failure
+	ended      remembered[UID]    // apps that are gone
+	dropped    remembered[string] // versions that were taken back, by dropKey
+	decisions  decisions
+	digestSeq  uint64
+	digestSeen uint64 // hash of the digest last told
+}
+
+// app is all that this peer knows of one app.
+type app struct {
+	uid      UID
+	key      AppKey
+	versions []version // standing, newest first
+	win      *version
+	keepers  keeperList
+	listed   bool // the catalog listed it, at some time
+	rows     map[PeerID]*row
+	steward  *Steward
+}
+
+// keeperIDs is the keepers, in order.
+func (a *app) keeperIDs() []PeerID {
+	out := make([]PeerID, len(a.keepers.list.Peers))
+	for i, ref := range a.keepers.list.Peers {
+		out[i] = ref.Peer
+	}
+	return out
+}
+
+// liveKeepers is how many of the keepers live in this peer's view.
+func (p *Peer) liveKeepers(a *app) int {
+	n := 0
+	for _, ref := range a.keepers.list.Peers {
+		if p.keeperLives(ref) {
+			n++
+		}
+	}
+	return n
+}
+
+func (p *Peer) keeperLives(ref PeerRef) bool {
+	if ref.Peer == p.cfg.Self.Peer {
+		return ref == p.cfg.Self
+	}
+	return p.members.liveRef(ref)
+}
+
+// majority says whether a majority of an app's keepers lives in this view.
+func (p *Peer) majority(a *app) bool {
+	return len(a.keepers.list.Peers) > 0 && p.liveKeepers(a) >= a.keepers.list.Majority()
+}
+
+// counters hands out numbers that this peer never uses twice in one life of
+// its store. Blocks of them are on disk before the first is used.
+type counters struct {
+	next, limit uint64 // limit is on disk
+	asked       bool   // a block is being written
+	boot        uint64 // of this start; 0 until its block is on disk
+	seq         uint64 // of reports since
+}
+
+// Counter blocks, and the table and key where their end is kept.
+const (
+	counterBlock = 4096
+	tableMeta    = "meta"
+	keyCounter   = "counter"
+)
+
+// reserve writes the next block.
+func (p *Peer) reserve() {
+	c := &p.counters
+	if c.asked {
+		return
+	}
+	c.asked = true
+	limit := max(c.limit, c.next) + counterBlock
+	w := Write{Table: tableMeta, Key: keyCounter, Value: []byte(strconv.FormatUint(limit, 10))}
+	p.out.persist([]Write{w}, func(failed *PersistFailed) {
+		c.asked = false
+		if failed != nil {
+			p.timers.set(timerRefresh, "counter", p.out.now.Mono+p.tune.RoundMin)
+			return
+		}
+		if c.boot == 0 {
+			c.boot, c.next = c.next+1, c.next+1
+			p.ready()
+		}
+		c.limit = limit
+	})
+}
+
+func (c *counters) load(value []byte) error {
+	n, err := strconv.ParseUint(string(value), 10, 64)
+	c.next, c.limit = n, n
+	return err
+}
+
+// ready says that numbers can be handed out: what waited for that goes on.
+func (p *Peer) ready() {
+	p.roles = true
+	for _, uid := range slices.Sorted(maps.Keys(p.ledger.byApp)) {
+		p.checkClaims(uid)
+		p.touchReport(uid)
+	}
+}
+
+// number is a new number, or false while the disk has not confirmed a block.
+func (p *Peer) number() (uint64, bool) {
+	c := &p.counters
+	if c.limit-c.next < counterBlock/4 {
+		p.reserve()
+	}
+	if c.boot == 0 || c.next >= c.limit {
+		return 0, false
+	}
+	c.next++
+	return c.next, true
+}
+
+func (p *Peer) order() order {
+	return order{p.cfg.Self.Incarnation, p.counters.boot, p.counters.seq}
+}
+
+func (p *Peer) sign(v any) Signed {
+	body := Encode(v)
+	s := Signed{Body: body, By: p.cfg.Self.Peer}
+	if p.cfg.Sign != nil {
+		s.Sig = p.cfg.Sign(body)
+	}
+	return s
+}
+
+func (p *Peer) has(digest string) bool { return p.cfg.Has == nil || p.cfg.Has(digest) }
+
+// publish writes a table and takes it for seen here at once.
+func (p *Peer) publish(e Publish) {
+	p.out.emit(e)
+	siblings := e.Beside[:len(e.Beside):len(e.Beside)]
+	if e.Value != nil {
+		siblings = append(siblings, e.Value)
+	}
+	p.record(RecordChanged{Table: e.Table, Key: e.Key, Siblings: siblings})
+}
+
+// record takes a change of a replicated table.
+func (p *Peer) record(ev RecordChanged) {
+	switch ev.Table {
+	case TableIntents:
+		key, ok := parseAppKey(ev.Key)
+		if !ok {
+			return
+		}
+		for _, uid := range p.catalog.setIntents(key, ev.Siblings) {
+			p.refresh(uid)
+		}
+	case TableKeepers:
+		p.catalog.setKeepers(UID(ev.Key), ev.Siblings)
+		p.refresh(UID(ev.Key))
+	case TableStatus:
+		p.catalog.setStatus(ev.Key, ev.Siblings)
+	}
+}
+
+// refresh joins what the catalog and this peer's own keeping say of an app,
+// and lets everything that depends on it follow.
+func (p *Peer) refresh(uid UID) {
+	p.persistKeep(uid, p.keeper.follow(uid))
+	all := p.catalog.versions(uid)
+	list := p.catalog.keepers[uid]
+	if r := p.keeper.records[uid]; r != nil {
+		all = append(all, r.versions...)
+		if list.list.Peers == nil || r.list.Epoch > list.list.Epoch {
+			list = keeperList{r.Keepers, r.list}
+		}
+	}
+	for i := range all {
+		p.clock.observe(all[i].intent.Version, p.out.now.Wall)
+	}
+	versions := standing(all)
+	a := p.apps[uid]
+	if len(versions) == 0 {
+		if a != nil {
+			p.endApp(a)
+		}
+		p.checkClaims(uid)
+		return
+	}
+	if a == nil {
+		a = &app{uid: uid, key: versions[0].intent.Key, rows: map[PeerID]*row{}}
+		p.apps[uid] = a
+		if p.byKey[a.key] == nil {
+			p.byKey[a.key] = map[UID]bool{}
+		}
+		p.byKey[a.key][uid] = true
+	}
+	if a.win == nil || etag(versions) != etag(a.versions) || len(a.keepers.list.Peers) != len(list.list.Peers) {
+		p.roles = true
+		p.fetchAhead(versions, list.list)
+	}
+	a.versions, a.win, a.keepers = versions, winner(versions), list
+	a.listed = a.listed || p.catalog.has(uid)
+	p.checkClaims(uid)
+	p.dirty[uid] = true
+	if p.catalog.has(uid) && p.catalog.keepers[uid].list.Peers == nil && len(list.list.Peers) > 0 && !a.win.intent.Removed {
+		// An edit outlived a removal that had completed elsewhere.
+		p.publish(Publish{Table: TableKeepers, Key: string(uid), Value: Encode(list.signed)})
+	}
+}
+
+// fetchAhead brings a keeper's artifacts here and compiles them, so that a
+// failover does not wait for that.
+func (p *Peer) fetchAhead(versions []version, list Keepers) {
+	if !p.keeper.listed(list) {
+		return
+	}
+	for _, v := range versions {
+		if v.intent.Removed {
+			continue
+		}
+		for _, art := range v.intent.Artifacts {
+			if !p.has(art.Digest) {
+				p.out.emit(Fetch{Artifact: art, From: p.sources(v.intent.Version.Peer, list), Warm: true})
+			}
+		}
+	}
+}
+
+// strangersMax is how many peers are asked for an artifact that nobody is
+// known to hold: where it was submitted may be any of them.
+const strangersMax = 8
+
+// sources is who may have an app's artifacts, best first, without this peer.
+func (p *Peer) sources(first PeerID, list Keepers) []PeerID {
+	var out []PeerID
+	add := func(id PeerID) {
+		if id != "" && id != p.cfg.Self.Peer && !slices.Contains(out, id) {
+			out = append(out, id)
+		}
+	}
+	add(first)
+	for _, ref := range list.Peers {
+		add(ref.Peer)
+	}
+	alive := p.members.alive()
+	p.rng.Shuffle(len(alive), func(i, j int) { alive[i], alive[j] = alive[j], alive[i] })
+	for _, id := range alive[:min(len(alive), strangersMax)] {
+		add(id)
+	}
+	return out
+}
+
+// remembered is things that are gone, so that a message from before does not
+// bring one back. It is bounded; what is older than its reach cannot be under
+// way any more.
+type remembered[T comparable] struct {
+	set   map[T]bool
+	order []T
+}
+
+const rememberedMax = 4096
+
+func (r *remembered[T]) add(v T) {
+	if r.set[v] {
+		return
+	}
+	if r.set == nil {
+		r.set = map[T]bool{}
+	}
+	r.set[v] = true
+	r.order = append(r.order, v)
+	if len(r.order) > rememberedMax {
+		delete(r.set, r.order[0])
+		r.order = r.order[1:]
+	}
+}
+
+// gone says whether an app has ended, as far as this peer knows.
+func (p *Peer) gone(uid UID) bool { return p.ended.set[uid] && p.apps[uid] == nil }
+
+func (p *Peer) endApp(a *app) {
+	if a.win.intent.Removed || a.listed {
+		p.ended.add(a.uid)
+	}
+	delete(p.apps, a.uid)
+	delete(p.byKey[a.key], a.uid)
+	if len(p.byKey[a.key]) == 0 {
+		delete(p.byKey, a.key)
+	}
+	delete(p.stores, a.uid)
+	delete(p.waiting, a.uid)
+	delete(p.failures, a.uid)
+	p.timers.cancel(timerSteward, string(a.uid))
+	p.timers.cancel(timerStore, string(a.uid))
+	p.decisions.forget(a.uid)
+	p.out.persist(p.ledger.forgetTerm(a.uid), func(*PersistFailed) {})
+}
+
+// persistKeep writes a keeper's record that nothing waits for.
+func (p *Peer) persistKeep(uid UID, writes []Write) { p.persistKeepThen(uid, writes, func() {}) }
+
+// persistKeepThen writes a keeper's record and calls then once it is on disk.
+func (p *Peer) persistKeepThen(uid UID, writes []Write, then func()) {
+	onDisk := func() {}
+	if r := p.keeper.records[uid]; r != nil && len(writes) > 0 {
+		onDisk = r.wrote()
+	}
+	p.out.persist(writes, func(failed *PersistFailed) {
+		if failed == nil {
+			onDisk()
+			then()
+		}
+	})
+}
+
+// uids is the apps known, sorted, so that what follows has one order.
+func (p *Peer) uids() []UID { return slices.Sorted(maps.Keys(p.apps)) }
+
+// find is the app that a name means: of several under one name, made on both
+// sides of a cut, the one edited last.
+func (p *Peer) find(key AppKey) *app {
+	var best *app
+	for _, uid := range slices.Sorted(maps.Keys(p.byKey[key])) {
+		a := p.apps[uid]
+		switch {
+		case best == nil, best.win.intent.Removed && !a.win.intent.Removed:
+			best = a
+		case a.win.intent.Removed == best.win.intent.Removed && a.win.intent.Version.Compare(best.win.intent.Version) > 0:
+			best = a
+		}
+	}
+	return best
+}
+
+func parseAppKey(s string) (AppKey, bool) {
+	for i := range s {
+		if s[i] == '/' {
+			return AppKey{s[:i], s[i+1:]}, true
+		}
+	}
+	return AppKey{}, false
+}

@@ -1,0 +1,383 @@
+package placement
+
+import (
+	"cmp"
+	"container/heap"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+)
+
+// PlanInput is what Plan decides from.
+type PlanInput struct {
+	App        App
+	Component  string
+	Slots      Slots          // to place
+	Placed     map[PeerID]int // slots of the component that each peer has already
+	Candidates []Candidate
+	Near       map[PeerID]int64  // microseconds from what Place.Near names, where known
+	Refused    map[PeerID]string // who is not asked, and why
+	Rand       *rand.Rand        // breaks near-ties; the caller's, so that a seed replays
+}
+
+// PlanResult is what Plan decided.
+type PlanResult struct {
+	Assign     map[PeerID]Slots
+	Unplaced   Slots
+	Considered []Considered // every candidate, best first
+	Outcome    string       // in words
+}
+
+// The weights of a score, in points. A wish of the person outweighs what the
+// mesh would like. docs/PLACEMENT.md says how they were chosen.
+const (
+	againPoints  = 25 // off for each slot of the component that a peer has already
+	preferPoints = 1  // for each unit of weight, -100 to 100
+	nearPoints   = 60 // at 0 ms; half at nearHalf
+	nearHalf     = 20 * time.Millisecond
+	fitPoints    = 20 // for leaving little of the scarcest resource stranded
+	pricePoints  = 10 // for the cheapest
+	stalePoints  = 5  // off for a digest as old as staleAfter, or older
+	staleAfter   = 30 * time.Second
+
+	// tiePoints is what counts as near-equal: of such candidates one is drawn
+	// at random, by the room that they have, so that many planners with the
+	// same old digests do not all ask the same peer (Mitzenmacher: The Power
+	// of Two Choices; Ousterhout et al.: Sparrow).
+	tiePoints = 3
+)
+
+// Plan spreads slots of a component over candidates. It is a pure function of
+// its input: it asks nobody, and what it says may turn out not to fit.
+func Plan(in PlanInput) PlanResult {
+	p := planner{in: in, need: in.App.Components[in.Component]}
+	p.filter()
+	res := PlanResult{Assign: map[PeerID]Slots{}, Unplaced: in.Slots, Considered: make([]Considered, 0, len(p.all))}
+	p.assign(&res)
+	for i := range p.all {
+		c := &p.all[i]
+		c.view.Taken = res.Assign[c.view.Peer].Len()
+		if c.view.Reason == "" {
+			c.view.Reason = strings.Join(c.why, ", ")
+		}
+		res.Considered = append(res.Considered, c.view)
+	}
+	slices.SortStableFunc(res.Considered, func(a, b Considered) int {
+		return cmp.Or(cmp.Compare(b.Taken, a.Taken), cmp.Compare(b.Score, a.Score), cmp.Compare(a.Peer, b.Peer))
+	})
+	res.Outcome = p.outcome(res)
+	return res
+}
+
+type planner struct {
+	in     PlanInput
+	need   Component
+	all    []option
+	groups []group // by value of the label that is spread over
+}
+
+// option is one candidate.
+type option struct {
+	view  Considered
+	left  int     // slots that still fit
+	base  float64 // score without the spread
+	group int
+	why   []string
+	turn  float64 // drawn once a slot, to break near-ties
+}
+
+// group is the candidates that share a value of the spread label.
+type group struct {
+	value string
+	have  int
+	open  optionHeap
+}
+
+// filter notes what each candidate lacks, and scores the rest.
+func (p *planner) filter() {
+	where, whereErr := ParseSelector(p.need.Place.Where)
+	cheapest := math.Inf(1)
+	for _, c := range p.in.Candidates {
+		cheapest = min(cheapest, c.Digest.Price)
+	}
+	prefer := p.preferences()
+	byValue := map[string]int{}
+	for _, c := range p.in.Candidates {
+		o := option{view: Considered{
+			Peer: c.Digest.Peer.Peer, Name: c.Digest.Name, Site: c.Digest.Site, Age: c.Age, Fits: p.fits(c.Digest),
+		}}
+		o.left = o.view.Fits
+		value := c.Digest.Labels[p.need.Place.Spread]
+		if p.need.Place.Spread == "" {
+			value = ""
+		}
+		at, ok := byValue[value]
+		if !ok {
+			at = len(p.groups)
+			byValue[value] = at
+			p.groups = append(p.groups, group{value: value})
+		}
+		o.group = at
+		p.groups[at].have += p.in.Placed[o.view.Peer]
+		switch {
+		case whereErr != nil:
+			o.view.Reason = "where can't be read: " + whereErr.Error()
+		default:
+			o.view.Reason = p.lacks(c, where)
+		}
+		if o.view.Reason == "" {
+			p.score(&o, c, prefer, cheapest)
+		}
+		p.all = append(p.all, o)
+	}
+}
+
+// fits is how many slots a digest leaves room for: by its count for the shape,
+// where it has one, else by its largest free piece.
+func (p *planner) fits(d Digest) int {
+	for _, f := range d.Fits {
+		if f.Shape == p.need.Resources {
+			return f.Count
+		}
+	}
+	return d.Free.Fits(p.need.Resources)
+}
+
+// lacks is why a candidate cannot take a slot, or "".
+func (p *planner) lacks(c Candidate, where Selector) string {
+	d, need := c.Digest, p.need
+	id := d.Peer.Peer
+	near, nearKnown := p.in.Near[id]
+	switch {
+	case !c.Alive:
+		return "it does not answer"
+	case d.Full != "":
+		return "it takes no work: " + d.Full
+	case !slices.Contains(d.Drivers, need.Driver()):
+		return fmt.Sprintf("it has no driver %s", need.Driver())
+	case !where.Matches(d.Labels):
+		return "where " + need.Place.Where + ": " + labelsFor(need.Place.Where, d.Labels)
+	case need.Place.Near != nil && need.Place.Near.RTT > 0 && !nearKnown:
+		return "how far it is is not known"
+	case need.Place.Near != nil && need.Place.Near.RTT > 0 && time.Duration(near)*time.Microsecond > time.Duration(need.Place.Near.RTT):
+		return fmt.Sprintf("too far: %.0f ms", float64(near)/1000)
+	case p.in.Refused[id] != "":
+		return p.in.Refused[id]
+	case p.fits(d) == 0:
+		return "no room: " + shortOf(need.Resources, d.Free)
+	}
+	return ""
+}
+
+// labelsFor shows those labels that a selector speaks of.
+func labelsFor(where string, labels map[string]string) string {
+	var has []string
+	for _, name := range sortedKeys(labels) {
+		if strings.Contains(where, name) {
+			has = append(has, name+"="+labels[name])
+		}
+	}
+	if len(has) == 0 {
+		return "it has no such label"
+	}
+	return "it has " + strings.Join(has, ", ")
+}
+
+// shortOf says which resources there is too little of.
+func shortOf(need, free Resources) string {
+	var short []string
+	if need.CPU > free.CPU {
+		short = append(short, fmt.Sprintf("a slot needs %s CPU, %s are free", need.CPU, max(0, free.CPU)))
+	}
+	if need.Memory > free.Memory {
+		short = append(short, fmt.Sprintf("a slot needs %s of memory, %s are free", need.Memory, max(0, free.Memory)))
+	}
+	if need.Disk > free.Disk {
+		short = append(short, fmt.Sprintf("a slot needs %s of disk, %s are free", need.Disk, max(0, free.Disk)))
+	}
+	return strings.Join(short, "; ")
+}
+
+type preference struct {
+	text     string
+	selector Selector
+	weight   int
+}
+
+func (p *planner) preferences() []preference {
+	var out []preference
+	for _, text := range sortedKeys(p.need.Place.Prefer) {
+		if s, err := ParseSelector(text); err == nil {
+			out = append(out, preference{text, s, p.need.Place.Prefer[text]})
+		}
+	}
+	return out
+}
+
+// score is what a candidate is worth for one slot, spread left out.
+func (p *planner) score(o *option, c Candidate, prefer []preference, cheapest float64) {
+	add := func(points float64, why string, args ...any) {
+		o.base += points
+		if math.Abs(points) >= 1 {
+			o.why = append(o.why, fmt.Sprintf("%+.0f ", points)+fmt.Sprintf(why, args...))
+		}
+	}
+	for _, f := range prefer {
+		if f.selector.Matches(c.Digest.Labels) {
+			add(preferPoints*float64(f.weight), "prefer %s", f.text)
+		}
+	}
+	if near, ok := p.in.Near[o.view.Peer]; ok {
+		ms := float64(near) / 1000
+		add(nearPoints/(1+ms/float64(nearHalf.Milliseconds())), "near, %.0f ms", ms)
+	}
+	add(fitPoints*balance(c.Digest, p.need.Resources), "fits well")
+	if c.Digest.Price > 0 {
+		add(pricePoints*cheapest/c.Digest.Price, "price")
+	} else {
+		add(pricePoints, "price")
+	}
+	if age := time.Duration(c.Age) * time.Millisecond; age > time.Second {
+		add(-stalePoints*min(1, age.Seconds()/staleAfter.Seconds()), "known %s ago", age.Round(time.Second))
+	}
+	o.view.Score = o.base
+}
+
+// balance is how evenly the free resources would be used up after a slot: 1
+// when CPU and memory are free in the same share, 0 when one is gone and the
+// other is not. Uneven rests are what strands capacity.
+func balance(d Digest, need Resources) float64 {
+	share := func(free, need, capacity int64) float64 {
+		if capacity <= 0 {
+			return 0
+		}
+		return max(0, float64(free-need)/float64(capacity))
+	}
+	cpu := share(int64(d.Free.CPU), int64(need.CPU), int64(d.Capacity.CPU))
+	memory := share(int64(d.Free.Memory), int64(need.Memory), int64(d.Capacity.Memory))
+	return 1 - math.Abs(cpu-memory)
+}
+
+// assign gives the slots out, one at a time: to the group that has least, and
+// in it to the best candidate.
+func (p *planner) assign(res *PlanResult) {
+	for i := range p.all {
+		if o := &p.all[i]; o.view.Reason == "" && o.left > 0 {
+			p.groups[o.group].open = append(p.groups[o.group].open, o)
+		}
+	}
+	var open groupHeap
+	for i := range p.groups {
+		if g := &p.groups[i]; len(g.open) > 0 {
+			p.draw(g)
+			open = append(open, g)
+		}
+	}
+	heap.Init(&open)
+	taken := map[PeerID][]Slot{}
+	for n := range p.in.Slots.All() {
+		if len(open) == 0 {
+			break
+		}
+		g := open[0]
+		o := g.open[0]
+		taken[o.view.Peer] = append(taken[o.view.Peer], n)
+		o.left--
+		g.have++
+		o.turn -= againPoints
+		if o.left == 0 {
+			heap.Pop(&g.open)
+		} else {
+			heap.Fix(&g.open, 0)
+		}
+		if len(g.open) == 0 {
+			heap.Pop(&open)
+		} else {
+			heap.Fix(&open, 0)
+		}
+	}
+	placed := Slots{}
+	for id, slots := range taken {
+		res.Assign[id] = SlotsOf(slots...)
+		placed = placed.Union(res.Assign[id])
+	}
+	res.Unplaced = p.in.Slots.Minus(placed)
+}
+
+// draw puts a group's candidates in order: by score, near-equal ones at
+// random, each as likely as it has room. Peers that have slots of the component
+// already come later: of a host less the loss is a slot less.
+func (p *planner) draw(g *group) {
+	for _, o := range g.open {
+		// The largest of such draws falls on each with its share of the room
+		// (Efraimidis and Spirakis: weighted sampling without replacement).
+		luck := math.Pow(p.in.Rand.Float64(), 1/float64(min(o.left, 1<<20)))
+		o.turn = o.base + tiePoints*luck - againPoints*float64(p.in.Placed[o.view.Peer])
+	}
+	heap.Init(&g.open)
+}
+
+func (p *planner) outcome(res PlanResult) string {
+	placed := p.in.Slots.Len() - res.Unplaced.Len()
+	if res.Unplaced.IsEmpty() {
+		return fmt.Sprintf("%d placed", placed)
+	}
+	reasons := map[string]int{}
+	for _, c := range res.Considered {
+		if c.Taken == 0 && c.Reason != "" && c.Fits >= 0 {
+			reasons[c.Reason]++
+		}
+	}
+	all := sortedKeys(reasons)
+	slices.SortStableFunc(all, func(a, b string) int { return reasons[b] - reasons[a] })
+	var why []string
+	for _, r := range all[:min(len(all), 3)] {
+		why = append(why, fmt.Sprintf("%d × %s", reasons[r], r))
+	}
+	return fmt.Sprintf("%d placed, no place for %d (%s)", placed, res.Unplaced.Len(), strings.Join(why, "; "))
+}
+
+// optionHeap has the best candidate of a group on top.
+type optionHeap []*option
+
+func (h optionHeap) Len() int { return len(h) }
+func (h optionHeap) Less(i, j int) bool {
+	if h[i].turn != h[j].turn {
+		return h[i].turn > h[j].turn
+	}
+	return h[i].view.Peer < h[j].view.Peer
+}
+func (h optionHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
+func (h *optionHeap) Push(x any)   { *h = append(*h, x.(*option)) }
+func (h *optionHeap) Pop() any {
+	old := *h
+	o := old[len(old)-1]
+	*h = old[:len(old)-1]
+	return o
+}
+
+// groupHeap has the group with the fewest slots on top; of such the one with
+// the best candidate.
+type groupHeap []*group
+
+func (h groupHeap) Len() int { return len(h) }
+func (h groupHeap) Less(i, j int) bool {
+	if h[i].have != h[j].have {
+		return h[i].have < h[j].have
+	}
+	if a, b := h[i].open[0].turn, h[j].open[0].turn; a != b {
+		return a > b
+	}
+	return h[i].value < h[j].value
+}
+func (h groupHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
+func (h *groupHeap) Push(x any)   { *h = append(*h, x.(*group)) }
+func (h *groupHeap) Pop() any {
+	old := *h
+	g := old[len(old)-1]
+	*h = old[:len(old)-1]
+	return g
+}

@@ -1,0 +1,160 @@
+package placement
+
+import "slices"
+
+// Signed is a record as it is stored, relayed and shown to others: the bytes
+// that its writer signed, never re-encoded by anyone else, so that fields this
+// version does not know survive.
+type Signed struct {
+	Body []byte `json:"body"`
+	By   PeerID `json:"by"`
+	Sig  []byte `json:"sig"`
+}
+
+// Intent is one version of an app as a person wants it.
+type Intent struct {
+	UID       UID        `json:"uid"`
+	Key       AppKey     `json:"key"`
+	Version   Version    `json:"version"`
+	Created   int64      `json:"created"` // Unix milliseconds of the first version
+	App       App        `json:"app"`
+	Artifacts []Artifact `json:"artifacts,omitempty"`
+	Removed   bool       `json:"removed,omitempty"` // the app is to go; its work stops
+	MinSchema int        `json:"min_schema"`        // a peer whose schema is lower neither edits nor stewards it
+	Request   string     `json:"request,omitempty"` // the Idempotency-Key of this edit
+
+	// Over is what this edit replaced, of each writer the newest, and Base the
+	// newest version under a term that its writer knew: what tells a sibling
+	// from an ancestor (supersedes).
+	Over []Ancestor `json:"over,omitempty"`
+	Base Version    `json:"base,omitzero"`
+	// Incarnation is that of the store of the peer in Version.
+	Incarnation Incarnation `json:"incarnation"`
+	// Alone says that the edit was accepted below a majority of the keepers.
+	// What it adds belongs to the side that accepted it: the slots past those
+	// that Before had for a component.
+	Alone  bool           `json:"alone,omitempty"`
+	Before map[string]int `json:"before,omitempty"`
+}
+
+// Ancestor is a version that another replaced. A writer knows its own edits
+// in one life of its store, so each of its versions stands for the earlier
+// ones: Over is a version vector.
+type Ancestor struct {
+	Version     Version     `json:"version"`
+	Incarnation Incarnation `json:"incarnation"`
+}
+
+// ancestorsMax bounds a version vector. Past it the oldest writers are dropped,
+// and what they wrote below a majority could show as a conflict again.
+const ancestorsMax = 64
+
+// ancestors is what an edit over these versions replaces.
+func ancestors(versions []version) []Ancestor {
+	var all []Ancestor
+	enter := func(a Ancestor) {
+		for i := range all {
+			if all[i].Version.Peer == a.Version.Peer && all[i].Incarnation == a.Incarnation {
+				if a.Version.Compare(all[i].Version) > 0 {
+					all[i] = a
+				}
+				return
+			}
+		}
+		all = append(all, a)
+	}
+	for _, v := range versions {
+		enter(Ancestor{v.intent.Version, v.intent.Incarnation})
+		for _, a := range v.intent.Over {
+			enter(a)
+		}
+	}
+	slices.SortFunc(all, func(a, b Ancestor) int { return b.Version.Compare(a.Version) })
+	return all[:min(len(all), ancestorsMax)]
+}
+
+// supersedes says whether this version makes o an ancestor of it. Versions
+// made under a term are compare-and-set one after another; only those accepted
+// below a majority can stand side by side.
+func (i *Intent) supersedes(o *Intent) bool {
+	if i.Version == o.Version || i.UID != o.UID {
+		return false
+	}
+	for _, a := range i.Over {
+		if a.Version.Peer == o.Version.Peer && a.Incarnation == o.Incarnation && o.Version.Compare(a.Version) <= 0 {
+			return true
+		}
+	}
+	newest := i.Version
+	if i.Alone {
+		newest = i.Base
+	}
+	return !o.Alone && o.Version.Compare(newest) <= 0
+}
+
+// Schema is the newest schema of intents that this build understands.
+const Schema = 1
+
+// Artifact is a file that the mesh stores for an app.
+type Artifact struct {
+	Digest string `json:"digest"`
+	Size   int64  `json:"size"`
+}
+
+// Keepers is the recorded, ordered list of the peers that hold an app's
+// intent before it is acknowledged and that vote on its term.
+type Keepers struct {
+	UID   UID       `json:"uid"`
+	Epoch uint64    `json:"epoch"`
+	Peers []PeerRef `json:"peers"` // the accepting peer first
+}
+
+// Majority is the number of keepers that decides.
+func (k Keepers) Majority() int { return len(k.Peers)/2 + 1 }
+
+// Host is something that runs work and belongs to this peer. In a mesh whose
+// peers have no workers it is the peer's own machine.
+type Host struct {
+	ID       string            `json:"id"`
+	Labels   map[string]string `json:"labels,omitempty"`
+	Arch     string            `json:"arch"` // GOARCH
+	Drivers  []string          `json:"drivers"`
+	Capacity Resources         `json:"capacity"`
+	Cordoned bool              `json:"cordoned,omitempty"`
+}
+
+// Digest is a peer's summary of what it could still take. It is a hint: only
+// the ledger decides.
+type Digest struct {
+	Peer     PeerRef           `json:"peer"`
+	Name     string            `json:"name"`
+	Site     SiteID            `json:"site"`
+	Labels   map[string]string `json:"labels,omitempty"` // of peer and site; site, region, peer, arch, os among them
+	Lat      float64           `json:"lat,omitempty"`
+	Lon      float64           `json:"lon,omitempty"`
+	Drivers  []string          `json:"drivers"`
+	Arch     []string          `json:"arch"`
+	Capacity Resources         `json:"capacity"`
+	Free     Resources         `json:"free"`
+	Largest  Resources         `json:"largest"` // the largest free piece on one host
+	Fits     []ShapeFit        `json:"fits,omitempty"`
+	Price    float64           `json:"price"` // per core-hour, in the mesh's unit of account
+	Slots    int               `json:"slots"` // held now
+	Version  string            `json:"version"`
+	Sequence uint64            `json:"sequence"`
+	Full     string            `json:"full,omitempty"` // why it takes no new work, or ""
+}
+
+// ShapeFit says how many more slots of a common shape fit.
+type ShapeFit struct {
+	Shape Resources `json:"shape"`
+	Count int       `json:"count"`
+}
+
+// Candidate is a peer as a planner sees it.
+type Candidate struct {
+	Digest Digest
+	Age    int64 // milliseconds since the digest was made, as far as is known
+	RTT    int64 // microseconds from the planner, -1 when unknown
+	Alive  bool
+}

@@ -1,0 +1,188 @@
+package placement
+
+import (
+	"maps"
+	"slices"
+	"time"
+)
+
+// reports is what this peer tells of its own holdings: to each app's keepers
+// in full, batched; to everyone a summary, rarely.
+type reports struct {
+	summaries map[UID]string // what was published last, without its time
+	nextPub   map[UID]time.Duration
+}
+
+// row is what one holder said of an app last.
+type row struct {
+	report reportMsg
+	at     time.Duration
+	// granted are offers that no report can list yet.
+	granted map[ClaimID]grantedClaim
+}
+
+type grantedClaim struct {
+	status claimStatus
+	after  order // a report later than this one speaks for itself
+}
+
+// claims is what a holder has, offers on their way included, sorted.
+func (r *row) claims() []claimStatus {
+	out := r.report.Claims
+	for _, g := range r.granted {
+		out = append(out[:len(out):len(out)], g.status)
+	}
+	slices.SortFunc(out, func(a, b claimStatus) int { return a.ID.Compare(b.ID) })
+	return out
+}
+
+// touchReport says that what this peer holds of an app changed.
+func (p *Peer) touchReport(uid UID) {
+	p.timers.before(timerReport, string(uid), p.out.now.Mono+p.tune.ReportDelay)
+	p.timers.before(timerSummary, string(uid), max(p.out.now.Mono+p.tune.ReportDelay, p.reports.nextPub[uid]))
+}
+
+// report is everything that this peer holds of an app.
+func (p *Peer) report(uid UID, nonce uint64) reportMsg {
+	p.counters.seq++
+	m := reportMsg{UID: uid, Peer: p.cfg.Self, Order: p.order(), Nonce: nonce, Term: p.ledger.terms[uid]}
+	for _, c := range p.ledger.of(uid) {
+		if c.held {
+			continue
+		}
+		m.Claims = append(m.Claims, claimStatus{
+			ID: c.ID, Component: c.Component, Version: c.Version, Spec: c.SpecHash, Slots: c.Slots,
+			Running: p.work.running(c), Stopping: c.Stopping, Reserved: c.State == claimReserved,
+			Replaces: c.Replaces, FirstRunning: c.FirstRunning,
+		})
+	}
+	for _, name := range slices.Sorted(maps.Keys(p.failures[uid])) {
+		f := p.failures[uid][name]
+		if p.out.now.Mono-f.at > p.tune.RestartWindow {
+			delete(p.failures[uid], name)
+			continue
+		}
+		if m.Failed == nil {
+			m.Failed = map[string]Slots{}
+		}
+		m.Failed[name], m.Why = f.slots, clip(f.why)
+	}
+	return m
+}
+
+func clip(s string) string { return s[:min(len(s), 256)] }
+
+// reportNow is the timer of an app's report: to its keepers, and again slowly,
+// in case one was lost.
+func (p *Peer) reportNow(uid UID) {
+	if p.counters.boot == 0 {
+		return // ready does it
+	}
+	to := map[PeerID]bool{}
+	if a := p.apps[uid]; a != nil {
+		for _, id := range a.keeperIDs() {
+			to[id] = true
+		}
+		if a.steward != nil {
+			to[p.cfg.Self.Peer] = true
+		}
+	}
+	claims := p.ledger.of(uid)
+	for _, c := range claims {
+		for _, id := range c.Keepers {
+			to[id] = true
+		}
+	}
+	if len(to) > 0 {
+		m := p.report(uid, 0)
+		for _, id := range slices.Sorted(maps.Keys(to)) {
+			if p.members.live(id) {
+				p.out.send(id, message{Report: &m})
+			}
+		}
+	}
+	if len(claims) > 0 {
+		p.timers.before(timerReport, string(uid), p.out.now.Mono+p.tune.ReportEvery)
+	}
+}
+
+// summaryNow publishes counts, when they changed.
+func (p *Peer) summaryNow(uid UID) {
+	if p.counters.boot == 0 {
+		return
+	}
+	sum := Summary{UID: uid, Peer: p.cfg.Self, Site: p.cfg.Site, Components: map[string]map[AllocState]int{}}
+	for _, c := range p.ledger.of(uid) {
+		for n := range c.holds().All() {
+			state := AllocPending
+			if a := p.work.allocs[AllocationID{c.ID, n}]; a != nil {
+				state = a.state.State
+			}
+			if sum.Components[c.Component] == nil {
+				sum.Components[c.Component] = map[AllocState]int{}
+			}
+			sum.Components[c.Component][state]++
+		}
+	}
+	key := string(uid) + "/" + string(p.cfg.Self.Peer)
+	_, listed := p.catalog.status[uid][p.cfg.Self.Peer]
+	if len(sum.Components) == 0 {
+		delete(p.reports.summaries, uid)
+		delete(p.reports.nextPub, uid)
+		if listed {
+			p.publish(Publish{Table: TableStatus, Key: key})
+		}
+		return
+	}
+	now := string(Encode(sum))
+	if listed && p.reports.summaries[uid] == now {
+		return
+	}
+	p.reports.summaries[uid] = now
+	p.reports.nextPub[uid] = p.out.now.Mono + p.tune.SummaryEvery
+	sum.AsOf = p.out.now.Wall.UnixMilli()
+	p.publish(Publish{Table: TableStatus, Key: key, Value: Encode(p.sign(sum))})
+}
+
+func (p *Peer) onCensus(from PeerID, m *censusMsg) {
+	if p.counters.boot == 0 {
+		return
+	}
+	r := p.report(m.UID, m.Nonce)
+	p.out.send(from, message{Report: &r})
+}
+
+// onReport takes what a holder says of itself.
+func (p *Peer) onReport(from PeerID, m *reportMsg) {
+	a := p.apps[m.UID]
+	if a == nil || m.Peer.Peer != from || m.Order.Incarnation != m.Peer.Incarnation {
+		return
+	}
+	r := a.rows[from]
+	if r == nil {
+		if len(a.rows) >= holdersMax {
+			return
+		}
+		r = &row{granted: map[ClaimID]grantedClaim{}}
+		a.rows[from] = r
+	} else if m.Order.compare(r.report.Order) < 0 {
+		return
+	}
+	r.report, r.at = *m, p.out.now.Mono
+	for id, g := range r.granted {
+		if m.Order.compare(g.after) > 0 {
+			delete(r.granted, id)
+		}
+	}
+	if kr := p.keeper.records[m.UID]; kr != nil {
+		kr.hear(m.Term)
+		if _, known := slices.BinarySearch(kr.Holders, from); !known && len(m.Claims) > 0 && p.keeper.listed(kr.list) {
+			kr.addHolders([]PeerID{from})
+			p.persistKeep(m.UID, p.keeper.write(kr))
+		}
+	}
+	if a.steward != nil {
+		a.steward.heard(from, m)
+		p.dirty[m.UID] = true
+	}
+}

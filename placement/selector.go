@@ -1,0 +1,40 @@
+package placement
+
+import (
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/labels"
+)
+
+// selectorMax bounds a label selector.
+const selectorMax = 1024
+
+// Selector is a condition on labels, in the syntax of Kubernetes: "tier=edge",
+// "tier!=core", "gpu", "!gpu", "region in (eu, us)", "region notin (ap)", and
+// any of these with commas between, which must all hold.
+type Selector struct{ s labels.Selector }
+
+// ParseSelector reads a selector; an empty one selects everything.
+func ParseSelector(text string) (Selector, error) {
+	if len(text) > selectorMax {
+		return Selector{}, fmt.Errorf("a selector of %d bytes: at most %d", len(text), selectorMax)
+	}
+	s, err := labels.Parse(text)
+	if err != nil {
+		return Selector{}, err
+	}
+	return Selector{s}, nil
+}
+
+// Matches says whether the condition holds for a set of labels.
+func (s Selector) Matches(set map[string]string) bool {
+	return s.s == nil || s.s.Matches(labels.Set(set))
+}
+
+// String is the selector in its one form.
+func (s Selector) String() string {
+	if s.s == nil {
+		return ""
+	}
+	return s.s.String()
+}

@@ -1,0 +1,463 @@
+package placement
+
+import (
+	"fmt"
+	"hash/fnv"
+	"maps"
+	"slices"
+	"time"
+)
+
+// Steward drives one app from this peer: under a term as its steward, or
+// without a majority as the deputy of its side.
+//
+//	          majority grants                holders answered, or waited for
+//	raising ──────────────────▶ census ───────────────────────────────▶ acting
+//	   ▲                          ▲  ▲                                     │
+//	   │ creating PUT: straight ──┼──┼──────────────────────────▶ acting   │
+//	   │                deputy ───┘  └── (begins here)                     │
+//	   └──── fenced by a higher term: ended; begun again if it still leads ┘
+//
+// Everything it does is level-triggered: it looks at what is and asks for what
+// should be, so that a lost message or a restart costs time only.
+type Steward struct {
+	p      *Peer
+	a      *app
+	deputy bool
+	phase  phase
+	term   Term
+	votes  map[PeerID]bool
+	began  time.Duration
+
+	nonce    uint64
+	answered map[PeerID]bool
+
+	holders    []PeerID
+	holdNumber uint64
+	heldBy     map[PeerID]uint64
+
+	asks   map[uint64]*openAsk
+	noRoom map[string]map[PeerID]refusal // by component: who refused lately
+	sent   map[string]time.Duration      // orders sent: when, so as not to repeat them at once
+	pins   map[ClaimID]pinnedSlots
+	side   map[string]Slots // deputy: what was on this side at the cut
+	wait   time.Duration
+	next   time.Duration
+
+	outlasted time.Duration // since when claims are of a version that does not stand
+	outlast   bool          // and that they will not: see claimsOutlast
+	open      []string
+}
+
+type phase uint8
+
+const (
+	phaseRaising phase = iota + 1
+	phaseCensus
+	phaseActing
+)
+
+func (f phase) String() string { return [...]string{"", "raising", "census", "acting"}[f] }
+
+// openAsk is an ask without an answer.
+type openAsk struct {
+	m         *askMsg
+	to        PeerID
+	component string
+	first     time.Duration
+	last      time.Duration
+}
+
+// refusal is why a peer refused an ask, and when.
+type refusal struct {
+	why string
+	at  time.Duration
+}
+
+type pinnedSlots struct {
+	slots Slots
+	at    time.Duration
+}
+
+func newSteward(p *Peer, a *app, term Term) *Steward {
+	s := &Steward{
+		p: p, a: a, term: term, began: p.out.now.Mono, wait: p.tune.RoundMin,
+		votes: map[PeerID]bool{}, answered: map[PeerID]bool{}, heldBy: map[PeerID]uint64{},
+		asks: map[uint64]*openAsk{}, noRoom: map[string]map[PeerID]refusal{}, sent: map[string]time.Duration{},
+		pins: map[ClaimID]pinnedSlots{}, side: map[string]Slots{},
+	}
+	if kr := p.keeper.records[a.uid]; kr != nil {
+		s.holders = slices.Clone(kr.Holders)
+	}
+	return s
+}
+
+// leader is the keeper that should drive an app, as far as this peer knows:
+// the holder of the term while it lives, but the first live keeper once it has
+// been back for a time of calm; or "" when none lives.
+func (p *Peer) leader(a *app) PeerID {
+	var first, holder PeerID
+	heard := Term{}
+	if kr := p.keeper.records[a.uid]; kr != nil {
+		heard = kr.heard
+	}
+	for _, ref := range a.keepers.list.Peers {
+		if !p.keeperLives(ref) {
+			continue
+		}
+		if first == "" {
+			first = ref.Peer
+		}
+		if ref.Peer == heard.Peer {
+			holder = ref.Peer
+		}
+	}
+	if holder == "" || holder == first {
+		return first
+	}
+	now := p.out.now.Mono
+	if first == p.cfg.Self.Peer {
+		if now-p.started >= p.tune.Calm && p.members.calm(holder, now) {
+			return first
+		}
+		return holder
+	}
+	return holder
+}
+
+// decideRoles begins and ends stewards after the view of the world changed.
+func (p *Peer) decideRoles() {
+	p.roles = false
+	for _, uid := range p.uids() {
+		p.decideRole(p.apps[uid])
+	}
+	p.timers.set(timerRoles, "", p.out.now.Mono+p.tune.RoundMax)
+}
+
+func (p *Peer) decideRole(a *app) {
+	lead, deputy := p.role(a)
+	s := a.steward
+	switch {
+	case !lead && s != nil:
+		p.endSteward(a)
+	case lead && (s == nil || s.deputy != deputy):
+		p.endSteward(a)
+		p.beginSteward(a, deputy)
+	}
+	if a.steward != nil {
+		p.dirty[a.uid] = true
+	} else if p.unlisted(a) {
+		// Nobody published it: whoever should drive it may not know of it, or
+		// have taken it back.
+		p.ensureStored(a.uid)
+	}
+	p.rerouteEdits(a.uid)
+}
+
+// unlisted says whether this keeper has held something for a while that stands
+// and that the mesh does not list.
+func (p *Peer) unlisted(a *app) bool {
+	kr := p.keeper.records[a.uid]
+	return kr != nil && p.out.now.Mono-kr.changed > p.tune.Grace &&
+		slices.ContainsFunc(a.versions, func(v version) bool { return !p.lists(a.uid, v.intent.Version) })
+}
+
+// role says whether this peer drives an app, and whether only as a deputy.
+func (p *Peer) role(a *app) (lead, deputy bool) {
+	if p.counters.boot == 0 || a.win.intent.MinSchema > Schema {
+		return false, false
+	}
+	if p.majority(a) {
+		return p.leader(a) == p.cfg.Self.Peer && p.keeper.records[a.uid] != nil, false
+	}
+	if len(a.keepers.list.Peers) == 0 || p.out.now.Mono-p.started < p.tune.Grace {
+		return false, false
+	}
+	return p.deputyOf(a.uid) == p.cfg.Self.Peer, true
+}
+
+// deputyOf ranks the live peers of this side by rendezvous hashing.
+func (p *Peer) deputyOf(uid UID) PeerID {
+	var best PeerID
+	var top uint64
+	for _, id := range p.members.alive() {
+		h := fnv.New64a()
+		h.Write([]byte(uid))
+		h.Write([]byte{0})
+		h.Write([]byte(id))
+		if v := h.Sum64(); best == "" || v > top {
+			best, top = id, v
+		}
+	}
+	return best
+}
+
+func (p *Peer) beginSteward(a *app, deputy bool) {
+	s := newSteward(p, a, Term{})
+	s.deputy = deputy
+	a.steward = s
+	if deputy {
+		s.term = p.knownTerm(a)
+		s.beginCensus()
+	} else {
+		s.raise()
+	}
+	if deputy {
+		p.out.happened(Happened{Type: "deputy", UID: a.uid, Key: a.key, Peer: p.cfg.Self.Peer,
+			Message: "no majority of the keepers is in reach: this side drives what it has"})
+	}
+}
+
+// knownTerm is the highest term this peer has heard of.
+func (p *Peer) knownTerm(a *app) Term {
+	t := p.ledger.terms[a.uid]
+	if kr := p.keeper.records[a.uid]; kr != nil && kr.heard.Compare(t) > 0 {
+		t = kr.heard
+	}
+	for _, r := range a.rows {
+		if r.report.Term.Compare(t) > 0 {
+			t = r.report.Term
+		}
+	}
+	return t
+}
+
+func (p *Peer) endSteward(a *app) {
+	if a.steward == nil {
+		return
+	}
+	a.steward = nil
+	p.timers.cancel(timerSteward, string(a.uid))
+}
+
+// hearTerm takes news of a term: a steward below it is over.
+func (p *Peer) hearTerm(uid UID, t Term) {
+	a, kr := p.apps[uid], p.keeper.records[uid]
+	if kr != nil {
+		kr.hear(t)
+	}
+	if a == nil || a.steward == nil {
+		return
+	}
+	s := a.steward
+	if !s.deputy && t.Compare(s.term) > 0 && s.phase != phaseRaising {
+		p.out.happened(Happened{Type: "deposed", UID: uid, Key: a.key, Peer: p.cfg.Self.Peer,
+			Message: fmt.Sprintf("term %d of %s follows term %d", t.Number, t.Peer, s.term.Number)})
+		p.endSteward(a)
+		p.roles = true
+	} else if s.deputy && t.Compare(s.term) > 0 {
+		s.term = t
+	}
+}
+
+// raise asks the keepers for the next term.
+func (s *Steward) raise() {
+	known := max(s.p.knownTerm(s.a).Number, firstTerm)
+	if kr := s.p.keeper.records[s.a.uid]; kr != nil {
+		known = max(known, kr.Term.Number, kr.refused)
+	}
+	s.phase, s.term = phaseRaising, Term{Number: known + 1, Peer: s.p.cfg.Self.Peer}
+	s.votes = map[PeerID]bool{}
+	s.askVotes()
+}
+
+func (s *Steward) askVotes() {
+	s.next = s.p.out.now.Mono + s.p.tune.Resend
+	for _, ref := range s.a.keepers.list.Peers {
+		if !s.votes[ref.Peer] && s.p.keeperLives(ref) {
+			s.p.out.send(ref.Peer, message{Raise: &raiseMsg{UID: s.a.uid, Term: s.term}})
+		}
+	}
+}
+
+// onRaise votes.
+func (p *Peer) onRaise(from PeerID, m *raiseMsg) {
+	if m.Term.Peer != from {
+		return
+	}
+	writes, reply := p.keeper.raise(m, p.members, p.out.now)
+	p.out.persist(writes, func(failed *PersistFailed) {
+		if failed == nil {
+			p.out.send(from, message{Raised: &reply})
+		}
+	})
+	if reply.Granted {
+		p.hearTerm(m.UID, m.Term)
+	}
+}
+
+// onRaised counts a vote.
+func (p *Peer) onRaised(from PeerID, m *raisedMsg) {
+	a := p.apps[m.UID]
+	if a == nil {
+		return
+	}
+	for _, signed := range m.Intents {
+		if v, err := p.catalog.readIntent(signed); err == nil && v.intent.UID == m.UID {
+			p.learn(from, m.UID, v)
+		}
+	}
+	s := a.steward
+	if s == nil || s.deputy || s.term != m.Term || s.phase != phaseRaising {
+		return
+	}
+	s.addHolders(m.Holders)
+	switch {
+	case m.Granted:
+	case m.Known:
+		p.voteRefused(a, m)
+		return
+	case a.win.intent.Removed && !p.catalog.has(m.UID):
+		// A keeper forgets an app when its removal is complete.
+		p.persistKeep(m.UID, p.keeper.forget(m.UID))
+		p.refresh(m.UID)
+		return
+	default: // it never got the app, or forgot it, and says so when it is stored
+		p.ensureStored(m.UID)
+		return
+	}
+	s.votes[from] = true
+	if len(s.votes) >= a.keepers.list.Majority() {
+		p.hearTerm(m.UID, s.term)
+		p.out.happened(Happened{Type: "taken-over", UID: a.uid, Key: a.key, Peer: p.cfg.Self.Peer,
+			Message: fmt.Sprintf("term %d granted by %v", s.term.Number, sortedKeys(s.votes))})
+		s.beginCensus()
+	}
+}
+
+// voteRefused ends an attempt to raise a term: its number is taken, or whoever
+// acts under the last one lives. Who leads is looked at again a little later.
+func (p *Peer) voteRefused(a *app, m *raisedMsg) {
+	if kr := p.keeper.records[a.uid]; kr != nil {
+		kr.hear(m.Heard)
+		kr.refused = max(kr.refused, m.Highest.Number)
+	}
+	if m.Highest.Number < m.Term.Number && m.Heard.Peer == p.cfg.Self.Peer {
+		return // that keeper will see it another way soon
+	}
+	p.endSteward(a)
+	p.timers.before(timerRoles, "", p.out.now.Mono+p.tune.Resend+time.Duration(p.rng.Int64N(int64(p.tune.Resend))))
+}
+
+// learn takes an intent that another keeper holds.
+func (p *Peer) learn(from PeerID, uid UID, v version) {
+	kr := p.keeper.records[uid]
+	if kr == nil || p.takenBack(from, uid, v.intent.Version) {
+		return
+	}
+	before := len(kr.versions)
+	kr.add(v)
+	if len(kr.versions) != before {
+		p.persistKeep(uid, p.keeper.write(kr))
+		p.refresh(uid)
+	}
+}
+
+// beginCensus asks those that hold the app what they hold.
+func (s *Steward) beginCensus() {
+	s.phase = phaseCensus
+	s.began = s.p.out.now.Mono
+	s.nonce = s.p.rng.Uint64()
+	s.answered = map[PeerID]bool{}
+	if s.deputy {
+		// Who holds what on this side is not recorded for certain: everyone
+		// on it is asked, and what the keepers' list and the summaries name.
+		s.addHolders(s.p.members.alive())
+	}
+	s.addHolders(slices.Collect(maps.Keys(s.a.rows)))
+	s.addHolders(slices.Collect(maps.Keys(s.p.catalog.status[s.a.uid])))
+	s.askCensus()
+}
+
+func (s *Steward) askCensus() {
+	s.next = s.p.out.now.Mono + s.p.tune.Resend
+	for _, id := range s.holders {
+		if !s.answered[id] && s.p.members.live(id) {
+			s.p.out.send(id, message{Census: &censusMsg{UID: s.a.uid, Term: s.term, Deputy: s.deputy, Nonce: s.nonce}})
+		}
+	}
+}
+
+// addHolders enters peers that hold, or will be asked to hold, the app.
+func (s *Steward) addHolders(ids []PeerID) (added bool) {
+	for _, id := range ids {
+		if at, found := slices.BinarySearch(s.holders, id); !found && len(s.holders) < holdersMax {
+			s.holders = slices.Insert(slices.Clip(s.holders), at, id)
+			added = true
+		}
+	}
+	return added
+}
+
+// heard notes that a holder has spoken.
+func (s *Steward) heard(from PeerID, m *reportMsg) {
+	if m.Nonce == s.nonce {
+		s.answered[from] = true
+	}
+	s.addHolders([]PeerID{from})
+	if len(m.Claims) == 0 && len(m.Failed) == 0 && m.Nonce == 0 {
+		return
+	}
+	s.next = min(s.next, s.p.out.now.Mono)
+}
+
+// runSteward does what is due for an app.
+func (p *Peer) runSteward(a *app) {
+	s := a.steward
+	if s == nil {
+		return
+	}
+	now := p.out.now.Mono
+	switch s.phase {
+	case phaseRaising:
+		if now >= s.next {
+			s.askVotes()
+		}
+	case phaseCensus:
+		if s.censusDone(now) {
+			s.phase = phaseActing
+			s.next = now
+			s.noteSide()
+			p.rerouteEdits(a.uid)
+			p.ensureStored(a.uid)
+			s.act()
+		} else if now >= s.next {
+			s.askCensus()
+		}
+	case phaseActing:
+		s.act()
+	}
+	if a.steward == s {
+		p.timers.set(timerSteward, string(a.uid), max(s.next, now+time.Millisecond))
+	}
+}
+
+// censusDone says whether every holder that lives has answered, or was waited
+// for long enough: one that is slow must not stall what concerns others.
+func (s *Steward) censusDone(now time.Duration) bool {
+	if now-s.began >= s.p.tune.CensusWait {
+		return true
+	}
+	for _, id := range s.holders {
+		if s.p.members.live(id) && !s.answered[id] {
+			return false
+		}
+	}
+	return true
+}
+
+// noteSide notes what was on this side when the deputy began: it re-places
+// that and no more.
+func (s *Steward) noteSide() {
+	if !s.deputy {
+		return
+	}
+	for _, r := range s.a.rows {
+		if !s.answered[r.report.Peer.Peer] {
+			continue
+		}
+		for _, c := range r.report.Claims {
+			s.side[c.Component] = s.side[c.Component].Union(c.Slots)
+		}
+	}
+}

@@ -1,0 +1,75 @@
+package placement
+
+import "time"
+
+// Tuning holds delays and limits; zero fields are the defaults in brackets.
+type Tuning struct {
+	SubmitWait    time.Duration // how long a person waits for a quorum of copies [3s]
+	Resend        time.Duration // until a message without an answer is sent again [500ms]
+	AskGiveUp     time.Duration // until an ask without an answer has an unknown outcome and is planned again [5s]
+	CensusWait    time.Duration // how long a new steward waits for holders that are alive [3s]
+	ReserveExpiry time.Duration // of a reservation that is not committed [30s]
+	ConfirmExpiry time.Duration // of a claim whose intent is not in the catalog [60s]
+	PinExpiry     time.Duration // of the pin on the survivor of a duplicate [30s]
+	ReportDelay   time.Duration // batches reports of status to keepers [50ms]
+	ReportEvery   time.Duration // repeats reports, in case one was lost [20s]
+	SummaryEvery  time.Duration // at most one summary an app in this time [1s]
+	RoundMin      time.Duration // back-off of reconcile rounds that place nothing [500ms]
+	RoundMax      time.Duration // and its end; also the slow round when all is well [10s]
+	Calm          time.Duration // a keeper that came back is given its apps after this [60s]
+	Grace         time.Duration // after a start, before a silent majority makes deputies [10s]
+	MassWindow    time.Duration // sites lost within this time count together [10s]
+	MassWait      time.Duration // how long a mass loss stops replacing [5m]
+	RestartBudget int           // restarts in place of one slot in RestartWindow [5]
+	RestartWindow time.Duration // [5m]
+	RestartMin    time.Duration // back-off of restarts in place [1s]
+	RestartMax    time.Duration // and its end [30s]
+
+	// Break switches off one safety rule, so that a simulation can show that
+	// its checkers see it. Never set in a daemon.
+	Break Fault
+}
+
+// Fault names a safety rule that a simulation switches off.
+type Fault string
+
+// The rules that can be switched off.
+const (
+	FaultNone     Fault = ""
+	FaultSkipGate Fault = "skip-gate" // effects leave before their Persisted
+	FaultNoFence  Fault = "no-fence"  // ledgers take orders of any term
+	FaultRegrant  Fault = "re-grant"  // a repeated ask is granted again
+	FaultOvergive Fault = "over-give" // ledgers do not count what is held but not on disk
+	FaultTwoTerms Fault = "two-terms" // keepers grant one term number twice
+)
+
+// Faults are all rules that can be switched off.
+func Faults() []Fault {
+	return []Fault{FaultSkipGate, FaultNoFence, FaultRegrant, FaultOvergive, FaultTwoTerms}
+}
+
+func orDefault[T comparable](v *T, def T) {
+	var zero T
+	if *v == zero {
+		*v = def
+	}
+}
+
+func (t Tuning) withDefaults() Tuning {
+	for _, d := range []struct {
+		v   *time.Duration
+		def time.Duration
+	}{
+		{&t.SubmitWait, 3 * time.Second}, {&t.Resend, 500 * time.Millisecond}, {&t.AskGiveUp, 5 * time.Second},
+		{&t.CensusWait, 3 * time.Second}, {&t.ReserveExpiry, 30 * time.Second}, {&t.ConfirmExpiry, time.Minute},
+		{&t.PinExpiry, 30 * time.Second}, {&t.ReportDelay, 50 * time.Millisecond}, {&t.ReportEvery, 20 * time.Second},
+		{&t.SummaryEvery, time.Second}, {&t.RoundMin, 500 * time.Millisecond}, {&t.RoundMax, 10 * time.Second},
+		{&t.Calm, time.Minute}, {&t.Grace, 10 * time.Second}, {&t.MassWindow, 10 * time.Second},
+		{&t.MassWait, 5 * time.Minute}, {&t.RestartWindow, 5 * time.Minute},
+		{&t.RestartMin, time.Second}, {&t.RestartMax, 30 * time.Second},
+	} {
+		orDefault(d.v, d.def)
+	}
+	orDefault(&t.RestartBudget, 5)
+	return t
+}

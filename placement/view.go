@@ -1,0 +1,76 @@
+package placement
+
+// What people ask of a peer, answered from what this peer knows; every answer
+// says how old it is.
+
+// AppView is one app as this peer knows it.
+type AppView struct {
+	Intent     Intent
+	ETag       string
+	Conflict   bool // more than one version stands
+	Keepers    []PeerID
+	Epoch      uint64 // of the list of keepers
+	Term       Term
+	Steward    PeerID // who drives it now as far as this peer knows
+	Deputy     bool   // it is driven without a majority
+	Components []ComponentView
+	Open       []string // what its steward still has to do, in words
+}
+
+// ComponentView is the slots of a component by state.
+type ComponentView struct {
+	Name    string
+	Kind    string
+	Wanted  int
+	States  map[AllocState]int
+	Sites   []SiteCount
+	Missing string // slots wanted and nowhere known, "0-5,8"
+	Double  string // slots that run at more than one peer
+}
+
+// SiteCount is how many slots of a component a peer has, and how old that is.
+type SiteCount struct {
+	Site   SiteID
+	Peer   PeerID
+	States map[AllocState]int
+	AsOf   int64 // Unix milliseconds
+	Cut    bool  // the peer is not in reach: the row is what was last heard
+}
+
+// Summary is what a peer tells everyone of one app: counts, not slots.
+type Summary struct {
+	UID        UID                           `json:"uid"`
+	Peer       PeerRef                       `json:"peer"`
+	Site       SiteID                        `json:"site"`
+	Components map[string]map[AllocState]int `json:"components"`
+	AsOf       int64                         `json:"as_of"` // Unix milliseconds
+}
+
+// AllocationView is one allocation at this peer.
+type AllocationView struct {
+	ID        AllocationID
+	UID       UID
+	Key       AppKey
+	Component string
+	Kind      string
+	Site      SiteID
+	Peer      PeerID
+	Host      string
+	State     WorkState
+	Since     int64 // Unix milliseconds of the last change of state
+	Restarts  int
+	Version   Version
+}
+
+// PlanView is what a deploy would do.
+type PlanView struct {
+	Components []PlannedComponent
+}
+
+// PlannedComponent is one component of a PlanView.
+type PlannedComponent struct {
+	Component string
+	Wanted    int
+	Placed    int
+	Decision  Decision
+}

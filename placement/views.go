@@ -1,0 +1,341 @@
+package placement
+
+import (
+	"fmt"
+	"io"
+	"slices"
+)
+
+// decisionsMax bounds the decisions remembered of one component.
+const decisionsMax = 16
+
+// decisions remembers the last decisions, for explain.
+type decisions struct {
+	byApp map[UID]map[string][]Decision
+}
+
+func newDecisions() decisions { return decisions{byApp: map[UID]map[string][]Decision{}} }
+
+func (d *decisions) add(x Decision) {
+	if d.byApp[x.UID] == nil {
+		d.byApp[x.UID] = map[string][]Decision{}
+	}
+	list := append(d.byApp[x.UID][x.Component], x)
+	if len(list) > decisionsMax {
+		list = slices.Clone(list[len(list)-decisionsMax:])
+	}
+	d.byApp[x.UID][x.Component] = list
+}
+
+func (d *decisions) forget(uid UID) { delete(d.byApp, uid) }
+
+// Decisions is the last decisions about a component (or with "" about all
+// components) of an app that this peer made, oldest first.
+func (p *Peer) Decisions(key AppKey, component string) []Decision {
+	a := p.find(key)
+	if a == nil {
+		return nil
+	}
+	var out []Decision
+	for _, name := range sortedKeys(p.decisions.byApp[a.uid]) {
+		if component == "" || component == name {
+			out = append(out, p.decisions.byApp[a.uid][name]...)
+		}
+	}
+	return out
+}
+
+// Apps is every app as this peer knows it, sorted by name.
+func (p *Peer) Apps() []AppView {
+	var out []AppView
+	for _, uid := range p.uids() {
+		out = append(out, p.view(p.apps[uid]))
+	}
+	slices.SortStableFunc(out, func(a, b AppView) int {
+		if a.Intent.Key.String() < b.Intent.Key.String() {
+			return -1
+		} else if a.Intent.Key.String() > b.Intent.Key.String() {
+			return 1
+		}
+		return 0
+	})
+	return out
+}
+
+// App is one app by its name.
+func (p *Peer) App(key AppKey) (AppView, bool) {
+	a := p.find(key)
+	if a == nil {
+		return AppView{}, false
+	}
+	return p.view(a), true
+}
+
+func (p *Peer) view(a *app) AppView {
+	v := AppView{
+		Intent: a.win.intent, ETag: p.etag(a.key), Conflict: p.conflict(a),
+		Keepers: a.keeperIDs(), Epoch: a.keepers.list.Epoch, Term: p.knownTerm(a), Steward: p.leader(a),
+	}
+	if s := a.steward; s != nil {
+		v.Steward, v.Deputy, v.Open = p.cfg.Self.Peer, s.deputy, slices.Clone(s.open)
+		v.Term = s.term
+	}
+	for _, name := range a.win.intent.App.ComponentNames() {
+		v.Components = append(v.Components, p.viewComponent(a, name))
+	}
+	return v
+}
+
+// conflict says whether more than one thing stands under an app's name.
+func (p *Peer) conflict(a *app) bool {
+	n := 0
+	for uid := range p.byKey[a.key] {
+		if o := p.apps[uid]; !o.win.intent.Removed {
+			n += len(o.versions)
+		}
+	}
+	return n > 1 || len(a.versions) > 1
+}
+
+// viewComponent counts a component's slots: from the reports that keepers and
+// stewards get, and elsewhere from the summaries.
+func (p *Peer) viewComponent(a *app, name string) ComponentView {
+	comp := a.win.intent.App.Components[name]
+	v := ComponentView{Name: name, Kind: comp.Kind(), Wanted: comp.Wanted(), States: map[AllocState]int{}}
+	placed, double := Slots{}, Slots{}
+	known := p.keeper.records[a.uid] != nil || a.steward != nil
+	sums := p.catalog.status[a.uid]
+	peers := map[PeerID]bool{}
+	for id := range sums {
+		peers[id] = true
+	}
+	for id := range a.rows {
+		peers[id] = true
+	}
+	for _, id := range sortedKeys(peers) {
+		m := p.members.peers[id]
+		row := SiteCount{Peer: id, States: map[AllocState]int{}, Cut: !p.members.live(id)}
+		if m != nil {
+			row.Site = m.site
+		}
+		if sum, ok := sums[id]; ok {
+			row.Site, row.AsOf = sum.Site, sum.AsOf
+			for state, n := range sum.Components[name] {
+				row.States[state] += n
+			}
+		}
+		if r := a.rows[id]; r != nil && known {
+			row.AsOf = p.out.now.Wall.Add(r.at - p.out.now.Mono).UnixMilli()
+			if id == p.cfg.Self.Peer {
+				row.AsOf = p.out.now.Wall.UnixMilli()
+			}
+			row.States = map[AllocState]int{}
+			for _, c := range r.claims() {
+				if c.Component != name {
+					continue
+				}
+				count(row.States, AllocRunning, c.Running.Len())
+				count(row.States, AllocStarting, c.Slots.Minus(c.Running).Len())
+				count(row.States, AllocStopping, c.Stopping.Len())
+				if !row.Cut {
+					double = double.Union(placed.Intersect(c.Slots))
+					placed = placed.Union(c.Slots)
+				}
+			}
+		}
+		if len(row.States) == 0 {
+			continue
+		}
+		for state, n := range row.States {
+			if row.Cut {
+				state = AllocLost
+			}
+			v.States[state] += n
+		}
+		v.Sites = append(v.Sites, row)
+	}
+	if known {
+		v.Missing, v.Double = FirstSlots(comp.Wanted()).Minus(placed).String(), double.String()
+	}
+	return v
+}
+
+func count(m map[AllocState]int, state AllocState, n int) {
+	if n > 0 {
+		m[state] += n
+	}
+}
+
+// Allocations is what this peer holds, sorted by id.
+func (p *Peer) Allocations() []AllocationView {
+	var out []AllocationView
+	for _, a := range p.work.sorted() {
+		c := a.claim
+		out = append(out, AllocationView{
+			ID: a.id, UID: c.UID, Key: c.Key, Component: c.Component, Kind: c.Spec.Kind(), Site: p.cfg.Site,
+			Peer: p.cfg.Self.Peer, Host: p.ledger.host.ID, State: a.state, Since: a.since, Restarts: a.restarts, Version: c.Version,
+		})
+	}
+	return out
+}
+
+// PlanFor says what a deploy of an app would do, with what this peer knows.
+func (p *Peer) PlanFor(now Now, app App) PlanView {
+	p.ownDigest(now)
+	var view PlanView
+	have := p.find(app.Key())
+	for _, name := range app.ComponentNames() {
+		comp := app.Components[name]
+		in := PlanInput{
+			App: app, Component: name, Slots: FirstSlots(comp.Wanted()), Placed: map[PeerID]int{},
+			Candidates: p.members.candidates(now.Mono), Refused: map[PeerID]string{}, Rand: p.rng,
+		}
+		kept := Slots{}
+		if have != nil {
+			for id, r := range have.rows {
+				for _, c := range r.claims() {
+					if c.Component == name && c.Spec == SpecHash(comp) && p.members.live(id) {
+						kept = kept.Union(c.Slots)
+						in.Placed[id] += c.Slots.Len()
+					}
+				}
+			}
+		}
+		in.Slots = in.Slots.Minus(kept)
+		res := Plan(in)
+		d := Decision{
+			Key: app.Key(), Component: name, At: now.Wall.UnixMilli(), Slots: in.Slots.String(), Reason: "plan only",
+			Considered: res.Considered, Outcome: res.Outcome, Taken: map[PeerID]string{},
+		}
+		for id, s := range res.Assign {
+			d.Taken[id] = s.String()
+		}
+		view.Components = append(view.Components, PlannedComponent{
+			Component: name, Wanted: comp.Wanted(), Placed: comp.Wanted() - res.Unplaced.Len(), Decision: d,
+		})
+	}
+	return view
+}
+
+// Open is what is missing, extra or unanswered in all that this peer drives,
+// in words; empty when it has settled.
+func (p *Peer) Open() []string {
+	var out []string
+	for _, uid := range p.uids() {
+		if s := p.apps[uid].steward; s != nil {
+			if s.phase != phaseActing {
+				out = append(out, fmt.Sprintf("%s: %s", s.a.key, s.phase))
+			}
+			out = append(out, s.open...)
+		}
+	}
+	for _, id := range sortedKeys(p.edits.open) {
+		out = append(out, fmt.Sprintf("%s: an edit waits for its answer", p.edits.open[id].req.key))
+	}
+	for _, c := range p.ledger.sorted() {
+		if c.State != claimActive {
+			out = append(out, fmt.Sprintf("%s: a claim of slots %s is %s", c.Key, c.holds(), c.State))
+		}
+	}
+	return out
+}
+
+// Digest is this peer's summary of what it could still take.
+func (p *Peer) Digest(now Now) Digest {
+	d := p.digest()
+	h := fnvOf(d)
+	if h != p.digestSeen {
+		p.digestSeen = h
+		p.digestSeq++
+	}
+	d.Sequence = uint64(now.Wall.UnixMilli())<<12 | p.digestSeq&0xfff
+	return d
+}
+
+// DigestChanged says whether the digest differs from the one last taken.
+func (p *Peer) DigestChanged() bool { return fnvOf(p.digest()) != p.digestSeen }
+
+// commonShapes are the slots that a digest counts room for.
+var commonShapes = []Resources{
+	{CPU: 100, Memory: 64 << 20}, {CPU: 250, Memory: 256 << 20}, {CPU: 1000, Memory: 1 << 30}, {CPU: 4000, Memory: 8 << 30},
+}
+
+func (p *Peer) digest() Digest {
+	l := p.ledger
+	free := l.free()
+	free = Resources{CPU: max(0, free.CPU), Memory: max(0, free.Memory), Disk: max(0, free.Disk)}
+	d := Digest{
+		Peer: p.cfg.Self, Name: p.cfg.Name, Site: p.cfg.Site, Labels: map[string]string{}, Lat: p.cfg.Lat, Lon: p.cfg.Lon,
+		Capacity: l.host.Capacity, Free: free, Largest: free, Price: p.cfg.Price, Slots: l.slots, Version: p.cfg.Version,
+	}
+	for k, v := range p.cfg.Labels {
+		d.Labels[k] = v
+	}
+	for k, v := range l.host.Labels {
+		d.Labels[k] = v
+	}
+	if l.host.Arch != "" {
+		d.Arch = []string{l.host.Arch}
+	}
+	for _, driver := range l.host.Drivers {
+		if l.listed[driver] {
+			d.Drivers = append(d.Drivers, driver)
+		}
+	}
+	for _, s := range commonShapes {
+		d.Fits = append(d.Fits, ShapeFit{Shape: s, Count: free.Fits(s)})
+	}
+	switch {
+	case l.host.ID == "":
+		d.Full = "the host is not known yet"
+	case l.host.Cordoned:
+		d.Full = "the host is cordoned"
+	case p.counters.boot == 0:
+		d.Full = "the disk has not answered yet"
+	}
+	return d
+}
+
+// ownDigest enters this peer among the candidates.
+func (p *Peer) ownDigest(now Now) {
+	d := p.digest()
+	m := p.members.get(p.cfg.Self.Peer)
+	m.digest, m.digestAt, m.charged, m.rtt = &d, now.Mono, Resources{}, 0
+}
+
+// Dump writes the state in full, sorted: what /debug/state shows and golden
+// files hold.
+func (p *Peer) Dump(w io.Writer) {
+	fmt.Fprintf(w, "peer %s/%d site %s used %s CPU %s memory slots %d\n",
+		p.cfg.Self.Peer, p.cfg.Self.Incarnation, p.cfg.Site, p.ledger.used.CPU, p.ledger.used.Memory, p.ledger.slots)
+	for _, id := range sortedKeys(p.members.peers) {
+		m := p.members.peers[id]
+		fmt.Fprintf(w, "member %s site %s %s\n", id, m.site, m.state)
+	}
+	for _, uid := range p.uids() {
+		a := p.apps[uid]
+		fmt.Fprintf(w, "app %s uid %s etag %s removed %t versions %d keepers %v term %d\n",
+			a.key, uid, etag(a.versions), a.win.intent.Removed, len(a.versions), a.keeperIDs(), p.knownTerm(a).Number)
+		for _, v := range a.versions {
+			fmt.Fprintf(w, "  stands %s alone %t removed %t listed %t over %v\n",
+				v.intent.Version, v.intent.Alone, v.intent.Removed, p.lists(uid, v.intent.Version), v.intent.Over)
+		}
+		if s := a.steward; s != nil {
+			fmt.Fprintf(w, "  steward %s term %d deputy %t holders %v asks %v\n", s.phase, s.term.Number, s.deputy, s.holders, sortedKeys(s.asks))
+			for _, o := range s.open {
+				fmt.Fprintf(w, "  open %s\n", o)
+			}
+		}
+		for _, id := range sortedKeys(a.rows) {
+			for _, c := range a.rows[id].claims() {
+				fmt.Fprintf(w, "  row %s %s %s slots %s running %s stopping %s\n", id, c.Component, c.ID, c.Slots, c.Running, c.Stopping)
+			}
+		}
+	}
+	for _, c := range p.ledger.sorted() {
+		fmt.Fprintf(w, "claim %s %s %s/%s %s slots %s stopping %s held %t\n", c.ID, c.State, c.Key, c.Component, c.Version, c.Slots, c.Stopping, c.held)
+	}
+	for _, a := range p.work.sorted() {
+		fmt.Fprintf(w, "alloc %s %s restarts %d %s\n", a.id, a.state.State, a.restarts, a.state.Reason)
+	}
+}

@@ -1,0 +1,216 @@
+package placement
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// alloc is one slot of a claim at this peer.
+//
+//	pending ─artifact missing─▶ fetching ─arrived─┐
+//	   │                                          ▼
+//	   └──────────────artifact here───────────▶ starting ─▶ running
+//	   ▲                                          │            │
+//	   └──────back-off, within its budget────── exit ◀────────┘
+//	                                              │ budget used up
+//	             release ─▶ stopping ─▶ stopped   └──▶ failed: the slot is given back
+type alloc struct {
+	id       AllocationID
+	claim    *claim
+	state    WorkState
+	since    int64 // Unix milliseconds
+	restarts int
+	exits    []time.Duration // in the restart window
+}
+
+// Work is the life of this peer's allocations. What runs is the runner's to
+// say; Work asks it to start and stop, and counts restarts.
+type Work struct {
+	out    *out
+	tune   Tuning
+	timers *timers
+	has    func(digest string) bool
+	listed func(driver string) bool
+	from   func(c *claim) []PeerID // who may have the artifact
+	allocs map[AllocationID]*alloc
+	byArt  map[string]map[AllocationID]bool // waiting for an artifact
+}
+
+func newWork(o *out, tune Tuning, t *timers, has func(string) bool) *Work {
+	return &Work{
+		out: o, tune: tune, timers: t, has: has,
+		allocs: map[AllocationID]*alloc{}, byArt: map[string]map[AllocationID]bool{},
+	}
+}
+
+// begin makes sure that a slot of a claim runs. It is idempotent.
+func (w *Work) begin(c *claim, n Slot) {
+	id := AllocationID{c.ID, n}
+	a := w.allocs[id]
+	if a == nil {
+		a = &alloc{id: id, claim: c}
+		w.allocs[id] = a
+		w.enter(a, WorkState{State: AllocPending})
+	}
+	if a.state.State == AllocPending || a.state.State == AllocFetching {
+		w.start(a)
+	}
+}
+
+func (w *Work) enter(a *alloc, s WorkState) {
+	if s.Driver == "" {
+		s.Driver = a.claim.Spec.Driver()
+	}
+	a.state, a.since = s, w.out.now.Wall.UnixMilli()
+}
+
+// start asks for the artifact or for the start itself. It waits for the
+// driver's list: what runs already must not be started again.
+func (w *Work) start(a *alloc) {
+	c := a.claim
+	if c.Spec.Kind() == "" || !w.listed(c.Spec.Driver()) {
+		return
+	}
+	if d := c.Artifact.Digest; d != "" && !w.has(d) {
+		if w.byArt[d] == nil {
+			w.byArt[d] = map[AllocationID]bool{}
+		}
+		w.byArt[d][a.id] = true
+		w.enter(a, WorkState{State: AllocFetching})
+		w.out.emit(Fetch{Artifact: c.Artifact, From: w.from(c), Warm: true})
+		return
+	}
+	w.enter(a, WorkState{State: AllocStarting})
+	w.out.emit(Start{ID: a.id, Spec: WorkSpec{
+		UID: c.UID, Key: c.Key, Component: c.Component, Spec: c.Spec, Version: c.Version,
+		Artifact: c.Artifact, From: w.from(c), Restarts: a.restarts,
+	}})
+}
+
+// arrived starts what waited for an artifact.
+func (w *Work) arrived(digest string) []*alloc {
+	var changed []*alloc
+	for id := range w.byArt[digest] {
+		if a := w.allocs[id]; a != nil && a.state.State == AllocFetching {
+			changed = append(changed, a)
+		}
+	}
+	delete(w.byArt, digest)
+	sortAllocs(changed)
+	for _, a := range changed {
+		w.enter(a, WorkState{State: AllocPending})
+		w.start(a)
+	}
+	return changed
+}
+
+// fetchFailed shows why an artifact is missing and tries again later.
+func (w *Work) fetchFailed(digest, reason string) {
+	for id := range w.byArt[digest] {
+		if a := w.allocs[id]; a != nil && a.state.State == AllocFetching {
+			a.state.Reason = reason
+			w.timers.set(timerRestart, id.String(), w.out.now.Mono+w.tune.RestartMin)
+		}
+	}
+}
+
+// retry is the restart timer of an allocation.
+func (w *Work) retry(id AllocationID) *alloc {
+	a := w.allocs[id]
+	if a == nil || a.state.State != AllocPending && a.state.State != AllocFetching {
+		return nil
+	}
+	w.start(a)
+	return a
+}
+
+// stop ends an allocation. The runner says when it is gone.
+func (w *Work) stop(id AllocationID, c *claim, reason string) {
+	a := w.allocs[id]
+	if a == nil {
+		a = &alloc{id: id, claim: c}
+		w.allocs[id] = a
+	}
+	w.enter(a, WorkState{State: AllocStopping, Reason: reason, Ports: a.state.Ports})
+	w.out.emit(Stop{ID: id, Reason: reason})
+}
+
+// verdict is what a WorkChanged means.
+type verdict uint8
+
+const (
+	workNoted   verdict = iota
+	workRunning         // it runs
+	workGone            // a stop is complete
+	workExited          // it ended and will be restarted
+	workFailed          // it ended once too often
+)
+
+// changed takes news of the runner.
+func (w *Work) changed(id AllocationID, s WorkState) (*alloc, verdict) {
+	a := w.allocs[id]
+	if a == nil {
+		return nil, workNoted
+	}
+	ended := s.State == AllocStopped || s.State == AllocFailed
+	switch {
+	case a.state.State == AllocStopping:
+		if !ended {
+			return a, workNoted
+		}
+		delete(w.allocs, id)
+		w.timers.cancel(timerRestart, id.String())
+		return a, workGone
+	case s.State == AllocRunning:
+		w.enter(a, s)
+		return a, workRunning
+	case ended && (a.state.State == AllocStarting || a.state.State == AllocRunning):
+		return a, w.exited(a, s)
+	case !ended:
+		w.enter(a, s)
+	}
+	return a, workNoted
+}
+
+// exited restarts in place with back-off, or gives up when the budget is used.
+func (w *Work) exited(a *alloc, s WorkState) verdict {
+	now := w.out.now.Mono
+	a.exits = slices.DeleteFunc(a.exits, func(at time.Duration) bool { return now-at > w.tune.RestartWindow })
+	a.exits = append(a.exits, now)
+	if len(a.exits) > w.tune.RestartBudget {
+		s.State, s.Reason = AllocFailed, fmt.Sprintf("ended %d times: %s", len(a.exits), s.Reason)
+		w.enter(a, s)
+		return workFailed
+	}
+	wait := min(w.tune.RestartMin<<min(len(a.exits)-1, 16), w.tune.RestartMax)
+	a.restarts++
+	s.State = AllocPending
+	w.enter(a, s)
+	w.timers.set(timerRestart, a.id.String(), now+wait)
+	return workExited
+}
+
+// running is the slots of a claim that run.
+func (w *Work) running(c *claim) Slots {
+	s := Slots{}
+	for n := range c.Slots.All() {
+		if a := w.allocs[AllocationID{c.ID, n}]; a != nil && a.state.State == AllocRunning {
+			s = s.Add(n)
+		}
+	}
+	return s
+}
+
+func (w *Work) sorted() []*alloc {
+	out := make([]*alloc, 0, len(w.allocs))
+	for _, a := range w.allocs {
+		out = append(out, a)
+	}
+	sortAllocs(out)
+	return out
+}
+
+func sortAllocs(as []*alloc) {
+	slices.SortFunc(as, func(a, b *alloc) int { return a.id.compare(b.id) })
+}
