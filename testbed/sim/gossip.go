@@ -1,0 +1,193 @@
+package sim
+
+import (
+	"bytes"
+	"hash/fnv"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hansa-mesh/hansa/gossip/table"
+	"github.com/hansa-mesh/hansa/placement"
+)
+
+func hash(s string) uint64 {
+	h := fnv.New64a()
+	h.Write([]byte(s))
+	return h.Sum64()
+}
+
+func cmpString(a, b string) int { return strings.Compare(a, b) }
+
+// siblings is what the core is told of a key, and notes it: what the core
+// publishes is over that, and over no edit that it has not seen.
+func (p *peer) siblings(name, key string) [][]byte {
+	var out [][]byte
+	var dots []table.Dot
+	for _, r := range p.tables[name].Siblings(key) {
+		out = append(out, r.Value)
+		dots = append(dots, r.Dot)
+	}
+	p.told[name+"/"+key] = dots
+	return out
+}
+
+func (p *peer) publish(e placement.Publish) {
+	t := p.tables[e.Table]
+	var b table.Batch
+	var err error
+	var over []table.Dot
+	for _, r := range t.Siblings(e.Key) {
+		known := r.Dot.Peer == string(p.id) && r.Dot.Incarnation == uint64(p.inc) || slices.Contains(p.told[e.Table+"/"+e.Key], r.Dot)
+		if known && !slices.ContainsFunc(e.Beside, func(v []byte) bool { return bytes.Equal(v, r.Value) }) {
+			over = append(over, r.Dot)
+		}
+	}
+	if e.Value == nil {
+		b, err = t.RemoveOver(e.Key, over)
+	} else {
+		b, err = t.PutOver(e.Key, e.Value, over)
+	}
+	if err != nil {
+		p.w.fail("%s: publish %s %s: %v", p.id, e.Table, e.Key, err)
+		return
+	}
+	p.w.tell(p, "publish", e.Table, e.Key)
+	p.took(e.Table, b)
+}
+
+// took makes a batch of a table durable, spreads it, and tells the core.
+func (p *peer) took(name string, b table.Batch) {
+	for _, wr := range b.Writes {
+		p.disk.set("table/"+name, wr.Key, wr.Value)
+	}
+	for _, rumour := range b.Rumours {
+		p.spread(name, rumour)
+	}
+	for _, key := range b.Changed {
+		p.later(0, func() {
+			p.step(placement.RecordChanged{Table: name, Key: key, Siblings: p.siblings(name, key)})
+		})
+	}
+}
+
+// fanOut is how many peers a rumour is passed on to.
+const fanOut = 3
+
+func (p *peer) spread(name string, rumour []byte) {
+	for range fanOut {
+		o := p.w.peers[p.w.rng.IntN(len(p.w.peers))]
+		if o == p {
+			continue
+		}
+		p.w.carry(p, o, func() {
+			if b, err := o.tables[name].Apply(rumour); err != nil {
+				p.w.fail("%s: rumour of %s: %v", o.id, p.id, err)
+			} else {
+				o.took(name, b)
+			}
+		})
+	}
+}
+
+// sync settles the tables with another peer, in one go.
+func (p *peer) sync() {
+	w := p.w
+	p.later(w.between(w.plan.Sync, 2*w.plan.Sync), p.sync)
+	o := w.peers[w.rng.IntN(len(w.peers))]
+	if o == p || o.core == nil || !w.open(p, o) || !w.open(o, p) {
+		return
+	}
+	for _, name := range tables {
+		if p.tables[name].Hash() != o.tables[name].Hash() {
+			p.exchange(o, name)
+		}
+	}
+}
+
+func (p *peer) exchange(o *peer, name string) {
+	a, b := p.tables[name].Initiate(), o.tables[name].Respond()
+	type end struct {
+		p *peer
+		s *table.Session
+	}
+	from, to := end{p, a}, end{o, b}
+	for {
+		n := 0
+		for {
+			f, ok := from.s.Next()
+			if !ok {
+				break
+			}
+			n++
+			batch, err := to.s.Step(f)
+			if err != nil {
+				p.w.fail("%s: sync %s with %s: %v", p.id, name, o.id, err)
+				return
+			}
+			to.p.took(name, batch)
+		}
+		if n == 0 {
+			return
+		}
+		from, to = to, from
+	}
+}
+
+// detect is failure detection: it takes a while, and differs.
+func (p *peer) detect() {
+	w := p.w
+	p.later(time.Second, p.detect)
+	for _, o := range w.peers {
+		if o == p {
+			continue
+		}
+		s := p.view[o.id]
+		if s == nil {
+			s = &seen{}
+			p.view[o.id] = s
+		}
+		if o.core != nil && w.open(p, o) && w.open(o, p) {
+			s.last = w.now
+			if s.state != placement.MemberAlive {
+				s.state = placement.MemberAlive
+				p.member(o, s.state)
+				p.later(w.between(0, 100*time.Millisecond), func() {
+					if o.core != nil && w.open(o, p) {
+						p.step(placement.DigestChanged{Digest: o.core.Digest(o.clock())})
+					}
+				})
+			}
+			s.after = w.between(3*time.Second, 7*time.Second)
+			continue
+		}
+		silent := w.now - s.last
+		switch {
+		case s.state == placement.MemberAlive && silent > time.Second:
+			s.state = placement.MemberSuspect
+			p.member(o, s.state)
+		case s.state == placement.MemberSuspect && silent > s.after:
+			s.state = placement.MemberDead
+			p.member(o, s.state)
+		}
+	}
+}
+
+func (p *peer) member(o *peer, state placement.MemberState) {
+	p.w.tell(p, "member", string(o.id), string(state))
+	p.step(placement.MemberChanged{Peer: o.id, Site: o.site, State: state})
+}
+
+// digestEvery is how often a peer tells its digest at most.
+const digestEvery = 500 * time.Millisecond
+
+func (p *peer) tellDigest() {
+	p.telling = false
+	p.digest = p.w.now + digestEvery
+	d := p.core.Digest(p.clock())
+	for _, o := range p.w.peers {
+		if o != p {
+			p.w.carry(p, o, func() { o.step(placement.DigestChanged{Digest: d}) })
+		}
+	}
+}

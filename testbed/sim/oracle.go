@@ -1,0 +1,252 @@
+package sim
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/hansa-mesh/hansa/placement"
+)
+
+// oracle knows what a simulation promised its people, and holds the mesh to
+// it.
+type oracle struct {
+	w       *world
+	ticket  uint64
+	asked   map[uint64]*request
+	acked   map[placement.UID]*acked
+	removed map[placement.UID]bool // a removal was asked for, answered or not
+	lostOf  map[placement.UID]bool // keepers lost their disks: no promise is left
+	terms   map[termKey]placement.PeerID
+	asks    map[placement.AskID]placement.Term
+	gone    map[string]bool // claims that were on a disk and are not any more
+	stats   Report
+}
+
+type termKey struct {
+	uid    placement.UID
+	number uint64
+}
+
+// request is one PUT or DELETE.
+type request struct {
+	at     *peer
+	key    placement.AppKey
+	remove bool
+}
+
+// acked is what was acknowledged of one app with a quorum.
+type acked struct {
+	key     placement.AppKey
+	version placement.Version
+	keepers placement.Keepers
+}
+
+func newOracle(w *world) *oracle {
+	return &oracle{
+		w: w, asked: map[uint64]*request{}, acked: map[placement.UID]*acked{}, removed: map[placement.UID]bool{},
+		lostOf: map[placement.UID]bool{}, terms: map[termKey]placement.PeerID{}, asks: map[placement.AskID]placement.Term{},
+		gone: map[string]bool{},
+	}
+}
+
+func (o *oracle) kept(p *peer, uid placement.UID) (placement.Kept, bool) {
+	value := p.disk.tables[placement.TableKeep][string(uid)]
+	if value == nil {
+		return placement.Kept{}, false
+	}
+	k, err := placement.ReadKept(value)
+	if err != nil {
+		o.w.fail("%s: keeper's record of %s: %v", p.id, uid, err)
+	}
+	return k, err == nil
+}
+
+// answered takes the answer to a request.
+func (o *oracle) answered(p *peer, e placement.Answer) {
+	req := o.asked[e.Ticket]
+	delete(o.asked, e.Ticket)
+	if req == nil {
+		o.w.fail("%s: ticket %d was answered twice, or never given", p.id, e.Ticket)
+		return
+	}
+	r := e.Result
+	if r.Err != nil {
+		o.w.tell(p, "answer", req.key.String(), r.Err.Error())
+		o.stats.Refused++
+		return
+	}
+	o.w.tell(p, "answer", req.key.String(), r.Version.String())
+	o.stats.Acknowledged++
+	if req.remove {
+		o.removed[r.UID] = true
+	}
+	if !r.Quorum {
+		o.stats.Below++
+		return
+	}
+	var keepers placement.Keepers
+	for _, id := range r.Peers {
+		if k, ok := o.kept(o.w.byID[id], r.UID); ok {
+			keepers = k.Keepers
+		}
+	}
+	if keepers.UID == "" {
+		if !o.removed[r.UID] && len(r.Peers) > 0 {
+			o.w.fail("%s: acknowledged %s, and none of %v holds it", p.id, req.key, r.Peers)
+		}
+		return
+	}
+	for _, ref := range keepers.Peers {
+		if o.w.byID[ref.Peer].inc != ref.Incarnation { // its disk was lost since it answered
+			o.lostOf[r.UID] = true
+		}
+	}
+	if a := o.acked[r.UID]; a == nil || r.Version.Compare(a.version) > 0 {
+		o.acked[r.UID] = &acked{key: req.key, version: r.Version, keepers: keepers}
+	}
+	o.check(o.w, r.UID)
+}
+
+// check says whether a majority of the keepers holds what was acknowledged, or
+// something later, on disk.
+func (o *oracle) check(w *world, uid placement.UID) {
+	a := o.acked[uid]
+	if a == nil || o.removed[uid] || o.lostOf[uid] {
+		return
+	}
+	n := 0
+	for _, ref := range a.keepers.Peers {
+		p := w.byID[ref.Peer]
+		if k, ok := o.kept(p, uid); ok && slices.ContainsFunc(k.Versions, func(v placement.Version) bool { return v.Compare(a.version) >= 0 }) {
+			n++
+		}
+	}
+	if n < a.keepers.Majority() {
+		for _, ref := range a.keepers.Peers {
+			k, ok := o.kept(w.byID[ref.Peer], uid)
+			w.tell(w.byID[ref.Peer], "keeps", a.key.String(), fmt.Sprint(ok, " ", k.Term, " ", k.Versions))
+		}
+		w.fail("app %s %s: version %s was acknowledged, and %d of its keepers hold it", a.key, uid, a.version, n)
+	}
+}
+
+func (o *oracle) checkAll(w *world) {
+	for uid := range o.acked {
+		o.check(w, uid)
+	}
+}
+
+// forgive ends the promises that rest on a disk that is about to be lost: a
+// keeper less is what they allow for, but not for ever.
+func (o *oracle) forgive(p *peer) {
+	for uid, a := range o.acked {
+		for _, ref := range a.keepers.Peers {
+			if ref.Peer == p.id {
+				o.lostOf[uid] = true
+			}
+		}
+	}
+}
+
+// orphaned says whether so many of an app's keepers lost their disks that
+// nobody can drive it but deputies: a person has to give it new keepers.
+func (o *oracle) orphaned(uid placement.UID) bool {
+	for _, p := range o.w.peers {
+		if k, ok := o.kept(p, uid); ok && k.Keepers.UID != "" {
+			n := 0
+			for _, ref := range k.Keepers.Peers {
+				if o.w.byID[ref.Peer].inc == ref.Incarnation {
+					n++
+				}
+			}
+			return n < k.Keepers.Majority()
+		}
+	}
+	return true
+}
+
+// sent looks at an order that leaves a peer.
+func (o *oracle) sent(p *peer, e placement.Send) placement.Inspection {
+	in, err := placement.Inspect(e.Body)
+	if err != nil {
+		o.w.fail("%s sends what nobody can read: %v", p.id, err)
+		return in
+	}
+	o.stats.Messages++
+	if in.Kind == "ask" {
+		o.asks[in.Ask] = in.Term
+	}
+	if in.Term.Number > 0 && !in.Deputy && (in.Kind == "ask" || in.Kind == "release" || in.Kind == "hold" || in.Kind == "store" || in.Kind == "pin") {
+		key := termKey{in.UID, in.Term.Number}
+		if by, ok := o.terms[key]; ok && by != p.id {
+			o.w.fail("app %s: %s and %s both act under term %d", in.UID, by, p.id, in.Term.Number)
+		}
+		o.terms[key] = p.id
+	}
+	if in.Kind == "offer" && !in.Granted.IsEmpty() {
+		o.offered(p, in)
+	}
+	return in
+}
+
+// offered looks at a grant: its claim must be on disk.
+func (o *oracle) offered(p *peer, in placement.Inspection) {
+	id := in.Claim.String()
+	if p.disk.tables[placement.TableClaims][id] == nil && !o.gone[id] {
+		o.w.fail("%s: grants %s, which is not on its disk", p.id, id)
+	}
+}
+
+// written looks at a write that becomes durable.
+func (o *oracle) written(p *peer, wr placement.Write) {
+	old := p.disk.tables[wr.Table][wr.Key]
+	switch wr.Table {
+	case placement.TableClaims:
+		o.claimWritten(p, wr, old)
+	case placement.TableTerms:
+		if old != nil && wr.Value != nil && term(wr.Value).Compare(term(old)) < 0 {
+			o.w.fail("%s: its ledger's term of %s fell", p.id, wr.Key)
+		}
+	case placement.TableKeep:
+		if old == nil || wr.Value == nil {
+			return
+		}
+		a, err1 := placement.ReadKept(old)
+		b, err2 := placement.ReadKept(wr.Value)
+		// The first term is granted by the creating store alone: nobody is voted into it.
+		if err1 == nil && err2 == nil && b.Term.Compare(a.Term) < 0 && a.Term.Number > 1 {
+			o.w.fail("%s: the term that it granted of %s fell", p.id, wr.Key)
+		}
+	}
+}
+
+func (o *oracle) claimWritten(p *peer, wr placement.Write, old []byte) {
+	if wr.Value == nil {
+		if old != nil {
+			o.gone[wr.Key] = true
+		}
+		return
+	}
+	id, err := placement.ParseClaimID(wr.Key)
+	if err != nil {
+		o.w.fail("%s: claim %s: %v", p.id, wr.Key, err)
+		return
+	}
+	if old != nil || id.Owner.Incarnation != p.inc {
+		return
+	}
+	o.stats.Grants++
+	if o.gone[wr.Key] {
+		o.w.fail("%s: ask %v was granted twice", p.id, id.Ask)
+	}
+	// A grant under a term below the one that this ledger has on disk.
+	uid, t, deputy := placement.ClaimTerm(wr.Value)
+	if seen := p.disk.tables[placement.TableTerms][string(uid)]; seen != nil && t.Compare(term(seen)) < 0 {
+		o.w.fail("%s: granted %s under term %d (deputy %t), after term %d", p.id, wr.Key, t.Number, deputy, term(seen).Number)
+	}
+}
+
+func term(data []byte) (t placement.Term) {
+	_ = placement.Decode(data, &t)
+	return t
+}

@@ -1,0 +1,143 @@
+package sim
+
+import (
+	"container/heap"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/hansa-mesh/hansa/placement"
+)
+
+// epoch is when a simulation begins, by the wall clock of a peer without skew.
+var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// world is one simulated mesh. Everything that happens is a function in one
+// heap, ordered by time and then by the order in which it was planned.
+type world struct {
+	plan  Plan
+	seed  uint64
+	rng   *rand.Rand
+	now   time.Duration
+	queue queue
+	count uint64
+	steps int
+	trace io.Writer
+
+	peers  []*peer
+	byID   map[placement.PeerID]*peer
+	cut    map[[2]placement.PeerID]bool // from, to
+	calm   bool                         // faults are over
+	forgot bool                         // a disk was lost for good
+	oracle *oracle
+	failed []string
+}
+
+type event struct {
+	at  time.Duration
+	seq uint64
+	run func()
+}
+
+type queue []event
+
+func (q queue) Len() int { return len(q) }
+func (q queue) Less(i, j int) bool {
+	return q[i].at < q[j].at || q[i].at == q[j].at && q[i].seq < q[j].seq
+}
+func (q queue) Swap(i, j int) { q[i], q[j] = q[j], q[i] }
+func (q *queue) Push(x any)   { *q = append(*q, x.(event)) }
+func (q *queue) Pop() any {
+	old := *q
+	e := old[len(old)-1]
+	old[len(old)-1] = event{}
+	*q = old[:len(old)-1]
+	return e
+}
+
+// after plans a function.
+func (w *world) after(d time.Duration, run func()) {
+	w.count++
+	heap.Push(&w.queue, event{w.now + d, w.count, run})
+}
+
+// until runs everything that is due before a time, or until something fails.
+func (w *world) until(end time.Duration) {
+	for len(w.queue) > 0 && w.queue[0].at <= end && len(w.failed) == 0 {
+		e := heap.Pop(&w.queue).(event)
+		w.now = e.at
+		w.steps++
+		e.run()
+	}
+	w.now = max(w.now, end)
+}
+
+// between is a random time in [lo, hi).
+func (w *world) between(lo, hi time.Duration) time.Duration {
+	if hi <= lo {
+		return lo
+	}
+	return lo + time.Duration(w.rng.Int64N(int64(hi-lo)))
+}
+
+func (w *world) chance(p float64) bool { return w.rng.Float64() < p }
+
+// fail records that an invariant does not hold.
+func (w *world) fail(format string, args ...any) {
+	msg := fmt.Sprintf("%9.3f ", w.now.Seconds()) + fmt.Sprintf(format, args...)
+	w.failed = append(w.failed, msg)
+	w.tell(nil, "FAILED", "", msg)
+}
+
+// tell writes one line of the trace.
+func (w *world) tell(p *peer, what, id, detail string) {
+	if w.trace == nil {
+		return
+	}
+	site, name := "-", "-"
+	if p != nil {
+		site, name = string(p.site), string(p.id)
+	}
+	fmt.Fprintf(w.trace, "%10.4f %-4s %-4s %-12s %-28s %s\n", w.now.Seconds(), site, name, what, id, detail)
+}
+
+// open says whether a message from a to b can arrive now.
+func (w *world) open(a, b *peer) bool { return !w.cut[[2]placement.PeerID{a.id, b.id}] }
+
+func (w *world) alive() []*peer {
+	return slices.DeleteFunc(slices.Clone(w.peers), func(p *peer) bool { return p.core == nil })
+}
+
+// delay is the time that a message takes.
+func (w *world) delay(a, b *peer) time.Duration {
+	base := 2 * time.Millisecond
+	if a.site != b.site {
+		base = w.plan.RTT / 2
+	}
+	d := base + w.between(0, base)
+	if !w.calm && w.chance(w.plan.Slow) {
+		d += w.between(0, 3*time.Second)
+	}
+	return d
+}
+
+// carry brings something from a to b, perhaps, perhaps twice.
+func (w *world) carry(a, b *peer, run func()) (sent bool) {
+	if !w.open(a, b) || b.core == nil || !w.calm && w.chance(w.plan.Loss) {
+		return false
+	}
+	times := 1
+	if !w.calm && w.chance(w.plan.Double) {
+		times = 2
+	}
+	for range times {
+		w.after(w.delay(a, b), func() {
+			if w.open(a, b) && b.core != nil {
+				run()
+			}
+		})
+	}
+	return true
+}
