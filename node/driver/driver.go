@@ -1,0 +1,224 @@
+package driver
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+)
+
+// Kinds of component, as the manifest names them.
+const (
+	KindFunction  = "function"
+	KindServer    = "server"
+	KindContainer = "container"
+)
+
+// Limits that hold for every driver.
+const (
+	LabelsMax   = 64       // labels of one task
+	EnvMax      = 512      // variables of one task
+	EnvBytesMax = 64 << 10 // names and values of all variables of one task
+	PortsMax    = 64       // ports of one task
+	CommandMax  = 256      // words of a command
+	IDBytesMax  = 512      // an allocation's id
+)
+
+// Defaults for the zero fields of a Task.
+const (
+	StopSignalDefault = "SIGTERM"
+	GraceDefault      = 10 * time.Second
+	LogMaxDefault     = 16 << 20 // bytes of log kept for a task
+	TimeoutDefault    = 30 * time.Second
+)
+
+// Errors that callers tell apart.
+var (
+	// ErrUnknownTask: this driver has no task of that id.
+	ErrUnknownTask = errors.New("unknown task")
+	// ErrUnavailable: the driver can't run anything on this machine now;
+	// Probe says why and what to do.
+	ErrUnavailable = errors.New("driver is not available")
+	// ErrInvalid: the task can never run as it is written; trying again
+	// elsewhere or later is of no use.
+	ErrInvalid = errors.New("invalid task")
+)
+
+// Driver runs tasks by means of one runtime. See the package comment for the
+// life of a task and the invariants.
+type Driver interface {
+	// Name is what the API and the CLI call the driver: "wasm", "process".
+	Name() string
+
+	// Run owns the driver's goroutines; it blocks until ctx is done and
+	// returns after the last of them. Where the runtime can outlive the daemon
+	// (processes, containers) the work is left running; where it can't
+	// (functions) it is stopped. Run is called once.
+	Run(ctx context.Context) error
+
+	// Probe says what this machine can do. It may be called often: it looks
+	// at the machine each time, and is cheap.
+	Probe(ctx context.Context) Info
+
+	// Start runs the task and returns when it is running, or has failed to.
+	// It is idempotent for one ID: if the task runs already, that is the
+	// answer; if it ended, it is started once more. ErrInvalid and
+	// ErrUnavailable are wrapped where they apply. A done ctx ends the wait;
+	// what was begun is then either running or undone, and List tells which.
+	Start(ctx context.Context, t Task) (Status, error)
+
+	// Stop ends the task and forgets it: the stop signal, then after grace
+	// the kill of everything that belongs to it. A grace of 0 means the
+	// task's own; below 0 kill at once. It returns when nothing runs any
+	// more. An unknown id is nil. A done ctx ends the wait, not the stopping.
+	Stop(ctx context.Context, id string, grace time.Duration) error
+
+	// List returns everything that this driver runs or has left over, with
+	// labels, sorted by ID. It is the base of re-adoption: an error means
+	// "not known", never "nothing".
+	List(ctx context.Context) ([]Status, error)
+
+	// Logs reads the task's output as lines of the form LogLine documents.
+	// It works for tasks that ended too, within the driver's budget;
+	// otherwise ErrUnknownTask. A Follow ends when the task has ended and all
+	// was read, when ctx is done, or on Close.
+	Logs(ctx context.Context, id string, o LogOptions) (io.ReadCloser, error)
+}
+
+// Warmer is implemented by drivers that gain from preparing an artifact before
+// the first Start.
+type Warmer interface {
+	// Warm prepares the artifact with that digest, which lies verified at
+	// path. Idempotent.
+	Warm(ctx context.Context, digest, path string) error
+}
+
+// Task is one allocation to run.
+type Task struct {
+	// ID is opaque text, "<claim>/<slot>"; see SafeID for file names.
+	ID string `json:"id"`
+	// Labels are kept by the driver and given back by List: mesh, app uid,
+	// namespace, app, component, slot, claim, revision, resources and
+	// whatever else the node needs to re-book the task from nothing.
+	Labels map[string]string `json:"labels,omitempty"`
+	// Kind is one of the Kind constants, for drivers that serve several.
+	Kind string `json:"kind"`
+
+	// Exactly one of these says what to run.
+	Function *Function `json:"function,omitempty"`
+	Process  *Process  `json:"process,omitempty"`
+
+	// Artifacts maps a digest ("sha256:<hex>") to a local file that is
+	// present and verified before Start. Drivers read these files, and never
+	// run them in place or write to them.
+	Artifacts map[string]string `json:"artifacts,omitempty"`
+	// Env is the whole environment apart from what the kind adds.
+	Env map[string]string `json:"env,omitempty"`
+	// Ports by name.
+	Ports map[string]Port `json:"ports,omitempty"`
+
+	CPU    int64 `json:"cpu,omitempty"`    // milli-CPU; 0 is no limit
+	Memory int64 `json:"memory,omitempty"` // bytes; 0 is no limit
+
+	StopSignal string        `json:"stop_signal,omitempty"` // "SIGTERM"; default StopSignalDefault
+	Grace      time.Duration `json:"grace,omitempty"`       // from stop signal to kill; default GraceDefault
+	LogMax     int64         `json:"log_max,omitempty"`     // bytes of log kept; default LogMaxDefault
+}
+
+// Function is a WebAssembly module that answers HTTP.
+type Function struct {
+	Module  string        `json:"module"`            // digest, a key of Task.Artifacts
+	Timeout time.Duration `json:"timeout,omitempty"` // of one call; default TimeoutDefault
+}
+
+// Process is a program on the bare machine.
+type Process struct {
+	// Command is the program and its arguments. "${port.NAME}" in any word is
+	// replaced by the number of the port to listen on. A relative program
+	// ("./meter", "meter") that comes with an Artifact is that artifact,
+	// placed under that name in the working folder.
+	Command []string `json:"command"`
+	// Artifact is the digest of the program, a key of Task.Artifacts; empty
+	// when the machine has the program already.
+	Artifact string `json:"artifact,omitempty"`
+	// Dir is a folder within the task's private working folder; default that
+	// folder itself.
+	Dir string `json:"dir,omitempty"`
+}
+
+// Port is a port that the task listens on.
+type Port struct {
+	Inside int    `json:"inside"`         // as the manifest has it
+	Host   string `json:"host,omitempty"` // "addr:port" that was allotted on the host
+}
+
+// State of a task.
+type State string
+
+// The states; the drawing in the package comment shows the ways between them.
+const (
+	StateStarting State = "starting"
+	StateRunning  State = "running"
+	StateStopping State = "stopping"
+	StateExited   State = "exited"
+	StateFailed   State = "failed"
+)
+
+// Ended reports whether nothing of the task runs any more.
+func (s State) Ended() bool { return s == StateExited || s == StateFailed }
+
+// Status is what a driver knows of a task.
+type Status struct {
+	ID     string            `json:"id"`
+	Labels map[string]string `json:"labels,omitempty"`
+	State  State             `json:"state"`
+	// ExitCode is 0 to 255 as the program gave it, 128 + the signal's number
+	// if a signal ended it, -1 where there is none. Meaningful once Exited.
+	ExitCode int `json:"exit_code"`
+	// Reason is for people: "exited with code 3", "killed: out of memory
+	// (limit 64Mi)". Empty while all is well.
+	Reason string `json:"reason,omitempty"`
+	// OOM is true if the runtime knows that the memory limit killed it.
+	OOM       bool              `json:"oom,omitempty"`
+	StartedAt time.Time         `json:"started_at,omitzero"`
+	ExitedAt  time.Time         `json:"exited_at,omitzero"`
+	Starts    int               `json:"starts"`          // how often it was started, 1 for the first
+	Ports     map[string]string `json:"ports,omitempty"` // name to the "addr:port" where it is reached
+}
+
+// Event says that a task's state changed.
+type Event struct {
+	Driver string
+	Status Status
+}
+
+// Info is what a driver offers on this machine.
+type Info struct {
+	Available bool   `json:"available"`
+	Reason    string `json:"reason,omitempty"`  // why not, and what to do about it
+	Version   string `json:"version,omitempty"` // of the runtime
+	// Kinds that it serves, and the names of the runtimes within them as the
+	// manifest has them ("process" and "image" of a server).
+	Kinds    []string `json:"kinds"`
+	Runtimes []string `json:"runtimes"`
+	// Limits by resource ("cpu", "memory", "pids").
+	Limits map[string]Limit `json:"limits,omitempty"`
+	// Fence is true if the driver can stop a task at a deadline without the
+	// daemon's help: only such a driver gets exclusive slots.
+	Fence bool `json:"fence"`
+	// Survives is true if tasks outlive the daemon.
+	Survives bool `json:"survives"`
+}
+
+// Limit says whether a limit on a resource is enforced.
+type Limit struct {
+	Enforced bool   `json:"enforced"`
+	Detail   string `json:"detail,omitempty"` // by what, or why not
+}
+
+// LogOptions select what Logs reads; the zero value is all that is kept.
+type LogOptions struct {
+	Follow bool      // go on with what comes, until the task ends
+	Tail   int       // only the last so many lines; 0 is all
+	Since  time.Time // only lines at or after it
+}

@@ -1,0 +1,216 @@
+package fake
+
+import (
+	"context"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/hansa-mesh/hansa/node/driver"
+)
+
+// linesMax bounds the log of one task.
+const linesMax = 10000
+
+// Proc is what a program of the fake sees of its task.
+type Proc struct {
+	Task    driver.Task
+	Args    []string // the command, expanded
+	Env     map[string]string
+	Signals <-chan string // stop signals, by name
+	run     *run
+}
+
+// Print adds a line to the task's standard output.
+func (p *Proc) Print(line string) { p.run.print("stdout", line) }
+
+// Program is run as a task; it returns the exit code. When ctx is done it was
+// killed, and what it returns no longer matters.
+type Program func(ctx context.Context, p *Proc) int
+
+// World is the machine on which the fake's tasks run. It outlives drivers.
+type World struct {
+	mu       sync.Mutex // guards what follows
+	tasks    map[string]*run
+	ended    map[string]*run // stopped: kept for their logs
+	programs map[string]Program
+	onStart  func(driver.Task) error
+	watchers map[*Driver]struct{}
+	starts   int
+}
+
+// run is one task in the world.
+type run struct {
+	world  *World
+	task   driver.Task
+	kill   context.CancelCauseFunc
+	signal chan string
+	done   chan struct{} // closed when this start has ended
+
+	mu     sync.Mutex // guards what follows
+	status driver.Status
+	lines  []driver.LogLine
+	first  int           // number of lines dropped before lines[0]
+	grown  chan struct{} // closed and replaced when lines or the state changes
+}
+
+// NewWorld returns an empty world.
+func NewWorld() *World {
+	return &World{
+		tasks: map[string]*run{}, ended: map[string]*run{},
+		programs: map[string]Program{}, watchers: map[*Driver]struct{}{},
+	}
+}
+
+// Program makes a command's first word run p.
+func (w *World) Program(name string, p Program) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.programs[name] = p
+}
+
+// OnStart is called before each start; an error fails the start, and waiting
+// in it delays the start. nil for none.
+func (w *World) OnStart(f func(driver.Task) error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.onStart = f
+}
+
+// Exit makes a running task end by itself with that code, as a crash would.
+// It reports whether there was one.
+func (w *World) Exit(id string, code int) bool {
+	w.mu.Lock()
+	r := w.tasks[id]
+	w.mu.Unlock()
+	if r == nil {
+		return false
+	}
+	return r.end(code, driver.StateExited, "")
+}
+
+// KillAll ends every task, as a power cut would: with no daemon told.
+func (w *World) KillAll() {
+	w.mu.Lock()
+	runs := make([]*run, 0, len(w.tasks))
+	for _, r := range w.tasks {
+		runs = append(runs, r)
+	}
+	w.tasks = map[string]*run{}
+	w.mu.Unlock()
+	for _, r := range runs {
+		r.end(137, driver.StateExited, "the machine went down")
+		<-r.done
+	}
+}
+
+// Running returns how many tasks run.
+func (w *World) Running() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n := 0
+	for _, r := range w.tasks {
+		if !r.snapshot().State.Ended() {
+			n++
+		}
+	}
+	return n
+}
+
+// Starts returns how many starts there ever were.
+func (w *World) Starts() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.starts
+}
+
+func (w *World) notify(s driver.Status) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for d := range w.watchers {
+		d.outbox.Post(s)
+	}
+}
+
+func (r *run) snapshot() driver.Status {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.status
+}
+
+// set changes the state unless it ended already.
+func (r *run) set(change func(*driver.Status)) bool {
+	r.mu.Lock()
+	if r.status.State.Ended() {
+		r.mu.Unlock()
+		return false
+	}
+	change(&r.status)
+	s := r.status
+	close(r.grown)
+	r.grown = make(chan struct{})
+	r.mu.Unlock()
+	r.world.notify(s)
+	return true
+}
+
+func (r *run) end(code int, state driver.State, reason string) bool {
+	ended := r.set(func(s *driver.Status) {
+		s.State, s.ExitCode, s.ExitedAt, s.Reason = state, code, time.Now(), reason
+		if reason == "" && code != 0 {
+			s.Reason = driver.ExitReason(code)
+		}
+	})
+	r.kill(nil)
+	return ended
+}
+
+func (r *run) print(stream, text string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.status.State.Ended() {
+		return
+	}
+	r.lines = append(r.lines, driver.LogLine{Time: time.Now(), Stream: stream, Text: text})
+	if over := len(r.lines) - linesMax; over > 0 {
+		r.lines, r.first = r.lines[over:], r.first+over
+	}
+	close(r.grown)
+	r.grown = make(chan struct{})
+}
+
+// read writes the log to w as options say, until it ends or w is closed.
+func (r *run) read(ctx context.Context, w *io.PipeWriter, o driver.LogOptions) {
+	next, fresh := 0, true
+	for {
+		r.mu.Lock()
+		if next < r.first {
+			next = r.first
+		}
+		if fresh && o.Tail > 0 {
+			next = max(next, r.first+len(r.lines)-o.Tail)
+		}
+		lines := r.lines[next-r.first:]
+		next, fresh = r.first+len(r.lines), false
+		grown, ended := r.grown, r.status.State.Ended()
+		r.mu.Unlock()
+		for _, l := range lines {
+			if l.Time.Before(o.Since) {
+				continue
+			}
+			if _, err := w.Write(l.Append(nil)); err != nil {
+				return
+			}
+		}
+		if ended || !o.Follow {
+			w.Close()
+			return
+		}
+		select {
+		case <-grown:
+		case <-ctx.Done():
+			w.CloseWithError(ctx.Err())
+			return
+		}
+	}
+}

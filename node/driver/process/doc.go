@@ -1,0 +1,53 @@
+// Package process runs programs on the bare machine, as the process runtime of
+// a server.
+//
+// # Usage
+//
+// Every program has a supervisor of its own: the same binary, executed again.
+// So the daemon's main must hand over before anything else:
+//
+//	if process.IsSupervisor(os.Args) {
+//		os.Exit(process.SupervisorMain(os.Args))
+//	}
+//
+// and tests that start programs do the same in TestMain.
+//
+// # How a program is kept
+//
+//	daemon ── spawns, signals, watches ──▶ supervisor ── owns ──▶ program and all that it forks
+//	   │  spec.json, stop.json ▲               │ logs/, run.json, exit.json
+//	   └───────────── tasks/<id>/ ─────────────┘
+//
+// The supervisor is in a session of its own, holds a lock on the task's
+// folder, reads the program's output into rotated logs, adopts its orphans,
+// and writes the exit code down when it ends. It needs nothing of the daemon:
+// a daemon that dies breaks no pipe and loses no exit code, and the next one
+// finds locks that are held (running), exit files (ended), or neither (the
+// supervisor was killed, or the machine went down: failed). If the supervisor
+// dies the kernel kills the program with it.
+//
+// A process is known by boot id, process id and start time, and signalled
+// through a pidfd, so that a recycled id is never adopted or killed.
+//
+// The program gets a private working folder, exactly the task's environment
+// (with PATH, HOME and TMPDIR unless they are set), /dev/null as input, and a
+// session of its own. Stop sends the stop signal to its process group, and
+// after the grace kills the group, the cgroup and all adopted orphans. What a
+// program leaves behind when it ends by itself is killed too.
+//
+// # Limits
+//
+// CPU, memory and the number of processes are limited through cgroups, in
+// whichever of the layouts v1, v2 and hybrid the machine has. The files are
+// few and written here directly: in a hybrid layout the limits are v1's and
+// cgroup.kill is v2's, for one and the same task, and each supervisor is this
+// binary once more, so what it links and initialises costs for every program.
+// Probe says what is not enforced and why; the task's log says so too.
+//
+// # Folders
+//
+//	Dir/tasks/<id>/    a task that runs, or ended and was not acknowledged
+//	Dir/stopped/<id>/  logs of tasks that were stopped, the oldest deleted first
+//
+// Only Linux is supported; elsewhere Probe says so.
+package process

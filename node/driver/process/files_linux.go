@@ -1,0 +1,148 @@
+package process
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hansa-mesh/hansa/node/driver"
+)
+
+// Names within a task's folder.
+const (
+	specFile = "spec.json" // by the daemon, before the supervisor
+	runFile  = "run.json"  // by the supervisor, once the program runs
+	stopFile = "stop.json" // by the daemon, before it signals the supervisor
+	exitFile = "exit.json" // by the supervisor, when all is over
+	lockFile = "lock"      // held by the supervisor as long as it lives
+	logsDir  = "logs"
+	workDir  = "work"
+)
+
+// jsonBytesMax bounds what is read back.
+const jsonBytesMax = 4 << 20
+
+// spec is what the supervisor is told.
+type spec struct {
+	Task    driver.Task `json:"task"`
+	Starts  int         `json:"starts"` // which start of the task this is
+	Command []string    `json:"command"`
+	Env     []string    `json:"env"`
+	Dir     string      `json:"dir"` // to run in
+	Groups  groups      `json:"groups"`
+	// Processes is the most processes and threads that it may have.
+	Processes int `json:"processes"`
+	// Note is for the log: what is not enforced.
+	Note string `json:"note,omitempty"`
+}
+
+// runRecord says who runs.
+type runRecord struct {
+	Starts     int       `json:"starts"`
+	Supervisor identity  `json:"supervisor"`
+	Program    identity  `json:"program"`
+	StartedAt  time.Time `json:"started_at"`
+}
+
+// stopOrder is how a program is to be stopped.
+type stopOrder struct {
+	Signal string        `json:"signal"`
+	Grace  time.Duration `json:"grace"` // below 0: kill at once
+}
+
+// exitRecord is how it ended.
+type exitRecord struct {
+	Starts   int       `json:"starts"`
+	ExitCode int       `json:"exit_code"`
+	Reason   string    `json:"reason,omitempty"`
+	OOM      bool      `json:"oom,omitempty"`
+	ExitedAt time.Time `json:"exited_at"`
+}
+
+// writeJSON replaces the file at once, durably: after a crash there is the old
+// content or the new one.
+func writeJSON(path string, v any) (err error) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	defer func() {
+		if err != nil {
+			os.Remove(f.Name())
+		}
+	}()
+	if _, err = f.Write(b); err == nil {
+		err = f.Sync()
+	}
+	if e := f.Close(); err == nil {
+		err = e
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err == nil {
+		err = syncDir(filepath.Dir(path))
+	}
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
+
+// readJSON reports false if the file is not there or is no such record.
+func readJSON(path string, v any) (bool, error) {
+	info, err := os.Stat(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if info.Size() > jsonBytesMax {
+		return false, nil
+	}
+	b, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return json.Unmarshal(b, v) == nil, nil
+}
+
+// locked reports whether a supervisor lives: it holds the lock until its end,
+// however that comes.
+func locked(dir string) (bool, error) {
+	f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_RDONLY, 0)
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	err = unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return true, nil
+	}
+	return false, err
+}

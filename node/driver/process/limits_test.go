@@ -1,0 +1,524 @@
+//go:build linux
+
+package process_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hansa-mesh/hansa/node/driver"
+	"github.com/hansa-mesh/hansa/node/driver/drivertest"
+	"github.com/hansa-mesh/hansa/node/driver/process"
+)
+
+const patience = 30 * time.Second
+
+// running is a driver that runs until the end of the test.
+func running(t testing.TB, c process.Config) *process.Driver {
+	t.Helper()
+	if c.Dir == "" {
+		c.Dir = dataDir(t)
+	}
+	d := open(t, c)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- d.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
+	return d
+}
+
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(patience)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain for: %s", what)
+		}
+		<-tick.C
+	}
+}
+
+func start(t testing.TB, d *process.Driver, task driver.Task) driver.Status {
+	t.Helper()
+	s, err := d.Start(t.Context(), task)
+	if err != nil {
+		t.Fatalf("Start: %v", err)
+	}
+	return s
+}
+
+func status(t testing.TB, d *process.Driver, id string) driver.Status {
+	t.Helper()
+	all, err := d.List(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range all {
+		if s.ID == id {
+			return s
+		}
+	}
+	return driver.Status{}
+}
+
+func ended(t testing.TB, d *process.Driver, id string) driver.Status {
+	t.Helper()
+	eventually(t, "the end of "+id, func() bool { return status(t, d, id).State.Ended() })
+	return status(t, d, id)
+}
+
+func logText(t testing.TB, d *process.Driver, id string) string {
+	t.Helper()
+	r, err := d.Logs(t.Context(), id, driver.LogOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	b, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+func waitLine(t testing.TB, d *process.Driver, id, part string) string {
+	t.Helper()
+	var text string
+	eventually(t, "the line "+part, func() bool { text = logText(t, d, id); return strings.Contains(text, part) })
+	return text
+}
+
+func enforced(t *testing.T, d *process.Driver, limit string) {
+	t.Helper()
+	if l := d.Probe(t.Context()).Limits[limit]; !l.Enforced {
+		t.Skipf("the limit on %s is not enforced on this machine: %s", limit, l.Detail)
+	}
+}
+
+func TestMemoryHogIsReportedAsOOM(t *testing.T) {
+	d := running(t, process.Config{})
+	enforced(t, d, "memory")
+	task := program(t, "c/0", "hog", strconv.Itoa(200<<20))
+	task.Memory = 64 << 20
+	start(t, d, task)
+	s := ended(t, d, "c/0")
+	if !s.OOM || s.ExitCode != 137 || !strings.Contains(s.Reason, "out of memory (limit 64 MiB)") {
+		t.Errorf("%+v", s)
+	}
+	// The same one with room lives.
+	task = program(t, "c/1", "hog", strconv.Itoa(20<<20))
+	task.Memory = 128 << 20
+	start(t, d, task)
+	waitLine(t, d, "c/1", "done 20971520")
+}
+
+// cpuTime is the CPU that a process has used, in clock ticks of 10 ms.
+func cpuTime(t *testing.T, pid int) int {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := strings.Fields(string(b[bytes.LastIndexByte(b, ')'):]))
+	user, _ := strconv.Atoi(f[12-1])
+	system, _ := strconv.Atoi(f[13-1])
+	return user + system
+}
+
+func TestCPUHogIsThrottled(t *testing.T) {
+	dir := dataDir(t)
+	d := running(t, process.Config{Dir: dir})
+	enforced(t, d, "cpu")
+	task := program(t, "c/0", "spin")
+	task.CPU = 100 // a tenth of a core
+	start(t, d, task)
+	pids := guests(t, dir)
+	if len(pids) != 1 {
+		t.Fatalf("%d programs run, want 1", len(pids))
+	}
+	pid := pids[0]
+	begin := time.Now()
+	eventually(t, "some CPU to be used", func() bool { return cpuTime(t, pid) >= 20 })
+	// 200 ms of CPU at a tenth of a core take 2 s; a machine that is busy
+	// only takes longer.
+	if took := time.Since(begin); took < time.Second {
+		t.Errorf("200 ms of CPU were used in %v at a limit of 100m", took)
+	}
+}
+
+// A child that made a session of its own goes with the program.
+func TestEscapedChildrenAreKilled(t *testing.T) {
+	for _, end := range []string{"stop", "crash"} {
+		dir := dataDir(t)
+		d := running(t, process.Config{Dir: dir})
+		task := program(t, "c/0", "fork")
+		task.Grace = 100 * time.Millisecond
+		start(t, d, task)
+		text := waitLine(t, d, "c/0", "child ")
+		waitLine(t, d, "c/0", "ready")
+		if n := len(guests(t, dir)); n != 2 {
+			t.Fatalf("%d processes run, want 2: %s", n, text)
+		}
+		if end == "stop" {
+			if err := d.Stop(t.Context(), "c/0", 0); err != nil {
+				t.Fatal(err)
+			}
+		} else {
+			child := childPid(t, text)
+			for _, pid := range guests(t, dir) {
+				if pid != child {
+					unix.Kill(pid, unix.SIGKILL)
+				}
+			}
+			if s := ended(t, d, "c/0"); s.ExitCode != 137 || s.OOM {
+				t.Errorf("killed from outside it is %+v", s)
+			}
+		}
+		if pids := guests(t, dir); len(pids) != 0 {
+			t.Errorf("after a %s processes %v are left", end, pids)
+		}
+	}
+}
+
+func childPid(t *testing.T, log string) int {
+	t.Helper()
+	_, rest, _ := strings.Cut(log, "child ")
+	pid, err := strconv.Atoi(strings.Fields(rest)[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pid
+}
+
+func TestFloodIsBounded(t *testing.T) {
+	dir := dataDir(t)
+	d := running(t, process.Config{Dir: dir})
+	task := program(t, "c/0", "flood", strconv.Itoa(50<<20))
+	task.LogMax = 1 << 20
+	start(t, d, task)
+	if s := ended(t, d, "c/0"); s.ExitCode != 0 {
+		t.Errorf("%+v", s)
+	}
+	var size int64
+	files, _ := filepath.Glob(filepath.Join(dir, "tasks", "*", "logs", "*"))
+	for _, f := range files {
+		if st, err := os.Stat(f); err == nil {
+			size += st.Size()
+		}
+	}
+	if size == 0 || size > 1<<20 {
+		t.Errorf("the log takes %d bytes, over %d", size, 1<<20)
+	}
+}
+
+func TestArtifactAndFolders(t *testing.T) {
+	dir := dataDir(t)
+	d := running(t, process.Config{Dir: dir})
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, name := range []string{"./meter", "meter", "bin/meter"} {
+		id := fmt.Sprintf("c/%d", i)
+		task := program(t, id, "where")
+		task.Process.Command[0] = name
+		task.Process.Artifact = "sha256:aa"
+		task.Artifacts = map[string]string{"sha256:aa": self}
+		start(t, d, task)
+		ended(t, d, id)
+		want := filepath.Join(dir, "tasks", driver.SafeID(id), "work")
+		if text := logText(t, d, id); !strings.Contains(text, want+" <nil>") {
+			t.Errorf("%s ran in %q, want %s", name, text, want)
+		}
+	}
+	absolute := program(t, "c/9", "where")
+	absolute.Process.Artifact, absolute.Artifacts = "sha256:aa", map[string]string{"sha256:aa": self}
+	if _, err := d.Start(t.Context(), absolute); !errors.Is(err, driver.ErrInvalid) {
+		t.Errorf("an artifact with an absolute command: %v", err)
+	}
+	// A climbing name stays inside.
+	climbing := program(t, "c/8", "where")
+	climbing.Process.Command[0], climbing.Process.Dir = "../../../../meter", "../../../up"
+	climbing.Process.Artifact, climbing.Artifacts = "sha256:aa", map[string]string{"sha256:aa": self}
+	start(t, d, climbing)
+	ended(t, d, "c/8")
+	if text := logText(t, d, "c/8"); !strings.Contains(text, filepath.Join(driver.SafeID("c/8"), "work", "up")) {
+		t.Errorf("it ran in %q", text)
+	}
+}
+
+func TestProgramThatIsNotThere(t *testing.T) {
+	dir := dataDir(t)
+	d := running(t, process.Config{Dir: dir})
+	noFormat := filepath.Join(t.TempDir(), "text")
+	if err := os.WriteFile(noFormat, []byte("not a program\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"no-such-program", "/no/such/program", "./nothing", noFormat} {
+		task := driver.Task{ID: "c/0", Kind: driver.KindServer, Process: &driver.Process{Command: []string{name}}}
+		_, err := d.Start(t.Context(), task)
+		if err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if s := status(t, d, "c/0"); s.ID != "" {
+			t.Errorf("%s is listed as %+v", name, s)
+		}
+	}
+	// A program of the machine is found in PATH.
+	task := driver.Task{ID: "c/1", Kind: driver.KindServer, Process: &driver.Process{Command: []string{"true"}}}
+	start(t, d, task)
+	if s := ended(t, d, "c/1"); s.ExitCode != 0 {
+		t.Errorf("true ended as %+v", s)
+	}
+	// A restart that fails leaves nothing either.
+	task.Process.Command = []string{"no-such-program"}
+	if _, err := d.Start(t.Context(), task); err == nil {
+		t.Error("the restart did not fail")
+	}
+}
+
+// The supervisor shields itself from signals, and the program does not inherit
+// that.
+func TestSignalsAreAtTheirDefaults(t *testing.T) {
+	d := running(t, process.Config{})
+	start(t, d, driver.Task{ID: "c/0", Kind: driver.KindServer, Process: &driver.Process{
+		Command: []string{"grep", "-E", "Sig(Ign|Blk)", "/proc/self/status"},
+	}})
+	ended(t, d, "c/0")
+	lines := 0
+	for line := range strings.Lines(logText(t, d, "c/0")) {
+		fields := strings.Fields(line)
+		set, err := strconv.ParseUint(fields[len(fields)-1], 16, 64)
+		// Real-time signals that are ignored come from whoever runs the tests:
+		// only the C library can reset them.
+		if lines++; err != nil || set&(1<<31-1) != 0 {
+			t.Errorf("signals are ignored or blocked: %s", line)
+		}
+	}
+	if lines != 2 {
+		t.Errorf("%d lines", lines)
+	}
+}
+
+// A second Stop without grace hastens the first.
+func TestStopIsHastened(t *testing.T) {
+	d := running(t, process.Config{})
+	task := program(t, "c/0", "stubborn")
+	task.Grace = time.Hour
+	start(t, d, task)
+	waitLine(t, d, "c/0", "ready")
+	first := make(chan error)
+	go func() { first <- d.Stop(context.Background(), "c/0", 0) }()
+	eventually(t, "stopping", func() bool { return status(t, d, "c/0").State == driver.StateStopping })
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := d.Stop(ctx, "c/0", time.Hour); !errors.Is(err, context.Canceled) {
+		t.Errorf("a Stop whose caller left: %v", err)
+	}
+	if err := d.Stop(t.Context(), "c/0", -1); err != nil {
+		t.Error(err)
+	}
+	if err := <-first; err != nil {
+		t.Error(err)
+	}
+}
+
+// A record of an earlier boot, or with a recycled process id, is never taken
+// for what runs now.
+func TestIdentityOfAnotherTime(t *testing.T) {
+	dir := dataDir(t)
+	victim := exec.Command("/proc/self/exe", drivertest.GuestArg, "stubborn")
+	if err := victim.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { victim.Process.Kill(); victim.Wait() }()
+	d := open(t, process.Config{Dir: dir})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- d.Run(ctx) }()
+	for _, id := range []string{"c/0", "c/1"} {
+		start(t, d, program(t, id, "run"))
+	}
+	cancel()
+	<-done
+	for _, id := range []string{"c/0", "c/1"} {
+		if err := unix.Kill(supervisorOf(t, dir, id), unix.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "the programs to go with their supervisors", func() bool { return len(guests(t, dir)) == 0 })
+	rewrite := func(id string, change func(string) string) {
+		path := filepath.Join(dir, "tasks", driver.SafeID(id), "run.json")
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(change(string(b))), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	boot, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	rewrite("c/0", func(s string) string { return strings.ReplaceAll(s, strings.TrimSpace(string(boot)), "another-boot") })
+	rewrite("c/1", func(s string) string { // the ids now belong to the victim
+		return strings.NewReplacer(`"pid":`, fmt.Sprintf(`"pid":%d,"was":`, victim.Process.Pid)).Replace(s)
+	})
+	next := running(t, process.Config{Dir: dir})
+	if s := status(t, next, "c/0"); s.State != driver.StateFailed || s.Reason != "the machine was restarted" {
+		t.Errorf("of another boot: %+v", s)
+	}
+	if s := status(t, next, "c/1"); s.State != driver.StateFailed {
+		t.Errorf("with a recycled id: %+v", s)
+	}
+	for _, id := range []string{"c/0", "c/1"} {
+		if err := next.Stop(t.Context(), id, -1); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := victim.Process.Signal(unix.Signal(0)); err != nil {
+		t.Errorf("a process that only had the id was killed: %v", err)
+	}
+}
+
+// A start that was cut short before its spec leaves nothing that disturbs.
+func TestHalfMadeFolders(t *testing.T) {
+	dir := dataDir(t)
+	for name, content := range map[string]string{"empty": "", "torn": `{"task":{"id":"c`} {
+		if err := os.MkdirAll(filepath.Join(dir, "tasks", name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if content != "" {
+			if err := os.WriteFile(filepath.Join(dir, "tasks", name, "spec.json"), []byte(content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	d := running(t, process.Config{Dir: dir})
+	if all, err := d.List(t.Context()); err != nil || len(all) != 0 {
+		t.Errorf("%v, %v", all, err)
+	}
+	start(t, d, program(t, "torn", "run"))
+}
+
+func TestStoppedLogsAreCollected(t *testing.T) {
+	dir := dataDir(t)
+	d := running(t, process.Config{Dir: dir, StoppedMax: 300 << 10})
+	for i := range 6 {
+		id := fmt.Sprintf("c/%d", i)
+		start(t, d, program(t, id, "flood", strconv.Itoa(64<<10)))
+		ended(t, d, id)
+		if err := d.Stop(t.Context(), id, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	left, _ := filepath.Glob(filepath.Join(dir, "stopped", "*"))
+	if len(left) == 0 || len(left) == 6 {
+		t.Errorf("%d folders are kept", len(left))
+	}
+	if _, err := d.Logs(t.Context(), "c/5", driver.LogOptions{}); err != nil {
+		t.Errorf("the newest log: %v", err)
+	}
+	if _, err := d.Logs(t.Context(), "c/0", driver.LogOptions{}); !errors.Is(err, driver.ErrUnknownTask) {
+		t.Errorf("the oldest log: %v", err)
+	}
+}
+
+// daemonArg makes the test binary a daemon that starts a program and waits to
+// be killed.
+const daemonArg = "daemon-of-the-test"
+
+func daemonMain(dir string) int {
+	d, err := process.New(process.Config{Dir: dir})
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	go d.Run(context.Background())
+	self, _ := os.Executable()
+	for id, verb := range map[string][]string{"c/0": {"on-stop", "5"}, "c/1": {"lines", "5000", "6"}} {
+		task := driver.Task{
+			ID: id, Kind: driver.KindServer, Labels: map[string]string{"slot": id},
+			Process: &driver.Process{Command: append([]string{self, drivertest.GuestArg}, verb...)},
+		}
+		if _, err := d.Start(context.Background(), task); err != nil {
+			fmt.Println(err)
+			return 1
+		}
+	}
+	fmt.Println("up")
+	select {}
+}
+
+// The real thing: kill -9 of a daemon process breaks nothing.
+func TestDaemonIsKilled(t *testing.T) {
+	dir := dataDir(t)
+	daemon := exec.Command("/proc/self/exe", daemonArg, dir)
+	out, err := daemon.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := daemon.Start(); err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, 64)
+	n, err := out.Read(buf)
+	if err != nil || string(buf[:n]) != "up\n" {
+		t.Fatalf("the daemon says %q, %v", buf[:n], err)
+	}
+	daemon.Process.Kill()
+	daemon.Wait()
+	d := running(t, process.Config{Dir: dir})
+	if s := status(t, d, "c/0"); s.State != driver.StateRunning || s.Labels["slot"] != "c/0" {
+		t.Errorf("after kill -9 of the daemon: %+v", s)
+	}
+	if s := ended(t, d, "c/1"); s.ExitCode != 6 || strings.Count(logText(t, d, "c/1"), "\n") != 5000 {
+		t.Errorf("what ended meanwhile: %+v", s)
+	}
+	waitLine(t, d, "c/0", "ready")
+	if err := d.Stop(t.Context(), "c/0", patience); err != nil {
+		t.Error(err)
+	}
+}
+
+func BenchmarkStart(b *testing.B) {
+	d := running(b, process.Config{})
+	task := program(b, "c/0", "stubborn")
+	for b.Loop() {
+		start(b, d, task)
+		b.StopTimer()
+		if err := d.Stop(b.Context(), "c/0", -1); err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+	}
+}
+
+func BenchmarkStop(b *testing.B) {
+	d := running(b, process.Config{})
+	task := program(b, "c/0", "stubborn")
+	for b.Loop() {
+		b.StopTimer()
+		start(b, d, task)
+		b.StartTimer()
+		if err := d.Stop(b.Context(), "c/0", -1); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,453 @@
+package process
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hansa-mesh/hansa/node/driver"
+	"github.com/hansa-mesh/hansa/node/driver/logs"
+)
+
+// startPatience bounds how long a supervisor may take to report.
+const startPatience = 30 * time.Second
+
+// stopPatience is what a supervisor gets beyond the grace before it is killed
+// itself, which ends the program too.
+const stopPatience = killPatience + drainPatience + 3*time.Second
+
+// Driver runs programs; see the package comment.
+type Driver struct {
+	c      Config
+	outbox *driver.Outbox
+	mark   string // of this data folder, in the names of cgroups
+
+	ctx    context.Context // done when Run returns
+	cancel context.CancelFunc
+	wg     sync.WaitGroup // watchers
+
+	loading sync.Mutex // held while the tasks folder is read
+	mu      sync.Mutex // guards what follows
+	loaded  bool
+	closed  bool
+	tasks   map[string]*task
+	locks   map[string]*idLock
+}
+
+// idLock serialises Start and the end of Stop for one ID.
+type idLock struct {
+	mu   sync.Mutex
+	uses int
+}
+
+// task is one that runs, or has ended and was not acknowledged.
+type task struct {
+	dir  string
+	spec spec
+
+	mu     sync.Mutex // guards what follows
+	run    runRecord
+	status driver.Status
+	ended  chan struct{} // closed with the state exited or failed
+}
+
+var _ driver.Driver = (*Driver)(nil)
+
+// New returns a driver; it starts nothing and touches no disk.
+func New(c Config) (*Driver, error) {
+	if c.Dir == "" {
+		return nil, errors.New("process: Config.Dir is required")
+	}
+	dir, err := filepath.Abs(c.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("process: %w", err)
+	}
+	c.Dir = dir
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Executable == "" {
+		c.Executable = "/proc/self/exe" // holds though the file was replaced by an update
+	}
+	if c.StoppedMax == 0 {
+		c.StoppedMax = stoppedMaxDefault
+	}
+	if c.ProcessesMax == 0 {
+		c.ProcessesMax = processesMaxDefault
+	}
+	sum := sha256.Sum256([]byte(dir))
+	d := &Driver{
+		c: c, outbox: driver.NewOutbox(Name, c.Events), mark: hex.EncodeToString(sum[:5]),
+		tasks: map[string]*task{}, locks: map[string]*idLock{},
+	}
+	d.ctx, d.cancel = context.WithCancel(context.Background())
+	return d, nil
+}
+
+// Name implements driver.Driver.
+func (d *Driver) Name() string { return Name }
+
+// Run implements driver.Driver: programs go on when it returns.
+func (d *Driver) Run(ctx context.Context) error {
+	err := d.load()
+	if err == nil {
+		d.collect()
+		d.outbox.Run(ctx)
+	}
+	d.mu.Lock()
+	d.closed = true
+	d.mu.Unlock()
+	d.cancel()
+	d.wg.Wait()
+	return err
+}
+
+// Probe implements driver.Driver.
+func (d *Driver) Probe(context.Context) driver.Info {
+	info := driver.Info{
+		Available: true, Survives: true, Version: "linux " + release(),
+		Kinds: []string{driver.KindServer}, Runtimes: []string{"process"},
+		Limits: detect("/").limits(),
+	}
+	if err := os.MkdirAll(filepath.Join(d.c.Dir, "tasks"), 0o700); err != nil {
+		info.Available, info.Reason = false, fmt.Sprintf("the data folder can't be used: %v", err)
+	}
+	if _, err := identify(os.Getpid()); err != nil {
+		info.Available, info.Reason = false, fmt.Sprintf("/proc can't be read (%v): mount it", err)
+	}
+	return info
+}
+
+func release() string {
+	b, err := os.ReadFile("/proc/sys/kernel/osrelease")
+	if err != nil {
+		return "of unknown release"
+	}
+	return strings.TrimSpace(string(b))
+}
+
+func (d *Driver) lock(id string) (unlock func()) {
+	d.mu.Lock()
+	l := d.locks[id]
+	if l == nil {
+		l = &idLock{}
+		d.locks[id] = l
+	}
+	l.uses++
+	d.mu.Unlock()
+	l.mu.Lock()
+	return func() {
+		l.mu.Unlock()
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if l.uses--; l.uses == 0 {
+			delete(d.locks, id)
+		}
+	}
+}
+
+func (d *Driver) task(id string) *task {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.tasks[id]
+}
+
+// spawn runs f as one of Run's goroutines.
+func (d *Driver) spawn(f func()) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return false
+	}
+	d.wg.Go(f)
+	return true
+}
+
+func (t *task) snapshot() driver.Status {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.status
+}
+
+// end sets the final state once, and reports it.
+func (d *Driver) end(t *task, state driver.State, e exitRecord) {
+	t.mu.Lock()
+	if t.status.State.Ended() {
+		t.mu.Unlock()
+		return
+	}
+	t.status.State, t.status.ExitCode, t.status.Reason = state, e.ExitCode, e.Reason
+	t.status.OOM, t.status.ExitedAt = e.OOM, e.ExitedAt
+	s := t.status
+	close(t.ended)
+	t.mu.Unlock()
+	d.outbox.Post(s)
+}
+
+// Start implements driver.Driver.
+func (d *Driver) Start(ctx context.Context, job driver.Task) (driver.Status, error) {
+	if err := job.Validate(); err != nil {
+		return driver.Status{}, err
+	}
+	if job.Process == nil {
+		return driver.Status{}, fmt.Errorf("%w %q: the process driver runs programs only", driver.ErrInvalid, job.ID)
+	}
+	if err := d.load(); err != nil {
+		return driver.Status{}, err
+	}
+	job = job.Clone().WithDefaults()
+	command, err := job.ExpandCommand()
+	if err != nil {
+		return driver.Status{}, err
+	}
+	defer d.lock(job.ID)()
+	old := d.task(job.ID)
+	starts := 1
+	if old != nil {
+		s := old.snapshot()
+		if !s.State.Ended() {
+			return s, nil
+		}
+		starts = s.Starts + 1
+	}
+	if err := ctx.Err(); err != nil {
+		return driver.Status{}, fmt.Errorf("start %q: %w", job.ID, err)
+	}
+	t, err := d.prepare(job, command, starts)
+	if err == nil {
+		err = d.supervise(ctx, t)
+	}
+	if err != nil {
+		d.mu.Lock()
+		delete(d.tasks, job.ID)
+		d.mu.Unlock()
+		if t != nil {
+			d.archive(t)
+		}
+		return driver.Status{}, fmt.Errorf("start %q: %w", job.ID, err)
+	}
+	return t.snapshot(), nil
+}
+
+// prepare makes the task's folder ready for a start.
+func (d *Driver) prepare(job driver.Task, command []string, starts int) (*task, error) {
+	name := driver.SafeID(job.ID)
+	dir := filepath.Join(d.c.Dir, "tasks", name)
+	work := filepath.Join(dir, workDir)
+	runIn := filepath.Join(work, filepath.Join("/", job.Process.Dir)) // never above it
+	for _, p := range []string{runIn, filepath.Join(dir, "tmp")} {
+		if err := os.MkdirAll(p, 0o700); err != nil {
+			return nil, fmt.Errorf("make the working folder: %w", err)
+		}
+	}
+	t := &task{dir: dir, ended: make(chan struct{})}
+	for _, f := range []string{specFile, runFile, stopFile, exitFile} {
+		if err := os.Remove(filepath.Join(dir, f)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return t, fmt.Errorf("clear the working folder: %w", err)
+		}
+	}
+	if digest := job.Process.Artifact; digest != "" {
+		if filepath.IsAbs(command[0]) {
+			return t, fmt.Errorf("%w: the command is absolute (%s), so the artifact has no place", driver.ErrInvalid, command[0])
+		}
+		at := filepath.Join(runIn, filepath.Join("/", command[0]))
+		if err := place(job.Artifacts[digest], at); err != nil {
+			return t, fmt.Errorf("place the artifact: %w", err)
+		}
+		command[0] = at
+	}
+	l := detect("/")
+	t.spec = spec{
+		Task: job, Starts: starts, Command: command, Dir: runIn, Processes: d.c.ProcessesMax,
+		Env: environment(job, work, filepath.Join(dir, "tmp")), Groups: l.groupsFor(d.mark + "-" + name),
+	}
+	limits := l.limits()
+	for c, asked := range map[string]bool{"cpu": job.CPU > 0, "memory": job.Memory > 0} {
+		if asked && !limits[c].Enforced {
+			t.spec.Note += fmt.Sprintf("the limit on %s is not enforced: %s. ", c, limits[c].Detail)
+			d.c.Log.Warn("a limit is not enforced", "task", job.ID, "limit", c, "reason", limits[c].Detail)
+		}
+	}
+	t.status = driver.Status{
+		ID: job.ID, Labels: job.Labels, State: driver.StateStarting, ExitCode: -1,
+		Starts: starts, Ports: job.HostPorts(),
+	}
+	return t, writeJSON(filepath.Join(dir, specFile), t.spec)
+}
+
+// place copies the artifact, so that the program can't change the original.
+func place(from, to string) error {
+	if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
+		return err
+	}
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	// A new file each time: the old one may be what a leftover executes.
+	if err := os.Remove(to); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o755)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	if e := out.Close(); err == nil {
+		err = e
+	}
+	return err
+}
+
+func environment(job driver.Task, work, tmp string) []string {
+	env := job.WithPortEnv()
+	for k, v := range map[string]string{
+		"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": work, "TMPDIR": tmp,
+	} {
+		if _, set := env[k]; !set {
+			env[k] = v
+		}
+	}
+	list := make([]string, 0, len(env))
+	for _, k := range slices.Sorted(maps.Keys(env)) {
+		list = append(list, k+"="+env[k])
+	}
+	return list
+}
+
+// Stop implements driver.Driver.
+func (d *Driver) Stop(ctx context.Context, id string, grace time.Duration) error {
+	if err := d.load(); err != nil {
+		return err
+	}
+	unlock := d.lock(id) // not while one is starting
+	t := d.task(id)
+	unlock()
+	if t == nil {
+		return nil
+	}
+	if err := d.order(t, grace); err != nil {
+		return fmt.Errorf("stop %q: %w", id, err)
+	}
+	select {
+	case <-t.ended:
+	case <-ctx.Done():
+		return fmt.Errorf("stop %q: %w", id, ctx.Err())
+	case <-d.ctx.Done():
+		return fmt.Errorf("stop %q: the daemon is shutting down", id)
+	}
+	defer d.lock(id)()
+	if d.task(id) != t {
+		return nil // another Stop was first
+	}
+	if !t.snapshot().State.Ended() {
+		return fmt.Errorf("stop %q: it was started anew meanwhile", id)
+	}
+	if err := d.archive(t); err != nil {
+		return fmt.Errorf("stop %q: %w", id, err)
+	}
+	d.mu.Lock()
+	delete(d.tasks, id)
+	d.mu.Unlock()
+	d.collect()
+	return nil
+}
+
+// order tells the supervisor to stop, and sees to it that it does.
+func (d *Driver) order(t *task, grace time.Duration) error {
+	t.mu.Lock()
+	if t.status.State.Ended() {
+		t.mu.Unlock()
+		return nil
+	}
+	t.status.State = driver.StateStopping
+	who, s := t.run.Supervisor, t.status
+	t.mu.Unlock()
+	d.outbox.Post(s)
+	if grace == 0 {
+		grace = t.spec.Task.Grace
+	}
+	if err := writeJSON(filepath.Join(t.dir, stopFile), stopOrder{t.spec.Task.StopSignal, grace}); err != nil {
+		// On a full disk the supervisor goes by the task's own grace.
+		d.c.Log.Warn("a stop order is not written", "task", t.spec.Task.ID, "error", err)
+	}
+	pidfd, err := who.open()
+	if errors.Is(err, errGone) {
+		return nil // the watcher finds how it ended
+	}
+	if err != nil {
+		return err
+	}
+	if err := send(pidfd, unix.SIGTERM); err != nil {
+		pidfd.Close()
+		return err
+	}
+	enforce := func() {
+		defer pidfd.Close()
+		timer := time.NewTimer(max(0, grace) + stopPatience)
+		defer timer.Stop()
+		select {
+		case <-t.ended:
+		case <-d.ctx.Done():
+		case <-timer.C:
+			d.c.Log.Error("a supervisor does not stop its program and is killed", "task", t.spec.Task.ID)
+			_ = send(pidfd, unix.SIGKILL) // the kernel kills the program with it
+		}
+	}
+	if !d.spawn(enforce) {
+		pidfd.Close()
+	}
+	return nil
+}
+
+// List implements driver.Driver.
+func (d *Driver) List(ctx context.Context) ([]driver.Status, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("list: %w", err)
+	}
+	if err := d.load(); err != nil {
+		return nil, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	all := make([]driver.Status, 0, len(d.tasks))
+	for _, id := range slices.Sorted(maps.Keys(d.tasks)) {
+		all = append(all, d.tasks[id].snapshot())
+	}
+	return all, nil
+}
+
+// Logs implements driver.Driver.
+func (d *Driver) Logs(ctx context.Context, id string, o driver.LogOptions) (io.ReadCloser, error) {
+	if err := d.load(); err != nil {
+		return nil, err
+	}
+	name := driver.SafeID(id)
+	dir, ended := filepath.Join(d.c.Dir, "stopped", name), func() bool { return true }
+	if t := d.task(id); t != nil {
+		dir, ended = t.dir, func() bool { return t.snapshot().State.Ended() }
+	}
+	r, err := logs.Read(ctx, filepath.Join(dir, logsDir), o, ended)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("logs of %q: %w", id, driver.ErrUnknownTask)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("logs of %q: %w", id, err)
+	}
+	return r, nil
+}

@@ -1,0 +1,142 @@
+//go:build linux
+
+package process_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hansa-mesh/hansa/node/driver"
+	"github.com/hansa-mesh/hansa/node/driver/drivertest"
+	"github.com/hansa-mesh/hansa/node/driver/process"
+)
+
+// noWait makes programs built with the race detector end at once.
+const noWait = "atexit_sleep_ms=0"
+
+func TestMain(m *testing.M) {
+	os.Setenv("GORACE", noWait)
+	if process.IsSupervisor(os.Args) {
+		os.Exit(process.SupervisorMain(os.Args))
+	}
+	drivertest.GuestMain()
+	if len(os.Args) == 3 && os.Args[1] == daemonArg {
+		os.Exit(daemonMain(os.Args[2]))
+	}
+	os.Exit(m.Run())
+}
+
+func open(t testing.TB, c process.Config) *process.Driver {
+	t.Helper()
+	d, err := process.New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func program(t testing.TB, id string, verb ...string) driver.Task {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return driver.Task{
+		ID: id, Kind: driver.KindServer, Env: map[string]string{"GORACE": noWait},
+		Process: &driver.Process{Command: append([]string{self, drivertest.GuestArg}, verb...)},
+	}
+}
+
+// dataDir is a folder for a driver, cleared of programs at the end.
+func dataDir(t testing.TB) string {
+	dir := t.TempDir()
+	t.Cleanup(func() {
+		d := open(t, process.Config{Dir: dir})
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan error)
+		go func() { done <- d.Run(ctx) }()
+		all, err := d.List(ctx)
+		if err != nil {
+			t.Error(err)
+		}
+		for _, s := range all {
+			if err := d.Stop(ctx, s.ID, -1); err != nil {
+				t.Error(err)
+			}
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+// guests are the processes that run as the suite's programs out of dir's
+// driver: their working folder tells.
+func guests(t testing.TB, dir string) []int {
+	t.Helper()
+	var pids []int
+	links, _ := filepath.Glob("/proc/[0-9]*/cwd")
+	for _, l := range links {
+		to, err := os.Readlink(l)
+		if err != nil || !strings.HasPrefix(to, dir+"/") {
+			continue
+		}
+		var pid int
+		for _, c := range strings.Split(l, "/")[2] {
+			pid = pid*10 + int(c-'0')
+		}
+		pids = append(pids, pid)
+	}
+	return pids
+}
+
+// supervisorOf finds the supervisor of a task by its arguments.
+func supervisorOf(t testing.TB, dir, id string) int {
+	t.Helper()
+	want := filepath.Join(dir, "tasks", driver.SafeID(id))
+	files, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			continue
+		}
+		args := strings.Split(strings.TrimRight(string(b), "\x00"), "\x00")
+		if len(args) == 3 && args[2] == want {
+			var pid int
+			for _, c := range strings.Split(f, "/")[2] {
+				pid = pid*10 + int(c-'0')
+			}
+			return pid
+		}
+	}
+	return 0
+}
+
+func TestConformance(t *testing.T) {
+	drivertest.Run(t, drivertest.Harness{New: func(t *testing.T) drivertest.Machine {
+		dir := dataDir(t)
+		return drivertest.Machine{
+			Open: func(t *testing.T, events func(driver.Event)) driver.Driver {
+				return open(t, process.Config{Dir: dir, Events: events})
+			},
+			Program: func(t *testing.T, id string, verb ...string) driver.Task { return program(t, id, verb...) },
+			Damage: func(t *testing.T, id string) {
+				pid := supervisorOf(t, dir, id)
+				if pid == 0 {
+					t.Fatalf("no supervisor of %s", id)
+				}
+				if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+					t.Fatal(err)
+				}
+			},
+			Leftovers: func(t *testing.T) int { return len(guests(t, dir)) },
+		}
+	}})
+}

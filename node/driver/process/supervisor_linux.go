@@ -1,0 +1,335 @@
+package process
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hansa-mesh/hansa/node/driver"
+	"github.com/hansa-mesh/hansa/node/driver/logs"
+)
+
+const (
+	sweepInterval = 5 * time.Millisecond // between looks at what is still there
+	killPatience  = 5 * time.Second      // for the kernel to end what was killed
+	drainPatience = 2 * time.Second      // for output of what could not be killed
+	reportFd      = 3                    // of the supervisor: one report to the daemon
+)
+
+// report is the supervisor's one message to the daemon that started it.
+type report struct {
+	Run   *runRecord `json:"run,omitempty"`
+	Error string     `json:"error,omitempty"`
+}
+
+// SupervisorMain is the whole program of a supervisor, or of the launcher that
+// becomes the supervised program. It returns the exit code.
+func SupervisorMain(args []string) int {
+	// The kernel kills the program when the *thread* that forked it ends, so
+	// everything below happens on the main thread, which lives to the end.
+	runtime.LockOSThread()
+	if len(args) == 2 && args[1] == launchArg {
+		return launch()
+	}
+	if len(args) != 3 || args[1] != superviseArg {
+		fmt.Fprintf(os.Stderr, "%s is not meant to be called by people\n", args[1])
+		return 2
+	}
+	out := os.NewFile(reportFd, "report")
+	unix.CloseOnExec(reportFd)
+	s := &supervisor{dir: args[2]}
+	err := s.start()
+	r := report{Run: &s.run}
+	if err != nil {
+		r = report{Error: err.Error()}
+	}
+	_ = json.NewEncoder(out).Encode(r) // the daemon may have died: it reads run.json later
+	out.Close()
+	if err != nil {
+		s.giveUp()
+		return 1
+	}
+	return s.supervise()
+}
+
+// supervisor owns one start of a program.
+type supervisor struct {
+	dir     string
+	lock    *os.File
+	spec    spec
+	run     runRecord
+	log     *logs.Writer
+	pid     int // of the program; a zombie until finish has reaped it
+	readers []*os.File
+	copies  sync.WaitGroup
+	orders  chan os.Signal
+}
+
+// start gets the program running, or says why not.
+func (s *supervisor) start() error {
+	s.orders = make(chan os.Signal, 16)
+	signal.Notify(s.orders, unix.SIGTERM)
+	// Taken and dropped, not ignored: the program would inherit that.
+	signal.Notify(make(chan os.Signal, 1), unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGPIPE)
+	lock, err := os.OpenFile(filepath.Join(s.dir, lockFile), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return fmt.Errorf("open the lock: %w", err)
+	}
+	if err := flock(lock); err != nil {
+		return fmt.Errorf("this task has a supervisor already: %w", err)
+	}
+	s.lock = lock // from here on it is ours until the process ends
+	if ok, err := readJSON(filepath.Join(s.dir, specFile), &s.spec); err != nil || !ok {
+		return fmt.Errorf("read the task: it is damaged or missing (%v)", err)
+	}
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("become the reaper of orphans: %w", err)
+	}
+	if s.log, err = logs.Open(filepath.Join(s.dir, logsDir), s.spec.Task.LogMax); err != nil {
+		return err
+	}
+	if s.spec.Note != "" {
+		s.log.Note("%s", s.spec.Note)
+	}
+	if err := s.spec.Groups.create(s.spec.Task.CPU, s.spec.Task.Memory, s.spec.processes()); err != nil {
+		s.log.Note("not all limits are enforced: %v", err)
+	}
+	if err := s.fork(); err != nil {
+		return err
+	}
+	s.run = runRecord{Starts: s.spec.Starts, StartedAt: time.Now()}
+	if s.run.Supervisor, err = identify(os.Getpid()); err != nil {
+		return err
+	}
+	if s.run.Program, err = identify(s.pid); err != nil {
+		return err
+	}
+	return writeJSON(filepath.Join(s.dir, runFile), s.run)
+}
+
+// flock waits a little: a daemon that looks whether the lock is held holds it
+// itself for that moment.
+func flock(f *os.File) error {
+	for deadline := time.Now().Add(time.Second); ; time.Sleep(sweepInterval) {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(deadline) {
+			return err
+		}
+	}
+}
+
+func (s *spec) processes() int {
+	if s.Processes > 0 {
+		return s.Processes
+	}
+	return processesMaxDefault
+}
+
+// fork starts the launcher and waits until it has become the program.
+func (s *supervisor) fork() error {
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		return err
+	}
+	defer null.Close()
+	var files []int
+	defer func() {
+		for _, fd := range files {
+			unix.Close(fd)
+		}
+	}()
+	pipe := func() (r, w int, err error) {
+		var fds [2]int
+		if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err != nil {
+			return 0, 0, fmt.Errorf("make a pipe: %w", err)
+		}
+		return fds[0], fds[1], nil
+	}
+	outR, outW, err := pipe()
+	if err != nil {
+		return err
+	}
+	errR, errW, err := pipe()
+	if err != nil {
+		return err
+	}
+	specR, specW, err := pipe()
+	if err != nil {
+		return err
+	}
+	reportR, reportW, err := pipe()
+	if err != nil {
+		return err
+	}
+	files = []int{outW, errW, specR, reportW}
+	for fd, name := range map[int]string{outR: "stdout", errR: "stderr"} {
+		s.copy(fd, name)
+	}
+	s.pid, err = syscall.ForkExec("/proc/self/exe", []string{"hansa", launchArg}, &syscall.ProcAttr{
+		Dir: "/", Env: []string{},
+		Files: []uintptr{null.Fd(), uintptr(outW), uintptr(errW), uintptr(specR), uintptr(reportW)},
+		Sys:   &syscall.SysProcAttr{Setsid: true, Pdeathsig: unix.SIGKILL},
+	})
+	in, out := os.NewFile(uintptr(specW), "spec"), os.NewFile(uintptr(reportR), "report")
+	defer out.Close()
+	if err != nil {
+		in.Close()
+		s.pid = 0
+		return fmt.Errorf("fork: %w", err)
+	}
+	for _, fd := range files {
+		unix.Close(fd)
+	}
+	files = nil
+	err = json.NewEncoder(in).Encode(launchSpec{
+		Command: s.spec.Command, Env: s.spec.Env, Dir: s.spec.Dir, Procs: s.spec.Groups.procsFiles(),
+	})
+	in.Close()
+	why, readErr := io.ReadAll(io.LimitReader(out, 4096))
+	if len(why) > 0 {
+		return errors.New(string(why))
+	}
+	return errors.Join(err, readErr)
+}
+
+// copy reads one stream of the program into the log until its end.
+func (s *supervisor) copy(fd int, name string) {
+	_ = unix.SetNonblock(fd, true) // lets a deadline end the reading; without it we wait
+	r := os.NewFile(uintptr(fd), name)
+	s.readers = append(s.readers, r)
+	stream := s.log.Stream(name)
+	s.copies.Go(func() {
+		buf := make([]byte, 64<<10)
+		for {
+			n, err := r.Read(buf)
+			_, _ = stream.Write(buf[:n]) // never fails
+			if err != nil {
+				_ = stream.Close()
+				return
+			}
+		}
+	})
+}
+
+// giveUp undoes a start that failed.
+func (s *supervisor) giveUp() {
+	if s.lock == nil {
+		return // not ours
+	}
+	if s.pid > 0 {
+		s.killAll()
+		s.reap()
+	}
+	_ = s.spec.Groups.remove(time.Second) // the daemon tries again
+}
+
+// supervise waits for the end of the program, which orders may hasten.
+func (s *supervisor) supervise() int {
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			// WNOWAIT leaves the zombie, so that its id, which is that of the
+			// group too, can't be used again while we still signal it.
+			err := unix.Waitid(unix.P_PID, s.pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
+			if !errors.Is(err, unix.EINTR) {
+				return
+			}
+		}
+	}()
+	orphans := make(chan os.Signal, 1)
+	signal.Notify(orphans, unix.SIGCHLD)
+	grace := time.NewTimer(0)
+	grace.Stop()
+	stopped, killed := false, false
+	for {
+		select {
+		case <-s.orders:
+			order := s.order()
+			if !stopped && order.Grace >= 0 {
+				_ = unix.Kill(-s.pid, signalNumber(order.Signal)) // gone is what is wanted
+			}
+			stopped = true
+			grace.Reset(max(0, order.Grace))
+		case <-grace.C:
+			killed = true
+			_ = unix.Kill(-s.pid, unix.SIGKILL)
+			s.spec.Groups.kill()
+		case <-orphans:
+			s.reapOrphans()
+		case <-ended:
+			return s.finish(stopped, killed)
+		}
+	}
+}
+
+// order reads how to stop; without one, as the task says.
+func (s *supervisor) order() stopOrder {
+	o := stopOrder{Signal: s.spec.Task.StopSignal, Grace: s.spec.Task.Grace}
+	if ok, err := readJSON(filepath.Join(s.dir, stopFile), &o); err != nil || !ok {
+		o = stopOrder{Signal: s.spec.Task.StopSignal, Grace: s.spec.Task.Grace}
+	}
+	return o
+}
+
+// finish ends what the program left behind, and writes down how it ended.
+func (s *supervisor) finish(stopped, killed bool) int {
+	left := s.killAll()
+	status := s.reap()
+	drained := make(chan struct{})
+	go func() { s.copies.Wait(); close(drained) }()
+	select {
+	case <-drained:
+	case <-time.After(drainPatience): // something that could not be killed has the pipe
+		for _, r := range s.readers {
+			_ = r.SetReadDeadline(aLongTimeAgo)
+		}
+		<-drained
+	}
+	e := exitRecord{Starts: s.spec.Starts, ExitedAt: time.Now()}
+	switch {
+	case status.Signaled():
+		e.ExitCode = 128 + int(status.Signal())
+	default:
+		e.ExitCode = status.ExitStatus()
+	}
+	if e.ExitCode != 0 {
+		e.Reason = driver.ExitReason(e.ExitCode)
+	}
+	switch {
+	case killed:
+		e.Reason = "killed: it did not end within its grace"
+		if s.order().Grace < 0 {
+			e.Reason = "killed"
+		}
+	case !stopped && e.ExitCode == 128+int(unix.SIGKILL) && s.spec.Groups.oomKills() > 0:
+		e.OOM = true
+		e.Reason = fmt.Sprintf("killed: out of memory (limit %d MiB)", s.spec.Task.Memory>>20)
+	}
+	if left > 0 {
+		e.Reason += fmt.Sprintf("; %d processes of it can't be killed", left)
+		s.log.Note("%d processes can't be killed", left)
+	}
+	if e.OOM {
+		s.log.Note("%s", e.Reason)
+	}
+	_ = s.log.Close() // what was written is written
+	code := 0
+	if err := writeJSON(filepath.Join(s.dir, exitFile), e); err != nil {
+		// On a full disk the exit code still reaches the daemon by the code of
+		// the supervisor, if it is the one that started it.
+		code = e.ExitCode
+	}
+	_ = s.spec.Groups.remove(time.Second) // the daemon tries again
+	return code
+}

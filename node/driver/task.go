@@ -1,0 +1,299 @@
+package driver
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"net"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Validate reports why no driver could run the task; the error wraps
+// ErrInvalid.
+func (t *Task) Validate() error {
+	invalid := func(format string, args ...any) error {
+		return fmt.Errorf("%w %q: %s", ErrInvalid, t.ID, fmt.Sprintf(format, args...))
+	}
+	switch {
+	case t.ID == "":
+		return invalid("it has no id")
+	case len(t.ID) > IDBytesMax:
+		return fmt.Errorf("%w: its id is %d bytes long, over %d", ErrInvalid, len(t.ID), IDBytesMax)
+	case len(t.Labels) > LabelsMax:
+		return invalid("%d labels are over %d", len(t.Labels), LabelsMax)
+	case len(t.Env) > EnvMax:
+		return invalid("%d variables are over %d", len(t.Env), EnvMax)
+	case len(t.Ports) > PortsMax:
+		return invalid("%d ports are over %d", len(t.Ports), PortsMax)
+	case t.CPU < 0 || t.Memory < 0 || t.Grace < 0 || t.LogMax < 0:
+		return invalid("cpu, memory, grace and the log's size can't be negative")
+	case (t.Function == nil) == (t.Process == nil):
+		return invalid("it must have either a function or a process")
+	}
+	size := 0
+	for k, v := range t.Env {
+		if k == "" || strings.ContainsAny(k, "=\x00") || strings.ContainsRune(v, 0) {
+			return invalid("the variable %q has a name or a value that no environment can hold", k)
+		}
+		size += len(k) + len(v) + 2
+	}
+	if size > EnvBytesMax {
+		return invalid("its environment has %d bytes, over %d", size, EnvBytesMax)
+	}
+	for name, p := range t.Ports {
+		if _, err := p.number(); err != nil {
+			return invalid("port %q: %v", name, err)
+		}
+	}
+	if t.Function != nil {
+		if t.Function.Timeout < 0 {
+			return invalid("the timeout can't be negative")
+		}
+		if t.Artifacts[t.Function.Module] == "" {
+			return invalid("the module %q is not among the artifacts", t.Function.Module)
+		}
+		return nil
+	}
+	p := t.Process
+	if len(p.Command) == 0 || p.Command[0] == "" {
+		return invalid("it has no command")
+	}
+	if len(p.Command) > CommandMax {
+		return invalid("%d words of command are over %d", len(p.Command), CommandMax)
+	}
+	for _, word := range p.Command {
+		if strings.ContainsRune(word, 0) {
+			return invalid("a word of the command holds a NUL byte")
+		}
+	}
+	if p.Artifact != "" && t.Artifacts[p.Artifact] == "" {
+		return invalid("the artifact %q is not among the artifacts", p.Artifact)
+	}
+	return nil
+}
+
+// Clone returns a copy that shares nothing that can be changed.
+func (t Task) Clone() Task {
+	t.Labels, t.Artifacts = maps.Clone(t.Labels), maps.Clone(t.Artifacts)
+	t.Env, t.Ports = maps.Clone(t.Env), maps.Clone(t.Ports)
+	if t.Function != nil {
+		f := *t.Function
+		t.Function = &f
+	}
+	if t.Process != nil {
+		p := *t.Process
+		p.Command = append([]string(nil), p.Command...)
+		t.Process = &p
+	}
+	return t
+}
+
+// WithDefaults returns the task with its zero fields filled in.
+func (t Task) WithDefaults() Task {
+	if t.StopSignal == "" {
+		t.StopSignal = StopSignalDefault
+	}
+	if t.Grace == 0 {
+		t.Grace = GraceDefault
+	}
+	if t.LogMax == 0 {
+		t.LogMax = LogMaxDefault
+	}
+	if t.Function != nil && t.Function.Timeout == 0 {
+		f := *t.Function
+		f.Timeout = TimeoutDefault
+		t.Function = &f
+	}
+	return t
+}
+
+// HostPorts returns where each port is reached, for Status.Ports.
+func (t *Task) HostPorts() map[string]string {
+	if len(t.Ports) == 0 {
+		return nil
+	}
+	m := make(map[string]string, len(t.Ports))
+	for name, p := range t.Ports {
+		if p.Host != "" {
+			m[name] = p.Host
+		} else if n, err := p.number(); err == nil {
+			m[name] = net.JoinHostPort("127.0.0.1", strconv.Itoa(n))
+		}
+	}
+	return m
+}
+
+// number is the port that a program on the bare machine must listen on: there
+// is no translation, so it is the host's if one was allotted.
+func (p Port) number() (int, error) {
+	if p.Host == "" {
+		if p.Inside < 1 || p.Inside > 65535 {
+			return 0, fmt.Errorf("%d is not a port", p.Inside)
+		}
+		return p.Inside, nil
+	}
+	_, s, err := net.SplitHostPort(p.Host)
+	if err != nil {
+		return 0, err
+	}
+	n, err := strconv.ParseUint(s, 10, 16)
+	if err != nil || n == 0 {
+		return 0, fmt.Errorf("%q is not a port", s)
+	}
+	return int(n), nil
+}
+
+// ListenPort returns the number of the named port that a program without a
+// network of its own must listen on.
+func (t *Task) ListenPort(name string) (int, bool) {
+	p, ok := t.Ports[name]
+	if !ok {
+		return 0, false
+	}
+	n, err := p.number()
+	return n, err == nil
+}
+
+// PortEnv is the name of the variable that holds the number of a port:
+// "http-alt" is HANSA_PORT_HTTP_ALT.
+func PortEnv(name string) string {
+	return "HANSA_PORT_" + strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z':
+			return r - 'a' + 'A'
+		case r >= 'A' && r <= 'Z', r >= '0' && r <= '9':
+			return r
+		}
+		return '_'
+	}, name)
+}
+
+// WithPortEnv returns the task's environment with HANSA_PORT_<NAME> added for
+// every port; what Task.Env already sets wins.
+func (t *Task) WithPortEnv() map[string]string {
+	env := make(map[string]string, len(t.Env)+len(t.Ports))
+	for name := range t.Ports {
+		if n, ok := t.ListenPort(name); ok {
+			env[PortEnv(name)] = strconv.Itoa(n)
+		}
+	}
+	maps.Copy(env, t.Env)
+	return env
+}
+
+var placeholder = regexp.MustCompile(`\$\{[^}]*\}`)
+
+// ExpandCommand replaces "${port.NAME}" in the words of the process's command
+// by the number of the port to listen on. Any other "${…}" is refused, since
+// it would otherwise reach the program by mistake; "$${" is a literal "${".
+func (t *Task) ExpandCommand() ([]string, error) {
+	out := make([]string, len(t.Process.Command))
+	for i, word := range t.Process.Command {
+		var bad error
+		pieces := strings.Split(word, "$${")
+		for j := range pieces {
+			pieces[j] = placeholder.ReplaceAllStringFunc(pieces[j], func(s string) string {
+				name, isPort := strings.CutPrefix(s[2:len(s)-1], "port.")
+				if n, ok := t.ListenPort(name); isPort && ok {
+					return strconv.Itoa(n)
+				}
+				bad = fmt.Errorf("%w %q: %s in the command names no port of it", ErrInvalid, t.ID, s)
+				return s
+			})
+		}
+		if bad != nil {
+			return nil, bad
+		}
+		out[i] = strings.Join(pieces, "${")
+	}
+	return out, nil
+}
+
+// SafeID turns an id into a name that is safe as a file, a cgroup or a label
+// on every system, and different for different ids: letters, digits, "-" and
+// "_" stay, "/" becomes "." and anything else forces a hash.
+func SafeID(id string) string {
+	const nameMax = 100
+	plain := len(id) > 0 && len(id) <= nameMax && id[0] != '/' && id[0] != '-'
+	var b strings.Builder
+	for _, c := range []byte(id) {
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '-', c == '_':
+			b.WriteByte(c)
+		case c == '/':
+			b.WriteByte('.')
+		default:
+			plain = false
+			b.WriteByte('_')
+		}
+	}
+	if plain {
+		return b.String()
+	}
+	sum := sha256.Sum256([]byte(id))
+	s := b.String()
+	if len(s) > 40 {
+		s = s[:40]
+	}
+	if s = strings.Trim(s, ".-"); s == "" {
+		s = "id"
+	}
+	return s + "..." + hex.EncodeToString(sum[:12])
+}
+
+// LogLine is one line of a log, as Logs gives it, in the form that Kubernetes
+// uses: an RFC 3339 time with nanoseconds, the stream, "F" (whole) or "P" (a
+// piece: the line goes on in the next one), and the text.
+//
+//	2026-01-02T15:04:05.000000006Z stdout F listening on :8080
+type LogLine struct {
+	Time    time.Time
+	Stream  string // "stdout", "stderr", or "hansa" for what the driver itself adds
+	Partial bool
+	Text    string
+}
+
+const logTime = "2006-01-02T15:04:05.000000000Z07:00"
+
+// Append adds the line in its text form, with the newline, to b.
+func (l LogLine) Append(b []byte) []byte {
+	b = l.Time.UTC().AppendFormat(b, logTime)
+	b = append(b, ' ')
+	b = append(b, l.Stream...)
+	if l.Partial {
+		b = append(b, " P "...)
+	} else {
+		b = append(b, " F "...)
+	}
+	b = append(b, l.Text...)
+	return append(b, '\n')
+}
+
+// ParseLogLine reads a line as Append writes it, with or without the newline.
+func ParseLogLine(s string) (LogLine, error) {
+	s = strings.TrimSuffix(s, "\n")
+	stamp, rest, ok := strings.Cut(s, " ")
+	stream, rest, ok2 := strings.Cut(rest, " ")
+	tag, text, ok3 := strings.Cut(rest, " ")
+	if !ok || !ok2 || !ok3 || (tag != "F" && tag != "P") {
+		return LogLine{}, fmt.Errorf("parse log line: %.40q is not one", s)
+	}
+	at, err := time.Parse(time.RFC3339Nano, stamp)
+	if err != nil {
+		return LogLine{}, fmt.Errorf("parse log line: %w", err)
+	}
+	return LogLine{Time: at, Stream: stream, Partial: tag == "P", Text: text}, nil
+}
+
+// ExitReason is the reason of a status for a program that ended with a code
+// other than 0.
+func ExitReason(code int) string {
+	if code > 128 && code < 128+65 {
+		return fmt.Sprintf("ended by signal %d", code-128)
+	}
+	return fmt.Sprintf("exited with code %d", code)
+}

@@ -1,0 +1,49 @@
+// Package wasm runs functions: WASI preview 1 command modules in wazero, called
+// with HTTP as CGI programs are (RFC 3875).
+//
+// # Usage
+//
+// A function is a module built with, for instance,
+//
+//	GOOS=wasip1 GOARCH=wasm go build -o f.wasm .
+//
+// For every request a fresh instance of it is made, its _start is called, and
+// the instance is thrown away. The request comes as meta-variables in the
+// environment (REQUEST_METHOD, SCRIPT_NAME, PATH_INFO, QUERY_STRING,
+// CONTENT_TYPE, CONTENT_LENGTH, SERVER_*, REMOTE_*, HTTP_*) beside the task's
+// own variables, and the body on standard input; the answer is headers (an
+// optional "Status: 404 Not Found" among them), a blank line and the body on
+// standard output. Standard error goes to the task's log. The function has no
+// files, no sockets and no arguments. It never sees Authorization, Cookie or
+// Proxy headers.
+//
+// CheckModule says early, and in words, why a file can't be run.
+//
+// # Limits
+//
+// The memory that a task was granted is shared by the instances that run at
+// one time: each call reserves what calls of this module usually need, growth
+// takes from what is left, and a growth beyond it fails inside the guest, as
+// it would on a small machine (answer 507 if that ends it). So concurrency
+// follows from memory; calls over it wait in a bounded queue, then get 503
+// with Retry-After. A call that runs past its timeout is killed wherever it
+// is (504). There is no limit on CPU but those: wazero has no fuel. Not
+// counted as memory are a guest's call stack and tables, which wazero bounds
+// (50 MB and 10 million entries).
+//
+// A request's body up to 64 KiB is read before the instance is made, so that a
+// slow client holds no memory; a larger one is streamed. A body whose length
+// the client did not say gets CONTENT_LENGTH if it was at most that long, and
+// is streamed without it otherwise.
+//
+// # Concurrency
+//
+// Compiled code is shared by all allocations of one digest, and kept on disk
+// for the next start. Functions can't outlive the daemon: when Run returns all
+// calls were ended, and a new driver lists nothing.
+//
+// # Debugging
+//
+// Stats counts calls by their end. What a trap printed is in the task's log,
+// under the stream "hansa".
+package wasm

@@ -1,0 +1,435 @@
+package wasm
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/experimental"
+	"github.com/tetratelabs/wazero/sys"
+
+	"github.com/hansa-mesh/hansa/node/driver"
+	"github.com/hansa-mesh/hansa/node/driver/logs"
+)
+
+const (
+	// bodyBuffer is how much of a request's body is read before an instance
+	// is made.
+	bodyBuffer = 64 << 10
+	// holdMax is how long a response is held back after its headers, in case
+	// the function ends at once: then it can be answered whole, with its
+	// length, or as the failure that it was.
+	holdMax = 10 * time.Millisecond
+)
+
+var (
+	errTimeout = errors.New("the function ran past its timeout")
+	errStopped = errors.New("the function was stopped")
+	errClosed  = errors.New("the caller does not want the rest")
+)
+
+// Invoke implements driver.Invoker.
+func (d *Driver) Invoke(ctx context.Context, id string, r *driver.Request) (*driver.Response, error) {
+	d.mu.Lock()
+	f := d.functions[id]
+	d.mu.Unlock()
+	if f == nil {
+		return nil, fmt.Errorf("invoke %q: %w", id, driver.ErrUnknownTask)
+	}
+	if err := f.enter(d.c.ConcurrencyMax + d.c.QueueMax); errors.Is(err, errBusy) {
+		return d.busy(), nil
+	} else if err != nil {
+		return nil, fmt.Errorf("invoke %q: %w", id, err)
+	}
+	c, resp, err := d.prepare(ctx, f, r)
+	if c == nil {
+		f.leave()
+		if err != nil {
+			d.counts.canceled.Add(1)
+			return nil, fmt.Errorf("invoke %q: %w", id, err)
+		}
+		return resp, nil
+	}
+	d.counts.calls.Add(1)
+	go c.run()
+	return c.await(ctx)
+}
+
+// call is one request in one instance.
+type call struct {
+	d       *Driver
+	f       *function
+	request *driver.Request
+	vars    []variable
+	account *account
+	ctx     context.Context
+	cancel  context.CancelCauseFunc
+	stdin   io.Reader
+	upload  *pipe // the rest of a large body, or nil
+	body    *pipe
+	out     *output
+	done    chan struct{} // closed when nothing of the guest runs any more
+
+	// How it ended; written before done is closed, read after.
+	err   error
+	cause driver.Cause
+}
+
+// prepare reads what fits of the body, and finds room. Without a call it
+// returns a refusal or an error.
+func (d *Driver) prepare(ctx context.Context, f *function, r *driver.Request) (*call, *driver.Response, error) {
+	first, length, whole, err := readBody(r, d.c.RequestMax)
+	if errors.Is(err, errRequestTooLarge) {
+		d.counts.limits.Add(1)
+		return nil, driver.Problem(http.StatusRequestEntityTooLarge, driver.CauseLimit, err.Error()), nil
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("read the request's body: %w", err)
+	}
+	vars, err := metaVariables(r, length)
+	if err != nil {
+		d.counts.limits.Add(1)
+		return nil, driver.Problem(http.StatusRequestHeaderFieldsTooLarge, driver.CauseLimit, err.Error()), nil
+	}
+	if ctx.Err() != nil {
+		return nil, nil, ctx.Err()
+	}
+	account, err := d.admit(ctx, f)
+	if errors.Is(err, errBusy) {
+		return nil, d.busy(), nil
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	c := &call{d: d, f: f, request: r, vars: vars, account: account, done: make(chan struct{})}
+	timed, stopTimer := context.WithTimeoutCause(ctx, f.task.Function.Timeout, errTimeout)
+	c.ctx, c.cancel = context.WithCancelCause(timed)
+	context.AfterFunc(c.ctx, stopTimer)
+	c.body = newPipe(c.ctx)
+	c.out = newOutput(c.body, d.c.ResponseMax, c.cancel)
+	c.stdin = bytes.NewReader(first)
+	if !whole {
+		c.upload = newPipe(c.ctx)
+		c.stdin = io.MultiReader(c.stdin, c.upload)
+	}
+	return c, nil, nil
+}
+
+func (d *Driver) busy() *driver.Response {
+	d.counts.busy.Add(1)
+	return driver.Busy("too many calls of this function are under way here", time.Second)
+}
+
+// admit takes a place on the driver and the usual memory of the function.
+func (d *Driver) admit(ctx context.Context, f *function) (*account, error) {
+	reserve := min(f.usual.Load(), f.memory.total)
+	if err := f.memory.acquire(ctx, f.kill, reserve, d.c.QueueWait); err != nil {
+		return nil, err
+	}
+	if err := d.places.acquire(ctx, f.kill, 1, d.c.QueueWait); err != nil {
+		f.memory.release(reserve)
+		return nil, err
+	}
+	return &account{limiter: f.memory, reserved: reserve}, nil
+}
+
+var errRequestTooLarge = errors.New("the request's body is over the limit")
+
+// readBody reads up to bodyBuffer of the body. length is that of the whole
+// body, -1 if not known.
+func readBody(r *driver.Request, limit int64) (first []byte, length int64, whole bool, err error) {
+	if r.Body == nil {
+		return nil, 0, true, nil
+	}
+	if r.ContentLength > limit {
+		return nil, 0, false, fmt.Errorf("%w of %d bytes", errRequestTooLarge, limit)
+	}
+	n := int64(bodyBuffer)
+	if r.ContentLength >= 0 {
+		n = min(n, r.ContentLength)
+	}
+	var b bytes.Buffer
+	got, err := io.CopyN(&b, r.Body, n)
+	switch {
+	case err == nil && r.ContentLength == n:
+		return b.Bytes(), n, true, nil
+	case err == nil:
+		return b.Bytes(), r.ContentLength, false, nil
+	case errors.Is(err, io.EOF) && r.ContentLength < 0:
+		return b.Bytes(), got, true, nil
+	case errors.Is(err, io.EOF):
+		return nil, 0, false, io.ErrUnexpectedEOF
+	}
+	return nil, 0, false, err
+}
+
+// run is the whole life of the instance, in a goroutine of its own.
+func (c *call) run() {
+	defer c.f.leave()
+	defer close(c.done)
+	stopped := make(chan struct{})
+	defer close(stopped)
+	go func() {
+		select {
+		case <-c.f.kill:
+			c.cancel(errStopped)
+		case <-stopped:
+		}
+	}()
+	if c.upload != nil {
+		go c.pump()
+	}
+	stderr := c.f.log.Stream("stderr")
+	err := c.instance(stderr)
+	_ = stderr.Close() // never fails
+	if c.upload != nil {
+		c.upload.drop()
+	}
+	denied := c.account.wasDenied()
+	c.f.learn(c.account.release())
+	c.d.places.release(1)
+	c.conclude(err, denied)
+	c.cancel(nil)
+}
+
+// pump streams the rest of the request's body to the guest.
+func (c *call) pump() {
+	limit := c.d.c.RequestMax - bodyBuffer
+	if c.request.ContentLength >= 0 {
+		limit = c.request.ContentLength - bodyBuffer
+	}
+	n, err := io.Copy(c.upload, io.LimitReader(c.request.Body, limit))
+	switch {
+	case err != nil:
+	case c.request.ContentLength >= 0 && n < limit:
+		err = io.ErrUnexpectedEOF
+	case c.request.ContentLength < 0 && n == limit:
+		err = errRequestTooLarge
+	default:
+		err = io.EOF
+	}
+	if err != io.EOF && !errors.Is(err, io.ErrClosedPipe) {
+		c.cancel(&uploadError{err}) // first, so that the guest can't make something of it
+	}
+	c.upload.finish(err)
+}
+
+// uploadError says that the request's body did not come whole.
+type uploadError struct{ err error }
+
+func (e *uploadError) Error() string { return "read the request's body: " + e.err.Error() }
+func (e *uploadError) Unwrap() error { return e.err }
+
+// instance makes one, runs it, and takes it away.
+func (c *call) instance(stderr *logs.Stream) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("the runtime failed: %v", p)
+		}
+	}()
+	config := wazero.NewModuleConfig().WithName("").WithStartFunctions("_start").
+		WithArgs("function").WithStdin(c.stdin).WithStdout(c.out).WithStderr(stderr).
+		WithSysWalltime().WithSysNanotime().WithRandSource(rand.Reader).WithNanosleep(c.sleep)
+	for k, v := range c.f.task.WithPortEnv() {
+		config = config.WithEnv(k, v)
+	}
+	for _, v := range c.vars {
+		config = config.WithEnv(v.name, v.value)
+	}
+	ctx := experimental.WithMemoryAllocator(c.ctx, c.account)
+	mod, err := c.f.module.runtime.InstantiateModule(ctx, c.f.module.compiled, config)
+	if mod != nil {
+		_ = mod.Close(context.Background()) // frees memory that account owns: can't fail
+	}
+	return err
+}
+
+// sleep is the guest's clock: it ends with the call.
+func (c *call) sleep(ns int64) {
+	timer := time.NewTimer(time.Duration(ns))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-c.ctx.Done():
+	}
+}
+
+// conclude decides how the call ended, for the body's reader and for await.
+func (c *call) conclude(err error, denied bool) {
+	head, bad, whole := c.out.result()
+	if c.request.Method == http.MethodHead {
+		whole = whole || head != nil
+	}
+	var exit *sys.ExitError
+	code := 0
+	if errors.As(err, &exit) {
+		code = int(exit.ExitCode())
+		if code == 0 {
+			err = nil
+		}
+	}
+	why := context.Cause(c.ctx)
+	cause, failure := driver.CauseFunction, error(nil)
+	var upload *uploadError
+	switch {
+	case errors.As(why, &upload):
+		cause, failure = driver.CauseLimit, why
+	case err == nil && bad == nil && whole:
+	case err != nil && c.out.announced() && errors.As(err, &exit) && why == nil:
+		// It failed after it had answered in full, with a length: the answer
+		// stands, the log has the rest.
+	case errors.Is(why, errTimeout):
+		cause, failure = driver.CauseTimeout, fmt.Errorf("%w of %v", errTimeout, c.f.task.Function.Timeout)
+	case errors.Is(why, errResponseTooLarge):
+		cause, failure = driver.CauseLimit, fmt.Errorf("%w of %d bytes", errResponseTooLarge, c.d.c.ResponseMax)
+	case bad != nil:
+		cause, failure = driver.CauseBad, fmt.Errorf("the function's answer is no response: %w", bad)
+	case why != nil:
+		cause, failure = driver.CauseBusy, why // stopped, or the caller went away
+	case err != nil && denied:
+		cause, failure = driver.CauseMemory, fmt.Errorf("the function needed more memory than it was granted (%d MiB for all calls at one time)", c.f.memory.total>>20)
+	case errors.As(err, &exit):
+		cause, failure = driver.CauseCrash, fmt.Errorf("the function %s before it had answered", driver.ExitReason(code))
+	case err != nil:
+		first, _, _ := strings.Cut(err.Error(), "\n")
+		cause, failure = driver.CauseCrash, fmt.Errorf("the function crashed: %.300s", first)
+	case head == nil:
+		cause, failure = driver.CauseBad, errors.New("the function ended without an answer")
+	default:
+		cause, failure = driver.CauseBad, errors.New("the function's answer is shorter than its Content-Length")
+	}
+	if failure == nil {
+		c.body.finish(io.EOF)
+	} else {
+		c.d.count(cause, why)
+		c.f.log.Note("%s %s: %v", c.request.Method, c.request.Path, firstLines(failure, err))
+		c.body.finish(failure)
+	}
+	c.err, c.cause = failure, cause
+}
+
+// firstLines gives a trap's own words too, without the newlines.
+func firstLines(failure, err error) string {
+	s := failure.Error()
+	var exit *sys.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		s += ": " + strings.ReplaceAll(fmt.Sprintf("%.2000s", err), "\n", " | ")
+	}
+	return s
+}
+
+func (d *Driver) count(cause driver.Cause, why error) {
+	switch cause {
+	case driver.CauseTimeout:
+		d.counts.timeouts.Add(1)
+	case driver.CauseMemory:
+		d.counts.memory.Add(1)
+	case driver.CauseCrash:
+		d.counts.crashes.Add(1)
+	case driver.CauseBad:
+		d.counts.bad.Add(1)
+	case driver.CauseLimit:
+		d.counts.limits.Add(1)
+	case driver.CauseBusy:
+		if !errors.Is(why, errStopped) {
+			d.counts.canceled.Add(1)
+		}
+	}
+}
+
+// await returns the response as soon as there is one to give.
+func (c *call) await(ctx context.Context) (*driver.Response, error) {
+	select {
+	case <-c.out.ready:
+		hold := time.NewTimer(holdMax)
+		defer hold.Stop()
+		select {
+		case <-c.done:
+		case <-hold.C:
+		}
+	case <-c.done:
+	case <-ctx.Done():
+		<-c.done // it is being killed: what it used is free when this returns
+	}
+	select {
+	case <-c.done:
+		return c.answer(ctx)
+	default:
+	}
+	head, bad, _ := c.out.result()
+	if bad != nil {
+		<-c.done
+		return c.answer(ctx)
+	}
+	return c.respond(head), nil
+}
+
+// answer is the response of a call that is over.
+func (c *call) answer(ctx context.Context) (*driver.Response, error) {
+	err, cause := c.err, c.cause
+	if err == nil {
+		head, _, _ := c.out.result()
+		if n, whole := c.body.complete(); whole && head.length < 0 && bodyAllowed(c.request.Method, head.status) {
+			head.header.Set("Content-Length", strconv.Itoa(n))
+		}
+		return c.respond(head), nil
+	}
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("invoke %q: %w", c.f.task.ID, ctx.Err())
+	}
+	status := http.StatusBadGateway
+	switch cause {
+	case driver.CauseTimeout:
+		status = http.StatusGatewayTimeout
+	case driver.CauseMemory:
+		status = http.StatusInsufficientStorage
+	case driver.CauseCrash:
+		status = http.StatusInternalServerError
+	case driver.CauseLimit:
+		var upload *uploadError
+		if errors.Is(err, errRequestTooLarge) {
+			status = http.StatusRequestEntityTooLarge
+		} else if errors.As(err, &upload) {
+			status = http.StatusBadRequest
+		}
+	case driver.CauseBusy:
+		return driver.Busy(err.Error(), time.Second), nil
+	}
+	return driver.Problem(status, cause, err.Error()), nil
+}
+
+func bodyAllowed(method string, status int) bool {
+	return method != http.MethodHead && status != http.StatusNoContent && status != http.StatusNotModified
+}
+
+func (c *call) respond(h *head) *driver.Response {
+	r := &driver.Response{Status: h.status, Header: h.header, Body: &responseBody{c}}
+	if !bodyAllowed(c.request.Method, h.status) {
+		c.body.ignore()
+		r.Body = http.NoBody
+		if h.status != http.StatusNotModified && c.request.Method != http.MethodHead {
+			h.header.Del("Content-Length")
+		}
+	}
+	return r
+}
+
+// responseBody is what the caller reads; closing it early ends the call.
+type responseBody struct{ c *call }
+
+func (b *responseBody) Read(p []byte) (int, error) { return b.c.body.Read(p) }
+
+func (b *responseBody) Close() error {
+	b.c.body.drop()
+	b.c.cancel(errClosed)
+	<-b.c.done
+	return nil
+}

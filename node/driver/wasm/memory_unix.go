@@ -1,0 +1,25 @@
+//go:build unix
+
+package wasm
+
+import "golang.org/x/sys/unix"
+
+// reserveSpace maps size bytes that cost nothing until they are touched.
+// Unlike memory of the Go heap they are given back at once, and the garbage
+// collector does not have to know them.
+func reserveSpace(size uint64) (space []byte, mapped bool) {
+	if size == 0 {
+		return []byte{}, false
+	}
+	space, err := unix.Mmap(-1, 0, int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
+	if err != nil {
+		return make([]byte, size), false
+	}
+	return space, true
+}
+
+func releaseSpace(space []byte) {
+	if err := unix.Munmap(space); err != nil {
+		panic("wasm: unmap what was mapped: " + err.Error()) // a broken invariant
+	}
+}
