@@ -1,0 +1,95 @@
+package api
+
+import (
+	"errors"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/hansa-mesh/hansa/placement"
+)
+
+// Every manifest in docs/MANIFEST.md can be deployed, once its files are
+// uploaded.
+func TestManifestsOfTheHandbook(t *testing.T) {
+	text, err := os.ReadFile("../../docs/MANIFEST.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(string(text), -1)
+	if len(blocks) == 0 {
+		t.Fatal("there are none")
+	}
+	file := regexp.MustCompile(`(module|artifact): \./[a-z/.]+`)
+	for _, b := range blocks {
+		uploaded := file.ReplaceAllString(b[1], "$1: sha256:"+strings.Repeat("0", 64))
+		apps, err := ParseManifests([]byte(uploaded))
+		if err != nil {
+			t.Fatalf("%v\n%s", err, b[1])
+		}
+		for _, app := range apps {
+			if err := app.Validate(); err != nil {
+				t.Errorf("%v\n%s", err, b[1])
+			}
+		}
+	}
+}
+
+// Every field is checked: each of these is one mistake, and is named.
+func TestEveryFieldIsChecked(t *testing.T) {
+	const ok = "app: a\ncomponents:\n  c:\n    server: {process: {command: [run]}}\n"
+	function := "app: a\ncomponents:\n  c:\n    function: {module: \"sha256:" + strings.Repeat("0", 64) + "\"}\n"
+	for field, manifest := range map[string]string{
+		"version":                              "version: v9\n" + ok,
+		"app":                                  strings.Replace(ok, "app: a", "app: A_b", 1),
+		"namespace":                            "namespace: -x\n" + ok,
+		"components":                           "app: a\n",
+		"components.Bad":                       strings.Replace(ok, "  c:", "  Bad:", 1),
+		"components.c":                         "app: a\ncomponents: {c: {}}\n",
+		"components.c.container":               "app: a\ncomponents: {c: {container: {image: nginx}}}\n",
+		"components.c.server":                  "app: a\ncomponents: {c: {server: {image: disk.qcow2}}}\n",
+		"components.c.server.process.command":  "app: a\ncomponents: {c: {server: {process: {command: []}}}}\n",
+		"components.c.server.process.artifact": strings.Replace(ok, "[run]", "[run], artifact: nowhere", 1),
+		"components.c.function.module":         "app: a\ncomponents: {c: {function: {module: sha256:abc}}}\n",
+		"components.c.function.timeout":        strings.Replace(function, "\"}", "\", timeout: -1s}", 1),
+		"components.c.replicas":                ok + "    replicas: -1\n",
+		"components.c.resources.cpu":           ok + "    resources: {cpu: 99999999}\n",
+		"components.c.resources.memory":        ok + "    resources: {memory: -1Mi}\n",
+		"components.c.resources.disk":          ok + "    resources: {disk: 900Ti}\n",
+		"components.c.ports":                   ok + "    ports: {H_P: 1}\n",
+		"components.c.ports.http":              ok + "    ports: {http: 70000}\n",
+		"components.c.env":                     ok + "    env: {1A: x}\n",
+		"components.c.stop.signal":             ok + "    stop: {signal: TERM}\n",
+		"components.c.stop.grace":              ok + "    stop: {grace: -1s}\n",
+		"components.c.place.where":             ok + "    place: {where: \"a in (\"}\n",
+		"components.c.place.prefer":            ok + "    place: {prefer: {\"a==\": 1, \"=\": 2}}\n",
+		"components.c.place.prefer.a=b":        ok + "    place: {prefer: {a=b: 101}}\n",
+		"components.c.place.spread":            ok + "    place: {spread: \"a b\"}\n",
+		"components.c.place.near":              ok + "    place: {near: {rtt: 1s}}\n",
+		"components.c.place.near.component":    ok + "    place: {near: {component: nobody}}\n",
+		"components.c.place.near.rtt":          ok + "    place: {near: {site: s, rtt: -1s}}\n",
+		"components.c.disconnect.lost_after":   ok + "    disconnect: {lost_after: -1s}\n",
+		"components.c.disconnect.replace":      ok + "    disconnect: {replace: always}\n",
+		"components.c.disconnect.reconcile":    ok + "    disconnect: {reconcile: best_score}\n",
+	} {
+		apps, err := ParseManifests([]byte(manifest))
+		if err == nil {
+			err = apps[0].Validate()
+		}
+		if !errors.Is(err, placement.ErrInvalid) {
+			t.Errorf("%s: %v\n%s", field, err, manifest)
+			continue
+		}
+		found := false
+		for _, f := range fieldErrorsOf(err) {
+			found = found || f.Field == field && f.Message != ""
+		}
+		if !found {
+			t.Errorf("%s is not named: %v", field, err)
+		}
+	}
+	if apps, err := ParseManifests([]byte(ok)); err != nil || apps[0].Validate() != nil {
+		t.Errorf("the right one is refused: %v", err)
+	}
+}

@@ -1,0 +1,213 @@
+package api
+
+import (
+	"time"
+
+	"github.com/hansa-mesh/hansa/placement"
+)
+
+// App is one app in a list.
+type App struct {
+	Namespace  string           `json:"namespace"`
+	App        string           `json:"app"`
+	UID        string           `json:"uid"`
+	State      string           `json:"state" enum:"running,deploying,degraded,removing,unknown" doc:"running: all that is wanted runs"`
+	Wanted     int              `json:"wanted"`
+	Running    int              `json:"running"`
+	Components []ComponentCount `json:"components"`
+	Revision   string           `json:"revision"`
+	ETag       string           `json:"etag"`
+	Conflict   bool             `json:"conflict,omitempty" doc:"More than one version stands"`
+	Steward    PeerRef          `json:"steward,omitzero" doc:"Who drives it, as far as is known"`
+	Deputy     bool             `json:"deputy,omitempty" doc:"It is driven without a majority of its keepers"`
+	Created    time.Time        `json:"created,omitzero"`
+	Updated    time.Time        `json:"updated,omitzero"`
+	AsOf       time.Time        `json:"as_of,omitzero"`
+}
+
+// ComponentCount is the size of a component.
+type ComponentCount struct {
+	Name    string `json:"name"`
+	Kind    string `json:"kind"`
+	Wanted  int    `json:"wanted"`
+	Running int    `json:"running"`
+}
+
+// AppDetail is one app as a person wants it, and who keeps it.
+type AppDetail struct {
+	App
+	Spec      placement.App        `json:"spec"`
+	Artifacts []placement.Artifact `json:"artifacts,omitempty"`
+	Keepers   []PeerRef            `json:"keepers"`
+	Epoch     uint64               `json:"epoch" doc:"Of the list of keepers"`
+	Term      uint64               `json:"term"`
+	Sides     []Side               `json:"sides,omitempty" doc:"In a conflict, every version that stands"`
+}
+
+// Side is one version of an app in a conflict.
+type Side struct {
+	Revision string        `json:"revision"`
+	Peer     PeerRef       `json:"peer" doc:"Where it was accepted"`
+	At       time.Time     `json:"at"`
+	Removed  bool          `json:"removed,omitempty" doc:"This side removed the app"`
+	Summary  string        `json:"summary,omitempty" doc:"How it differs, in words"`
+	Spec     placement.App `json:"spec,omitzero"`
+}
+
+// Conflict is an app of which more than one version stands.
+type Conflict struct {
+	ID        string    `json:"id"`
+	Namespace string    `json:"namespace"`
+	App       string    `json:"app"`
+	UID       string    `json:"uid"`
+	ETag      string    `json:"etag" doc:"Covers all sides: good for If-Match"`
+	Since     time.Time `json:"since,omitzero"`
+	Sides     []Side    `json:"sides"`
+}
+
+// Durability says who holds an edit on disk.
+type Durability struct {
+	Copies  int       `json:"copies" doc:"Keepers that hold the intent and its bytes on disk"`
+	Keepers int       `json:"keepers" doc:"How many there are"`
+	Quorum  bool      `json:"quorum" doc:"The copies are a majority of the keepers"`
+	Peers   []PeerRef `json:"peers" doc:"Those that hold it"`
+}
+
+// PutResult is the answer to a PUT of an app.
+type PutResult struct {
+	Namespace  string     `json:"namespace"`
+	App        string     `json:"app"`
+	UID        string     `json:"uid"`
+	Revision   string     `json:"revision"`
+	ETag       string     `json:"etag"`
+	Created    bool       `json:"created"`
+	Unchanged  bool       `json:"unchanged,omitempty" doc:"It was so already, or this is the answer to a repeated Idempotency-Key"`
+	Durability Durability `json:"durability"`
+	Warnings   []string   `json:"warnings,omitempty"`
+}
+
+// DeleteResult is the answer to a DELETE of an app.
+type DeleteResult struct {
+	Namespace  string     `json:"namespace"`
+	App        string     `json:"app"`
+	UID        string     `json:"uid"`
+	Revision   string     `json:"revision"`
+	Durability Durability `json:"durability"`
+}
+
+// Plan is what a deploy would do.
+type Plan struct {
+	Namespace  string          `json:"namespace"`
+	App        string          `json:"app"`
+	Change     string          `json:"change" enum:"create,update,none"`
+	Complete   bool            `json:"complete" doc:"Every slot finds a place"`
+	Components []PlanComponent `json:"components"`
+	Warnings   []string        `json:"warnings,omitempty"`
+	AsOf       time.Time       `json:"as_of"`
+}
+
+// PlanComponent is one component of a Plan.
+type PlanComponent struct {
+	Name     string   `json:"name"`
+	Kind     string   `json:"kind"`
+	Driver   string   `json:"driver"`
+	Wanted   int      `json:"wanted"`
+	Placed   int      `json:"placed"`
+	Decision Decision `json:"decision"`
+}
+
+// Decision is a placement, made or refused, with what it was made from.
+type Decision struct {
+	Component  string       `json:"component"`
+	At         time.Time    `json:"at,omitzero"`
+	By         PeerRef      `json:"by,omitzero" doc:"Who decided"`
+	Revision   string       `json:"revision,omitempty"`
+	Term       uint64       `json:"term,omitempty"`
+	Slots      string       `json:"slots" doc:"What had to be placed"`
+	Reason     string       `json:"reason" doc:"Why a decision was needed"`
+	Outcome    string       `json:"outcome" doc:"What is placed where, or why not, in words"`
+	Taken      []Taken      `json:"taken,omitempty"`
+	Considered []Considered `json:"considered"`
+}
+
+// Taken is what a decision gave to one peer.
+type Taken struct {
+	Peer  PeerRef `json:"peer"`
+	Slots string  `json:"slots"`
+}
+
+// Considered is one candidate of a decision, best first.
+type Considered struct {
+	Peer      PeerRef `json:"peer"`
+	AgeMillis int64   `json:"age_ms" doc:"Of what was known about it"`
+	Score     float64 `json:"score" doc:"Higher is better"`
+	Fits      int     `json:"fits" doc:"Slots that would fit"`
+	Taken     int     `json:"taken" doc:"Slots given to it"`
+	Reason    string  `json:"reason" doc:"Why it was left out, or what its score is made of"`
+}
+
+// Status is what is wanted of an app and what is.
+type Status struct {
+	Namespace  string            `json:"namespace"`
+	App        string            `json:"app"`
+	UID        string            `json:"uid"`
+	State      string            `json:"state" enum:"running,deploying,degraded,removing,unknown"`
+	Revision   string            `json:"revision"`
+	ETag       string            `json:"etag"`
+	Conflict   bool              `json:"conflict,omitempty"`
+	Keepers    []PeerRef         `json:"keepers"`
+	Steward    PeerRef           `json:"steward,omitzero"`
+	Deputy     bool              `json:"deputy,omitempty"`
+	Term       uint64            `json:"term"`
+	Components []ComponentStatus `json:"components"`
+	Open       []string          `json:"open,omitempty" doc:"What its steward still has to do, in words"`
+	AsOf       time.Time         `json:"as_of"`
+}
+
+// ComponentStatus is one component of a Status.
+type ComponentStatus struct {
+	Name    string         `json:"name"`
+	Kind    string         `json:"kind"`
+	Driver  string         `json:"driver,omitempty"`
+	Wanted  int            `json:"wanted"`
+	Running int            `json:"running"`
+	States  map[string]int `json:"states"`
+	Missing string         `json:"missing,omitempty" doc:"Slots wanted and known nowhere"`
+	Double  string         `json:"double,omitempty" doc:"Slots that run at more than one peer"`
+	Places  []PlaceStatus  `json:"places"`
+}
+
+// PlaceStatus is what one peer has of a component.
+type PlaceStatus struct {
+	Peer   PeerRef        `json:"peer"`
+	States map[string]int `json:"states"`
+	Stale  bool           `json:"stale,omitempty" doc:"The peer is not in reach: this is what was last heard"`
+	Next   string         `json:"next,omitempty" doc:"What will be done about it, and when"`
+	AsOf   time.Time      `json:"as_of"`
+}
+
+// Allocation is one slot of a component, bound to a host.
+type Allocation struct {
+	ID        string            `json:"id" doc:"Claim and slot"`
+	Namespace string            `json:"namespace"`
+	App       string            `json:"app"`
+	Component string            `json:"component"`
+	Slot      int               `json:"slot"`
+	Site      string            `json:"site"`
+	Peer      string            `json:"peer"`
+	Host      string            `json:"host"`
+	Kind      string            `json:"kind" enum:"server,container,function"`
+	Driver    string            `json:"driver"`
+	State     string            `json:"state" enum:"pending,fetching,starting,running,unhealthy,stopping,stopped,failed,lost"`
+	Reason    string            `json:"reason"`
+	Since     time.Time         `json:"since" doc:"Of the last change of state"`
+	Ports     map[string]string `json:"ports" doc:"Name to the host:port where it is reached"`
+	Revision  string            `json:"revision" doc:"Opaque"`
+
+	PeerName string    `json:"peer_name,omitempty"`
+	UID      string    `json:"uid,omitempty" doc:"Of the app"`
+	Restarts int       `json:"restarts,omitempty" doc:"In place"`
+	ExitCode *int      `json:"exit_code,omitempty"`
+	Stale    bool      `json:"stale,omitempty" doc:"Its peer is not in reach: this is what was last heard"`
+	AsOf     time.Time `json:"as_of,omitzero"`
+}

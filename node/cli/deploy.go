@@ -1,0 +1,248 @@
+package cli
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/hansa-mesh/hansa/node/api"
+	"github.com/hansa-mesh/hansa/placement"
+)
+
+type deployFlags struct {
+	wait, dryRun bool
+	timeout      time.Duration
+	minCopies    int
+	ifMatch      string
+	onlyNew      bool
+}
+
+const waitDefault = 2 * time.Minute
+
+func (s *session) deployVerb() *cobra.Command {
+	var f deployFlags
+	cmd := &cobra.Command{
+		Use: "deploy FILE…", Short: "Submits apps, and waits until they run",
+		Long: `Submits the apps that the files describe (YAML or JSON, one app a document; - is
+the input). A "./path" in a manifest is a file beside it: it is uploaded first,
+unless the mesh holds it already, and then named by its digest.
+
+An app is accepted when the peers that keep it have it on disk; the answer says
+how many do. Then deploy waits until all of it runs.
+
+Examples:
+  hansa deploy shop.yaml
+  hansa deploy shop.yaml --dry-run            # what would happen; nothing is written
+  hansa deploy shop.yaml --min-copies 2       # refuse below two copies on disk
+  hansa deploy *.yaml --wait=false -o json`,
+		Args: takes(1, -1, "at least one manifest"),
+		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+			return []string{"yaml", "yml", "json"}, cobra.ShellCompDirectiveFilterFileExt
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if f.minCopies < 0 {
+				return usagef("--min-copies %d: want 0 or more", f.minCopies)
+			}
+			docs, err := s.readDocuments(args)
+			if err != nil {
+				return err
+			}
+			c, err := s.client()
+			if err != nil {
+				return err
+			}
+			if f.dryRun {
+				return s.plan(cmd.Context(), c, docs)
+			}
+			return s.deploy(cmd.Context(), c, docs, f)
+		},
+	}
+	flags := cmd.Flags()
+	flags.SortFlags = false
+	flags.BoolVar(&f.wait, "wait", true, "wait until all of it runs")
+	flags.DurationVar(&f.timeout, "timeout", waitDefault, "how long to wait")
+	flags.BoolVar(&f.dryRun, "dry-run", false, "only say what would happen, as hansa plan")
+	flags.IntVar(&f.minCopies, "min-copies", 0, "refuse when fewer peers can keep it on disk")
+	flags.StringVar(&f.ifMatch, "if-match", "", "only over the version with this ETag")
+	flags.BoolVar(&f.onlyNew, "create", false, "only if there is no such app")
+	return cmd
+}
+
+func (s *session) planVerb() *cobra.Command {
+	return &cobra.Command{
+		Use: "plan FILE…", Short: "What a deploy would do",
+		Long: `Says where each slot of the apps would go, and why, without writing or asking for
+anything. Exit code 1 when some slot finds no place.
+
+Examples:
+  hansa plan shop.yaml
+  hansa plan shop.yaml -o json | jq .complete`,
+		Args: takes(1, -1, "at least one manifest"),
+		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+			return []string{"yaml", "yml", "json"}, cobra.ShellCompDirectiveFilterFileExt
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			docs, err := s.readDocuments(args)
+			if err != nil {
+				return err
+			}
+			c, err := s.client()
+			if err != nil {
+				return err
+			}
+			return s.plan(cmd.Context(), c, docs)
+		},
+	}
+}
+
+func (s *session) plan(ctx context.Context, c *api.Client, docs []document) error {
+	short := 0
+	for i, doc := range docs {
+		p, err := c.Plan(ctx, doc.app)
+		if err != nil {
+			return fmt.Errorf("plan %s: %w", doc.app.Key(), err)
+		}
+		if !p.Complete {
+			short++
+		}
+		if err := s.print(p, func(w io.Writer) error {
+			if i > 0 {
+				fmt.Fprintln(w)
+			}
+			return s.writePlan(w, p)
+		}); err != nil {
+			return err
+		}
+	}
+	if short > 0 {
+		return fmt.Errorf("%s would not find a place for every slot", plural(short, "app"))
+	}
+	return nil
+}
+
+func (s *session) writePlan(w io.Writer, p api.Plan) error {
+	verb := map[string]string{"create": "would be new", "update": "would change", "none": "would stay as it is"}[p.Change]
+	fmt.Fprintf(w, "%s/%s %s\n", p.Namespace, p.App, verb)
+	for _, warning := range p.Warnings {
+		fmt.Fprintf(w, "  note: %s\n", clean(warning))
+	}
+	for _, c := range p.Components {
+		fmt.Fprintf(w, "\n%s: %d of %s placed\n", c.Name, c.Placed, plural(c.Wanted, "slot"))
+		if err := s.writeDecision(w, c.Decision); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *session) deploy(ctx context.Context, c *api.Client, docs []document, f deployFlags) error {
+	for _, doc := range docs {
+		for _, file := range doc.files {
+			if err := s.upload(ctx, c, file); err != nil {
+				return fmt.Errorf("deploy %s: %w", doc.app.Key(), err)
+			}
+		}
+	}
+	results := make([]api.PutResult, len(docs))
+	for i, doc := range docs {
+		o := api.PutOptions{IfMatch: f.ifMatch, IfNoneMatch: f.onlyNew, MinCopies: f.minCopies, IdempotencyKey: newKey()}
+		result, err := putAgain(ctx, c, doc.app, o)
+		if err != nil {
+			return fmt.Errorf("deploy %s: %w", doc.app.Key(), err)
+		}
+		results[i] = result
+		s.tellPut(result)
+	}
+	var waited error
+	if f.wait {
+		ctx, cancel := context.WithTimeoutCause(ctx, f.timeout, errWaited)
+		defer cancel()
+		for _, result := range results {
+			key := placement.AppKey{Namespace: result.Namespace, App: result.App}
+			waited = errors.Join(waited, s.waitRunning(ctx, c, key, f.timeout))
+		}
+	}
+	for _, result := range results {
+		if err := s.print(result, func(w io.Writer) error {
+			verb := "updated"
+			switch {
+			case result.Created:
+				verb = "created"
+			case result.Unchanged:
+				verb = "unchanged"
+			}
+			_, err := fmt.Fprintf(w, "%s/%s %s\n", result.Namespace, result.App, verb)
+			return err
+		}); err != nil {
+			return err
+		}
+	}
+	return waited
+}
+
+// tellPut says who holds an accepted edit.
+func (s *session) tellPut(r api.PutResult) {
+	d := r.Durability
+	s.say("%s/%s is accepted: on disk at %d of %s (%s)", r.Namespace, r.App, d.Copies, plural(d.Keepers, "keeper"), peerNames(d.Peers))
+	if !d.Quorum {
+		s.say("note: that is no majority yet; the edit spreads as peers come into reach (--min-copies insists)")
+	}
+	for _, warning := range r.Warnings {
+		s.say("note: %s", clean(warning))
+	}
+}
+
+const putTries = 3
+
+// putAgain puts an app, and once more when the answer was lost on the way: the
+// idempotency key makes it one edit.
+func putAgain(ctx context.Context, c *api.Client, app placement.App, o api.PutOptions) (api.PutResult, error) {
+	for try := 1; ; try++ {
+		result, err := c.PutApp(ctx, app, o)
+		if err == nil || !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) || try == putTries {
+			return result, err
+		}
+	}
+}
+
+func newKey() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails, by its documentation
+	return hex.EncodeToString(b[:])
+}
+
+// upload brings a file to the asked peer, unless that holds it.
+func (s *session) upload(ctx context.Context, c *api.Client, file localFile) error {
+	has, err := c.HasArtifact(ctx, file.digest)
+	if err != nil {
+		return fmt.Errorf("look for %s: %w", file.path, err)
+	}
+	if has {
+		s.say("%s is there already (%s)", file.path, shortDigest(file.digest))
+		return nil
+	}
+	f, err := os.Open(file.path)
+	if err != nil {
+		return fmt.Errorf("upload: %w", err)
+	}
+	defer f.Close()
+	s.say("uploading %s, %s (%s)", file.path, size(file.size), shortDigest(file.digest))
+	if _, err := c.PutArtifact(ctx, file.digest, file.size, f); err != nil {
+		return fmt.Errorf("upload %s: %w", file.path, err)
+	}
+	return nil
+}
+
+func shortDigest(digest string) string {
+	if len(digest) > 19 {
+		return digest[:19]
+	}
+	return digest
+}

@@ -1,0 +1,161 @@
+package cli
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/hansa-mesh/hansa/node/api"
+	"github.com/hansa-mesh/hansa/placement"
+)
+
+// Limits of what is read from files.
+const (
+	manifestBytesMax = 1 << 20
+	documentsMax     = 256
+)
+
+// document is one app of a manifest file, and the files that it names.
+type document struct {
+	app   placement.App
+	from  string // file, for messages
+	files []localFile
+}
+
+// localFile is a "./path" of a manifest.
+type localFile struct {
+	path   string
+	digest string
+	size   int64
+}
+
+// readDocuments reads the apps in the named files; "-" is the input. Every
+// "./path" becomes the digest of that file, beside the manifest.
+func (s *session) readDocuments(names []string) ([]document, error) {
+	var docs []document
+	for _, name := range names {
+		data, err := s.readManifest(name)
+		if err != nil {
+			return nil, err
+		}
+		apps, err := api.ParseManifests(data)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		dir := filepath.Dir(name)
+		if name == "-" {
+			dir = "."
+		}
+		for _, app := range apps {
+			if app.Namespace == "" {
+				app.Namespace = s.namespace
+			}
+			doc := document{app: app, from: name}
+			if err := doc.resolve(dir); err != nil {
+				return nil, err
+			}
+			docs = append(docs, doc)
+		}
+		if len(docs) > documentsMax {
+			return nil, fmt.Errorf("%s: more than %d apps at once", name, documentsMax)
+		}
+	}
+	seen := map[placement.AppKey]string{}
+	for _, doc := range docs {
+		if first, ok := seen[doc.app.Key()]; ok {
+			return nil, fmt.Errorf("%s: app %s is described twice (also in %s)", doc.from, doc.app.Key(), first)
+		}
+		seen[doc.app.Key()] = doc.from
+	}
+	return docs, nil
+}
+
+func (s *session) readManifest(name string) ([]byte, error) {
+	in := s.io.In
+	if name != "-" {
+		f, err := os.Open(name)
+		if err != nil {
+			return nil, fmt.Errorf("read manifest: %w", err)
+		}
+		defer f.Close()
+		in = f
+	}
+	data, err := io.ReadAll(io.LimitReader(in, manifestBytesMax+1))
+	if err != nil {
+		return nil, fmt.Errorf("read manifest %s: %w", name, err)
+	}
+	if len(data) > manifestBytesMax {
+		return nil, fmt.Errorf("read manifest %s: larger than %s", name, size(manifestBytesMax))
+	}
+	return data, nil
+}
+
+// resolve replaces every "./path" by the digest of the file.
+func (d *document) resolve(dir string) error {
+	for name, c := range d.app.Components {
+		for _, field := range localFields(&c) {
+			if !isLocal(*field) {
+				continue
+			}
+			f, err := hashFile(filepath.Join(dir, *field))
+			if err != nil {
+				return fmt.Errorf("%s: component %s: %w", d.from, name, err)
+			}
+			*field = f.digest
+			d.files = append(d.files, f)
+		}
+		d.app.Components[name] = c
+	}
+	return nil
+}
+
+// localFields are the fields of c that may name a local file. What they point
+// to is copied first, so that the caller's manifest is not changed.
+func localFields(c *placement.Component) []*string {
+	var fields []*string
+	if c.Function != nil {
+		f := *c.Function
+		c.Function = &f
+		fields = append(fields, &f.Module)
+	}
+	if c.Server != nil {
+		server := *c.Server
+		c.Server = &server
+		fields = append(fields, &server.Image)
+		if server.Process != nil {
+			process := *server.Process
+			server.Process = &process
+			fields = append(fields, &process.Artifact)
+		}
+	}
+	return fields
+}
+
+func isLocal(name string) bool {
+	return strings.HasPrefix(name, "./") || strings.HasPrefix(name, "../") || filepath.IsAbs(name)
+}
+
+func hashFile(path string) (localFile, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return localFile{}, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return localFile{}, err
+	}
+	if !info.Mode().IsRegular() {
+		return localFile{}, fmt.Errorf("%s is not a regular file", path)
+	}
+	sum := sha256.New()
+	n, err := io.Copy(sum, f)
+	if err != nil {
+		return localFile{}, fmt.Errorf("read %s: %w", path, err)
+	}
+	return localFile{path: path, digest: "sha256:" + hex.EncodeToString(sum.Sum(nil)), size: n}, nil
+}

@@ -1,0 +1,103 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/hansa-mesh/hansa/node/api"
+)
+
+func (s *session) psVerb() *cobra.Command {
+	var everywhere bool
+	var q api.AllocationQuery
+	cmd := &cobra.Command{
+		Use: "ps [APP]", Short: "What runs where",
+		Long: `Lists allocations: one line for each slot that is bound to a host.
+
+Examples:
+  hansa ps
+  hansa ps shop --site fra
+  hansa ps -A --state failed,lost -o wide
+  hansa ps shop -o json | jq -r '.items[].ports.http'`,
+		Args: takes(0, 1, "at most one app"), ValidArgsFunction: s.names(1, s.appNames),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			q.Namespace = s.namespace
+			if everywhere {
+				q.Namespace = ""
+			}
+			if len(args) > 0 {
+				key, err := s.key(args[0])
+				if err != nil {
+					return err
+				}
+				q.App, q.Namespace = key.App, key.Namespace
+			}
+			c, err := s.client()
+			if err != nil {
+				return err
+			}
+			l, err := c.Allocations(cmd.Context(), q)
+			if err != nil {
+				return err
+			}
+			return s.print(l, func(w io.Writer) error {
+				if len(l.Items) == 0 {
+					s.say("nothing runs in %s: hansa apps shows what is wanted", namespaceName(q.Namespace))
+					return nil
+				}
+				return s.allocationsTable(l.Items, everywhere).write(w)
+			})
+		},
+	}
+	flags := cmd.Flags()
+	flags.BoolVarP(&everywhere, "all-namespaces", "A", false, "of every namespace")
+	flags.StringVar(&q.Site, "site", "", "only at this site")
+	flags.StringVar(&q.Peer, "peer", "", "only at this peer, by name or id")
+	flags.StringVar(&q.Component, "component", "", "only of this component")
+	flags.StringSliceVar(&q.States, "state", nil, "only in these states, with commas between")
+	mustComplete(cmd, "state", "pending", "fetching", "starting", "running", "stopping", "stopped", "failed", "lost")
+	return cmd
+}
+
+// slotName is how a person names a slot: "shop/api[3]".
+func slotName(a api.Allocation) string { return fmt.Sprintf("%s/%s[%d]", a.App, a.Component, a.Slot) }
+
+func (s *session) allocationsTable(items []api.Allocation, everywhere bool) *table {
+	head := []string{"SLOT", "KIND", "SITE", "PEER", "STATE", "SINCE", "PORTS", "REASON"}
+	if everywhere {
+		head = append([]string{"NAMESPACE"}, head...)
+	}
+	if s.output == "wide" {
+		head = append(head, "HOST", "DRIVER", "RESTARTS", "KNOWN", "REVISION", "ID")
+	}
+	t := s.table(head...)
+	for _, a := range items {
+		state := a.State
+		if a.Stale {
+			state += staleMark
+		}
+		row := []string{slotName(a), a.Kind, a.Site, nameOr(a.PeerName, a.Peer), state, s.since(a.Since), ports(a.Ports), a.Reason}
+		if everywhere {
+			row = append([]string{a.Namespace}, row...)
+		}
+		if s.output == "wide" {
+			row = append(row, a.Host, a.Driver, strconv.Itoa(a.Restarts), s.age(a.AsOf), a.Revision, a.ID)
+		}
+		t.add(row...)
+	}
+	return t
+}
+
+func ports(m map[string]string) string {
+	var parts []string
+	for _, name := range slices.Sorted(maps.Keys(m)) {
+		parts = append(parts, name+"="+m[name])
+	}
+	return orDash(strings.Join(parts, ","))
+}

@@ -1,0 +1,119 @@
+package cli
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/hansa-mesh/hansa/node/api"
+)
+
+// Runners are what the verbs need that are not the API's client. A nil one
+// leaves its verb out.
+type Runners struct {
+	// Agent runs a peer until ctx is done; nil is a graceful end.
+	Agent func(ctx context.Context, cfg AgentConfig) error
+	// Init makes a mesh: its root and the first peer's data folder.
+	Init func(ctx context.Context, cfg InitConfig) (InitResult, error)
+	// Join enters a mesh: it redeems a token and prepares the data folder.
+	Join func(ctx context.Context, cfg JoinConfig) (JoinResult, error)
+	// Dev runs a throw-away mesh until ctx is done. It calls cfg.Ready once,
+	// when every peer answers.
+	Dev func(ctx context.Context, cfg DevConfig) error
+	// DevControl asks a running dev mesh for a fault and returns what was
+	// done, in words.
+	DevControl func(ctx context.Context, cmd DevCommand) (string, error)
+	Version    api.VersionInfo
+}
+
+// Streams are the command's input and output.
+type Streams struct {
+	In       io.Reader
+	Out, Err io.Writer
+}
+
+// AgentConfig is what a peer runs with: flags over environment over the
+// configuration file over defaults.
+type AgentConfig struct {
+	DataDir   string
+	Name      string // "" is the host's name when the folder has none yet
+	Site      string
+	Labels    map[string]string
+	Position  *api.Position
+	Listen    string // QUIC, over UDP
+	Advertise string // host:port that others reach it at; "" is found out
+	API       APIConfig
+	Join      []string // addresses of peers to join; needed with Token
+	Token     string   // of an invitation; "" when the peer is admitted already
+	LogLevel  slog.Level
+	LogFormat string // "text" or "json"
+	LogTo     io.Writer
+}
+
+// APIConfig is how a peer serves its admin API.
+type APIConfig struct {
+	Addr         string
+	Token        string
+	CertFile     string
+	KeyFile      string
+	AllowedHosts []string
+}
+
+// InitConfig makes a mesh.
+type InitConfig struct {
+	DataDir string
+	Name    string
+	Site    string
+	RootDir string // where the root's key goes; "" is "root" in DataDir
+}
+
+// InitResult says what was made.
+type InitResult struct {
+	Peer    api.PeerRef `json:"peer"`
+	Root    string      `json:"root"`     // fingerprint
+	RootKey string      `json:"root_key"` // file
+	DataDir string      `json:"data_dir"`
+}
+
+// JoinConfig enters a mesh.
+type JoinConfig struct {
+	DataDir string
+	Name    string // must be the invitation's; "" takes it from there
+	Site    string
+	Join    []string
+	Token   string
+}
+
+// JoinResult says which mesh was entered.
+type JoinResult struct {
+	Peer    api.PeerRef `json:"peer"`
+	Root    string      `json:"root"`
+	DataDir string      `json:"data_dir"`
+}
+
+// DevConfig is a throw-away mesh in one process.
+type DevConfig struct {
+	Sites   int
+	RTT     time.Duration // between any two sites
+	Dir     string        // "" is a temporary folder that is removed at the end
+	Port    int           // of the first peer's admin API, the others follow; 0 picks free ones
+	Socket  string        // unix socket for DevControl
+	Log     *slog.Logger
+	Workers io.Writer         // output of the sites' processes, if there are any
+	Ready   func(p []DevPeer) // called once, when every peer answers
+}
+
+// DevPeer is one peer of a dev mesh.
+type DevPeer struct {
+	Peer string `json:"peer"` // name
+	Site string `json:"site"`
+	API  string `json:"api"` // URL
+}
+
+// DevCommand asks a dev mesh for a fault.
+type DevCommand struct {
+	Socket string
+	Verb   string // "partition", "heal", "kill", "restart"
+	Sites  []string
+}

@@ -1,0 +1,149 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/hansa-mesh/hansa/node/api"
+	"github.com/hansa-mesh/hansa/placement"
+)
+
+func (s *session) scaleVerb() *cobra.Command {
+	var wait bool
+	var timeout time.Duration
+	cmd := &cobra.Command{
+		Use: "scale APP/COMPONENT=N…", Short: "Sets how many slots components have",
+		Long: `Sets the replicas of components and waits until they run. Running slots are left
+alone. An edit by someone else in between is kept.
+
+Examples:
+  hansa scale shop/api=5
+  hansa scale shop/api=5 shop/thumbnail=0 --wait=false`,
+		Args: takes(1, -1, "APP/COMPONENT=N"), ValidArgsFunction: s.names(-1, s.componentNames("")),
+		RunE: func(cmd *cobra.Command, args []string) error { return s.scale(cmd.Context(), args, wait, timeout) },
+	}
+	cmd.Flags().BoolVar(&wait, "wait", true, "wait until all of it runs")
+	cmd.Flags().DurationVar(&timeout, "timeout", waitDefault, "how long to wait")
+	return cmd
+}
+
+type scaleTarget struct {
+	app, component string
+	replicas       int
+}
+
+func parseScale(text string) (scaleTarget, error) {
+	name, number, ok := strings.Cut(text, "=")
+	app, component, ok2 := strings.Cut(name, "/")
+	n, err := strconv.ParseUint(number, 10, 31)
+	if !ok || !ok2 || app == "" || component == "" || err != nil {
+		return scaleTarget{}, usagef("%q: want APP/COMPONENT=N, for instance shop/api=5", text)
+	}
+	return scaleTarget{app, component, int(n)}, nil
+}
+
+func (s *session) scale(ctx context.Context, args []string, wait bool, timeout time.Duration) error {
+	targets := make([]scaleTarget, len(args))
+	for i, arg := range args {
+		var err error
+		if targets[i], err = parseScale(arg); err != nil {
+			return err
+		}
+	}
+	c, err := s.client()
+	if err != nil {
+		return err
+	}
+	var keys []placement.AppKey
+	for _, t := range targets {
+		key, err := s.key(t.app)
+		if err != nil {
+			return err
+		}
+		result, err := c.Scale(ctx, key, t.component, t.replicas)
+		if err != nil {
+			return fmt.Errorf("scale %s/%s: %w", t.app, t.component, err)
+		}
+		s.tellPut(result)
+		if err := s.print(result, func(w io.Writer) error {
+			_, err := fmt.Fprintf(w, "%s/%s scaled to %d\n", t.app, t.component, t.replicas)
+			return err
+		}); err != nil {
+			return err
+		}
+		keys = append(keys, key)
+	}
+	if !wait {
+		return nil
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, errWaited)
+	defer cancel()
+	for _, key := range keys {
+		if err := s.waitRunning(ctx, c, key, timeout); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *session) removeVerb() *cobra.Command {
+	var wait bool
+	var timeout time.Duration
+	cmd := &cobra.Command{
+		Use: "remove APP…", Short: "Removes apps and stops their work",
+		Long: `Removes apps from the mesh and waits until their work has stopped, wherever a peer
+is in reach. A site that is cut off stops its part when it is back.
+
+Examples:
+  hansa remove shop
+  hansa remove shop billing --wait=false`,
+		Args: takes(1, -1, "the name of an app"), ValidArgsFunction: s.names(-1, s.appNames),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return s.remove(cmd.Context(), args, wait, timeout)
+		},
+	}
+	cmd.Flags().BoolVar(&wait, "wait", true, "wait until its work has stopped")
+	cmd.Flags().DurationVar(&timeout, "timeout", waitDefault, "how long to wait")
+	return cmd
+}
+
+func (s *session) remove(ctx context.Context, apps []string, wait bool, timeout time.Duration) error {
+	c, err := s.client()
+	if err != nil {
+		return err
+	}
+	var results []api.DeleteResult
+	for _, app := range apps {
+		key, err := s.key(app)
+		if err != nil {
+			return err
+		}
+		result, err := c.DeleteApp(ctx, key, "")
+		if err != nil {
+			return fmt.Errorf("remove %s: %w", key, err)
+		}
+		results = append(results, result)
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, errWaited)
+	defer cancel()
+	for _, result := range results {
+		if wait {
+			if err := s.waitGone(ctx, c, placement.AppKey{Namespace: result.Namespace, App: result.App}, timeout); err != nil {
+				return err
+			}
+		}
+		if err := s.print(result, func(w io.Writer) error {
+			_, err := fmt.Fprintf(w, "%s/%s removed\n", result.Namespace, result.App)
+			return err
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}

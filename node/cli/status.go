@@ -1,0 +1,78 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"github.com/hansa-mesh/hansa/node/api"
+)
+
+func (s *session) statusVerb() *cobra.Command {
+	return &cobra.Command{
+		Use: "status APP", Short: "What is wanted of an app, and what is",
+		Long: `Shows an app: who keeps and drives it, each component's slots by state and by
+place, what is missing, and what is still to be done. Rows marked stale are what
+was last heard of a peer that is not in reach.
+
+Examples:
+  hansa status shop
+  hansa status shop -o json | jq .state`,
+		Args: takes(1, 1, "the name of an app"), ValidArgsFunction: s.names(1, s.appNames),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			key, err := s.key(args[0])
+			if err != nil {
+				return err
+			}
+			c, err := s.client()
+			if err != nil {
+				return err
+			}
+			st, err := c.Status(cmd.Context(), key)
+			if err != nil {
+				return err
+			}
+			return s.print(st, func(w io.Writer) error { return s.writeStatus(w, st) })
+		},
+	}
+}
+
+func (s *session) writeStatus(w io.Writer, st api.Status) error {
+	fmt.Fprintf(w, "%s/%s is %s\n", st.Namespace, st.App, st.State)
+	fmt.Fprintf(w, "  driven by  %s, term %d\n", steward(st.Steward, st.Deputy), st.Term)
+	fmt.Fprintf(w, "  kept by    %s\n", peerNames(st.Keepers))
+	fmt.Fprintf(w, "  revision   %s\n", st.Revision)
+	if st.Conflict {
+		fmt.Fprintln(w, "  conflict   more than one version stands: hansa conflicts")
+	}
+	fmt.Fprintln(w)
+	t := s.table("COMPONENT", "KIND", "SITE", "PEER", "SLOTS", "KNOWN", "NEXT")
+	for _, c := range st.Components {
+		t.add(c.Name, c.Kind, "", "", strconv.Itoa(c.Running)+"/"+strconv.Itoa(c.Wanted)+" running", "", "")
+		for _, p := range c.Places {
+			slots := counts(p.States)
+			if p.Stale {
+				slots += staleMark
+			}
+			t.add("", "", p.Peer.Site, peerName(p.Peer), slots, s.age(p.AsOf), p.Next)
+		}
+		if c.Missing != "" {
+			t.add("", "", "-", "-", "missing: "+c.Missing, "", "")
+		}
+		if c.Double != "" {
+			t.add("", "", "-", "-", "twice: "+c.Double, "", "")
+		}
+	}
+	if err := t.write(w); err != nil {
+		return err
+	}
+	if len(st.Open) > 0 {
+		fmt.Fprintln(w, "\nstill to be done:")
+	}
+	for _, what := range st.Open {
+		fmt.Fprintln(w, "  "+clean(what))
+	}
+	return nil
+}
