@@ -1,0 +1,371 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sort"
+	"strings"
+	"time"
+
+	"github.com/hansa-mesh/hansa/node/api"
+	"github.com/hansa-mesh/hansa/placement"
+)
+
+// submitMax is how long a person waits for a PUT in all: the core itself
+// answers sooner.
+const submitMax = 15 * time.Second
+
+// PutApp writes an app.
+func (n backend) PutApp(ctx context.Context, req api.PutRequest) (api.PutResult, error) {
+	ctx, cancel := context.WithTimeout(ctx, submitMax)
+	defer cancel()
+	artifacts, err := n.artifactsOf(ctx, req.App)
+	if err != nil {
+		return api.PutResult{}, err
+	}
+	r, err := n.submit(ctx, func(ticket uint64) placement.Event {
+		return placement.Submit{
+			Ticket: ticket, App: req.App, Artifacts: artifacts, IfMatch: req.IfMatch, IfNoneMatch: req.IfNoneMatch,
+			MinCopies: req.MinCopies, IdempotencyKey: req.IdempotencyKey,
+		}
+	})
+	if err != nil {
+		return api.PutResult{}, err
+	}
+	key := req.App.Key()
+	out := api.PutResult{
+		Namespace: key.Namespace, App: key.App, UID: string(r.UID), Revision: r.Version.String(), ETag: r.ETag,
+		Created: r.Created, Durability: n.durability(ctx, key, r),
+	}
+	if !r.Quorum {
+		out.Warnings = append(out.Warnings, fmt.Sprintf(
+			"%d of %d keepers hold it: should they be lost before the others are reached, so is this edit", r.Copies, out.Durability.Keepers))
+	}
+	return out, nil
+}
+
+func (n *Node) durability(ctx context.Context, key placement.AppKey, r placement.Result) api.Durability {
+	d := api.Durability{Copies: r.Copies, Keepers: r.Copies, Quorum: r.Quorum, Peers: n.refs(r.Peers)}
+	if v, err := n.appHere(ctx, key); err == nil {
+		d.Keepers = len(v.Keepers)
+	}
+	return d
+}
+
+// artifactsOf are the sizes of the artifacts that an app names. One that this
+// peer does not hold but that the running app has is fetched by who needs it.
+func (n *Node) artifactsOf(ctx context.Context, app placement.App) ([]placement.Artifact, error) {
+	known := map[string]int64{}
+	if v, err := n.appHere(ctx, app.Key()); err == nil {
+		for _, a := range v.Intent.Artifacts {
+			known[a.Digest] = a.Size
+		}
+	}
+	var artifacts []placement.Artifact
+	var missing []string
+	for _, digest := range app.Artifacts() {
+		size, err := n.store.Blobs().Size(digest)
+		if err != nil {
+			var ok bool
+			if size, ok = known[digest]; !ok {
+				missing = append(missing, digest)
+				continue
+			}
+		}
+		artifacts = append(artifacts, placement.Artifact{Digest: digest, Size: size})
+	}
+	if len(missing) > 0 {
+		return nil, &api.MissingArtifacts{Digests: missing}
+	}
+	return artifacts, n.checkModules(app)
+}
+
+// appHere is an app as this peer's core knows it.
+func (n *Node) appHere(ctx context.Context, key placement.AppKey) (placement.AppView, error) {
+	var view placement.AppView
+	var ok bool
+	if err := n.loop.look(ctx, func(core *placement.Peer) { view, ok = core.App(key) }); err != nil {
+		return view, err
+	}
+	if !ok {
+		return view, fmt.Errorf("app %s: %w: 'hansa apps' lists them", key, placement.ErrNotFound)
+	}
+	return view, nil
+}
+
+// appAtSteward is an app as its steward knows it, or as this peer does when
+// the steward does not answer.
+func (n *Node) appAtSteward(ctx context.Context, key placement.AppKey) (placement.AppView, error) {
+	here, err := n.appHere(ctx, key)
+	if err != nil || here.Steward == "" || here.Steward == n.self().Peer {
+		return here, err
+	}
+	if !slices.Contains(n.others(), string(here.Steward)) {
+		return here, nil
+	}
+	answers := ask[appQuery, appAnswer](ctx, n, []string{string(here.Steward)}, methodApp, appQuery{key})
+	if a := answers[0]; a.err == nil && a.answer.Found && a.answer.App.Intent.Version.Compare(here.Intent.Version) >= 0 {
+		a.answer.App.Conflict = a.answer.App.Conflict || here.Conflict
+		return a.answer.App, nil
+	}
+	return here, nil
+}
+
+// GetApp is one app as a person wants it.
+func (n backend) GetApp(ctx context.Context, key placement.AppKey) (api.AppDetail, error) {
+	v, err := n.appHere(ctx, key)
+	if err != nil {
+		return api.AppDetail{}, err
+	}
+	return api.AppDetail{
+		App: n.appRow(v), Spec: v.Intent.App, Artifacts: v.Intent.Artifacts, Keepers: n.refs(v.Keepers),
+		Epoch: v.Epoch, Term: v.Term.Number, Sides: n.sides(ctx, v),
+	}, nil
+}
+
+// sides are the versions that stand side by side, if there is a conflict.
+func (n *Node) sides(ctx context.Context, v placement.AppView) []api.Side {
+	if !v.Conflict {
+		return nil
+	}
+	var siblings []placement.Intent
+	if err := n.loop.look(ctx, func(core *placement.Peer) { siblings = core.Siblings(v.Intent.Key) }); err != nil {
+		return nil
+	}
+	var sides []api.Side
+	for _, i := range siblings {
+		sides = append(sides, api.Side{
+			Revision: i.Version.String(), Peer: n.ref(string(i.Version.Peer)), At: time.UnixMilli(i.Version.Millis).UTC(),
+			Removed: i.Removed, Spec: i.App,
+		})
+	}
+	return sides
+}
+
+// appRow is an app in a list.
+func (n *Node) appRow(v placement.AppView) api.App {
+	row := api.App{
+		Namespace: v.Intent.Key.Namespace, App: v.Intent.Key.App, UID: string(v.Intent.UID),
+		Revision: v.Intent.Version.String(), ETag: v.ETag, Conflict: v.Conflict, Deputy: v.Deputy,
+		Created: time.UnixMilli(v.Intent.Created).UTC(), Updated: time.UnixMilli(v.Intent.Version.Millis).UTC(),
+		AsOf: time.Now().UTC(), Components: []api.ComponentCount{},
+	}
+	if v.Steward != "" {
+		row.Steward = n.ref(string(v.Steward))
+	}
+	for _, c := range v.Components {
+		running := c.States[placement.AllocRunning]
+		row.Components = append(row.Components, api.ComponentCount{Name: c.Name, Kind: c.Kind, Wanted: c.Wanted, Running: running})
+		row.Wanted += c.Wanted
+		row.Running += running
+	}
+	row.State = stateOf(v, row.Wanted, row.Running)
+	return row
+}
+
+// deployingFor is how long an app that is not whole yet counts as being
+// deployed.
+const deployingFor = 30 * time.Second
+
+func stateOf(v placement.AppView, wanted, running int) string {
+	switch {
+	case v.Intent.Removed:
+		return "removing"
+	case running >= wanted:
+		return "running"
+	case time.Since(time.UnixMilli(v.Intent.Version.Millis)) < deployingFor:
+		return "deploying"
+	}
+	return "degraded"
+}
+
+// ListApps are the apps of the catalog.
+func (n backend) ListApps(ctx context.Context, q api.AppQuery) (api.Listing[api.App], error) {
+	var views []placement.AppView
+	if err := n.loop.look(ctx, func(core *placement.Peer) { views = core.Apps() }); err != nil {
+		return api.Listing[api.App]{}, err
+	}
+	rows := []api.App{}
+	for _, v := range views {
+		if q.Namespace == "" || q.Namespace == v.Intent.Key.Namespace {
+			rows = append(rows, n.appRow(v))
+		}
+	}
+	return api.NewListing(rows, api.AppKey, q.Page, map[string]time.Time{n.id.ID(): time.Now().UTC()}), nil
+}
+
+// DeleteApp removes an app.
+func (n backend) DeleteApp(ctx context.Context, key placement.AppKey, ifMatch string) (api.DeleteResult, error) {
+	ctx, cancel := context.WithTimeout(ctx, submitMax)
+	defer cancel()
+	r, err := n.submit(ctx, func(ticket uint64) placement.Event {
+		return placement.Remove{Ticket: ticket, Key: key, IfMatch: ifMatch}
+	})
+	if err != nil {
+		return api.DeleteResult{}, err
+	}
+	return api.DeleteResult{
+		Namespace: key.Namespace, App: key.App, UID: string(r.UID), Revision: r.Version.String(),
+		Durability: n.durability(ctx, key, r),
+	}, nil
+}
+
+// Plan says what a PUT would do.
+func (n backend) Plan(ctx context.Context, app placement.App) (api.Plan, error) {
+	key := app.Key()
+	out := api.Plan{Namespace: key.Namespace, App: key.App, Change: "create", Complete: true, AsOf: time.Now().UTC()}
+	var plan placement.PlanView
+	err := n.loop.look(ctx, func(core *placement.Peer) {
+		plan = core.PlanFor(n.loop.now(), app)
+		if v, ok := core.App(key); ok && !v.Intent.Removed {
+			out.Change = "update"
+			if sameApp(v.Intent.App, app) {
+				out.Change = "none"
+			}
+		}
+	})
+	if err != nil {
+		return out, err
+	}
+	for _, c := range plan.Components {
+		spec := app.Components[c.Component]
+		out.Components = append(out.Components, api.PlanComponent{
+			Name: c.Component, Kind: spec.Kind(), Driver: spec.Driver(), Wanted: c.Wanted, Placed: c.Placed,
+			Decision: n.decision(c.Decision),
+		})
+		out.Complete = out.Complete && c.Placed >= c.Wanted
+	}
+	return out, nil
+}
+
+func sameApp(a, b placement.App) bool {
+	if len(a.Components) != len(b.Components) {
+		return false
+	}
+	for name, c := range a.Components {
+		other, ok := b.Components[name]
+		if !ok || placement.SpecHash(c) != placement.SpecHash(other) || c.Wanted() != other.Wanted() {
+			return false
+		}
+	}
+	return true
+}
+
+func (n *Node) decision(d placement.Decision) api.Decision {
+	out := api.Decision{
+		Component: d.Component, At: time.UnixMilli(d.At).UTC(), Revision: d.Version.String(), Term: d.Term.Number,
+		Slots: d.Slots, Reason: n.named(d.Reason), Outcome: n.named(d.Outcome), Considered: []api.Considered{},
+	}
+	if d.Term.Peer != "" {
+		out.By = n.ref(string(d.Term.Peer))
+	}
+	for peer, slots := range d.Taken {
+		out.Taken = append(out.Taken, api.Taken{Peer: n.ref(string(peer)), Slots: slots})
+	}
+	sort.Slice(out.Taken, func(i, j int) bool { return out.Taken[i].Peer.Name < out.Taken[j].Peer.Name })
+	for _, c := range d.Considered {
+		out.Considered = append(out.Considered, api.Considered{
+			Peer:      n.ref(string(c.Peer)),
+			AgeMillis: c.Age, Score: c.Score, Fits: c.Fits, Taken: c.Taken, Reason: n.named(c.Reason),
+		})
+	}
+	return out
+}
+
+// Status is what is wanted of an app and what is.
+func (n backend) Status(ctx context.Context, key placement.AppKey) (api.Status, error) {
+	v, err := n.appAtSteward(ctx, key)
+	if err != nil {
+		return api.Status{}, err
+	}
+	row := n.appRow(v)
+	s := api.Status{
+		Namespace: row.Namespace, App: row.App, UID: row.UID, State: row.State, Revision: row.Revision, ETag: row.ETag,
+		Conflict: row.Conflict, Keepers: n.refs(v.Keepers), Steward: row.Steward, Deputy: v.Deputy, Term: v.Term.Number,
+		Open: n.allNamed(v.Open), AsOf: row.AsOf, Components: []api.ComponentStatus{},
+	}
+	for _, c := range v.Components {
+		cs := api.ComponentStatus{
+			Name: c.Name, Kind: c.Kind, Driver: v.Intent.App.Components[c.Name].Driver(), Wanted: c.Wanted,
+			Running: c.States[placement.AllocRunning], States: states(c.States), Missing: c.Missing, Double: c.Double,
+			Places: []api.PlaceStatus{},
+		}
+		for _, p := range c.Sites {
+			place := api.PlaceStatus{Peer: n.ref(string(p.Peer)), States: states(p.States), Stale: p.Cut, AsOf: time.UnixMilli(p.AsOf).UTC()}
+			if p.Cut {
+				place.Next = next(v)
+			}
+			cs.Places = append(cs.Places, place)
+		}
+		s.Components = append(s.Components, cs)
+	}
+	return s, nil
+}
+
+// next says what will be done about slots at a peer that is not in reach.
+func next(v placement.AppView) string {
+	switch {
+	case v.Steward == "":
+		return "nothing before a steward is in reach"
+	case v.Deputy:
+		return "nothing: this side reaches no majority of the app's keepers, and leaves what ran elsewhere alone"
+	}
+	return "its slots are placed elsewhere"
+}
+
+func states(in map[placement.AllocState]int) map[string]int {
+	out := map[string]int{}
+	for s, n := range in {
+		out[string(s)] = n
+	}
+	return out
+}
+
+// Explain are the last decisions about an app, from whichever peers made them.
+func (n backend) Explain(ctx context.Context, key placement.AppKey, component string) (api.Listing[api.Decision], error) {
+	v, err := n.appHere(ctx, key)
+	if err != nil {
+		return api.Listing[api.Decision]{}, err
+	}
+	if _, ok := v.Intent.App.Components[component]; component != "" && !ok {
+		return api.Listing[api.Decision]{}, fmt.Errorf("component %q of %s: %w: it has %s", component, key, placement.ErrNotFound,
+			strings.Join(v.Intent.App.ComponentNames(), ", "))
+	}
+	asOf := map[string]time.Time{n.id.ID(): time.Now().UTC()}
+	var decisions []placement.Decision
+	if err := n.loop.look(ctx, func(core *placement.Peer) { decisions = core.Decisions(key, component) }); err != nil {
+		return api.Listing[api.Decision]{}, err
+	}
+	for _, a := range ask[decisionsQuery, decisionsAnswer](ctx, n.Node, n.others(), methodDecisions, decisionsQuery{key, component}) {
+		if a.err == nil {
+			asOf[a.peer] = time.Now().UTC()
+			decisions = append(decisions, a.answer.Decisions...)
+		}
+	}
+	sort.SliceStable(decisions, func(i, j int) bool { return decisions[i].At > decisions[j].At })
+	out := make([]api.Decision, len(decisions))
+	for i, d := range decisions {
+		out[i] = n.decision(d)
+	}
+	return api.Listing[api.Decision]{Items: out, AsOf: asOf}, nil
+}
+
+// Conflicts are the apps of which more than one version stands.
+func (n backend) Conflicts(ctx context.Context, page api.Page) (api.Listing[api.Conflict], error) {
+	var views []placement.AppView
+	if err := n.loop.look(ctx, func(core *placement.Peer) { views = core.Apps() }); err != nil {
+		return api.Listing[api.Conflict]{}, err
+	}
+	conflicts := []api.Conflict{}
+	for _, v := range views {
+		if v.Conflict {
+			conflicts = append(conflicts, api.Conflict{
+				ID: string(v.Intent.UID), Namespace: v.Intent.Key.Namespace, App: v.Intent.Key.App, UID: string(v.Intent.UID),
+				ETag: v.ETag, Sides: n.sides(ctx, v), Since: time.UnixMilli(v.Intent.Version.Millis).UTC(),
+			})
+		}
+	}
+	return api.NewListing(conflicts, func(c api.Conflict) string { return c.ID }, page,
+		map[string]time.Time{n.id.ID(): time.Now().UTC()}), nil
+}

@@ -1,0 +1,109 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"regexp"
+
+	"github.com/hansa-mesh/hansa/node/driver"
+	"github.com/hansa-mesh/hansa/placement"
+)
+
+// Config says which peer to run. Zero fields are the documented defaults.
+type Config struct {
+	DataDir string // required: identity/, db/, blobs/, work/
+	Name    string // default: the name that the peer was let in under
+	Site    string // default: the site that the peer was let in under
+	// Labels of this peer, beside site, region, peer, os and arch. "region"
+	// is the site's name unless it is given.
+	Labels   map[string]string
+	Lat, Lon float64
+
+	Listen    string // UDP address of peers; default ":7600"
+	Advertise string // address that other peers dial; default found from Listen
+	API       string // TCP address of the admin API, or "none"; default "127.0.0.1:7601"
+	APIToken  string // demanded of callers; required when API is not loopback
+	APICert   string // PEM files; required when API is not loopback
+	APIKey    string
+	APIHosts  []string // names that a loopback API may be asked under, beside localhost
+
+	Join  []string // addresses of peers, tried in order when this peer is new
+	Token string   // an invitation, when this peer is new
+
+	// Capacity is what this peer gives to work; zero fields are found from
+	// the machine, less a reserve for the system.
+	Capacity placement.Resources
+	Price    float64 // per core-hour
+	// FreeFloor is the free disk space below which nothing is promised;
+	// default as package store documents.
+	FreeFloor int64
+	// WorkAddress is the IP address that work's ports are opened on; default
+	// 127.0.0.1.
+	WorkAddress string
+}
+
+// Deps are what a peer is given rather than makes; zero fields are the real
+// ones.
+type Deps struct {
+	Log     *slog.Logger
+	Version string
+	// Conn is the packet network; nil listens at Config.Listen.
+	Conn net.PacketConn
+	// Drivers makes the runtimes; nil makes those of this machine.
+	Drivers func(dir string, events func(driver.Event), log *slog.Logger) ([]driver.Driver, error)
+	// Trace takes one fixed-width line for each event of the core.
+	Trace func(line string)
+}
+
+const (
+	listenDefault = ":7600"
+	apiDefault    = "127.0.0.1:7601"
+	apiNone       = "none"
+	labelsMax     = 64
+)
+
+var labelName = regexp.MustCompile(`^[a-z0-9A-Z]([-a-z0-9A-Z_.]{0,61}[a-z0-9A-Z])?$`)
+
+// withDefaults returns a copy with the zero fields filled in.
+func (c Config) withDefaults() Config {
+	if c.Listen == "" {
+		c.Listen = listenDefault
+	}
+	if c.API == "" {
+		c.API = apiDefault
+	}
+	if c.WorkAddress == "" {
+		c.WorkAddress = "127.0.0.1"
+	}
+	return c
+}
+
+// Validate says what is wrong with c, naming the flag.
+func (c Config) Validate() error {
+	var errs []error
+	if c.DataDir == "" {
+		errs = append(errs, errors.New("--data-dir is empty: name a folder for this peer's state"))
+	}
+	for flag, name := range map[string]string{"--name": c.Name, "--site": c.Site} {
+		if name != "" && !labelName.MatchString(name) {
+			errs = append(errs, fmt.Errorf("%s %q: use letters, digits, '-', '_' and '.', at most 63", flag, name))
+		}
+	}
+	if len(c.Labels) > labelsMax {
+		errs = append(errs, fmt.Errorf("--labels: %d labels, at most %d", len(c.Labels), labelsMax))
+	}
+	for k, v := range c.Labels {
+		if !labelName.MatchString(k) || (v != "" && !labelName.MatchString(v)) {
+			errs = append(errs, fmt.Errorf("--labels %s=%s: names and values use letters, digits, '-', '_' and '.', at most 63", k, v))
+		}
+	}
+	if c.Lat < -90 || c.Lat > 90 || c.Lon < -180 || c.Lon > 180 {
+		errs = append(errs, fmt.Errorf("--position %v,%v: latitude is -90 to 90, longitude -180 to 180", c.Lat, c.Lon))
+	}
+	if c.Capacity.CPU < 0 || c.Capacity.Memory < 0 || c.Capacity.Disk < 0 {
+		errs = append(errs, errors.New("capacity can't be negative"))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,191 @@
+package node
+
+import (
+	"context"
+	"runtime"
+	"slices"
+	"time"
+
+	"github.com/fxamacker/cbor/v2"
+
+	"github.com/hansa-mesh/hansa/gossip"
+	"github.com/hansa-mesh/hansa/node/driver"
+	"github.com/hansa-mesh/hansa/placement"
+)
+
+const (
+	// digestEvery is how often the digest is looked at, when anything moved.
+	digestEvery = 200 * time.Millisecond
+	// rttEvery is how often round-trip times are looked at.
+	rttEvery = time.Second
+	// probeEvery is how often drivers are asked what they can do.
+	probeEvery = 30 * time.Second
+	// listRetry is the pause after a driver could not say what it runs.
+	listRetry = 2 * time.Second
+	// digestMax bounds a digest of another peer.
+	digestMax = 64 << 10
+)
+
+// feed tells the core what it cannot see: this machine, what already runs on
+// it, the other peers and how far they are.
+func (n *Node) feed(ctx context.Context) error {
+	n.keepTrust(ctx)
+	n.probe(ctx)
+	for _, d := range n.drivers {
+		n.work.Go(func() { n.listWork(ctx, d) })
+	}
+	for _, m := range n.gossip.Members() {
+		n.memberChanged(m)
+	}
+	keep := time.NewTicker(keepKnownEvery)
+	defer keep.Stop()
+	digest := time.NewTicker(digestEvery)
+	defer digest.Stop()
+	rtt := time.NewTicker(rttEvery)
+	defer rtt.Stop()
+	probe := time.NewTicker(probeEvery)
+	defer probe.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-probe.C:
+			n.probe(ctx)
+		case <-keep.C:
+			n.keepKnown()
+		case <-digest.C:
+			if n.loop.stirred() {
+				n.showDigest(ctx)
+			}
+		case <-rtt.C:
+			n.tellRTTs()
+		}
+	}
+}
+
+// probe tells the core what this machine can run.
+func (n *Node) probe(ctx context.Context) {
+	host := placement.Host{
+		ID: n.member.Name, Labels: n.labels(), Arch: runtime.GOARCH,
+		Capacity: machine(n.cfg.DataDir, n.cfg.Capacity),
+	}
+	for _, d := range n.drivers {
+		if d.Probe(ctx).Available {
+			host.Drivers = append(host.Drivers, d.Name())
+		}
+	}
+	slices.Sort(host.Drivers)
+	n.loop.post(placement.HostChanged{Host: host})
+}
+
+// listWork asks a driver what it runs until it answers: nothing is granted on
+// it before.
+func (n *Node) listWork(ctx context.Context, d driver.Driver) {
+	for {
+		found, err := n.runner.List(ctx, d.Name())
+		if err == nil {
+			n.loop.post(placement.WorkListed{Driver: d.Name(), Work: found})
+			return
+		}
+		if ctx.Err() == nil {
+			n.log.Warn("a driver can't say what it runs; nothing is granted on it meanwhile", "driver", d.Name(), "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(listRetry):
+		}
+	}
+}
+
+// gossiped takes an event of gossip. It does not block.
+func (n *Node) gossiped(e gossip.Event) {
+	n.memberChanged(e.Member)
+	if e.Member.Peer != n.id.ID() && (e.Kind == gossip.EventDigest || e.Kind == gossip.EventAlive) {
+		n.refresher.ask(e.Member.Peer)
+	}
+}
+
+func (n *Node) memberChanged(m gossip.Member) {
+	if m.Peer == n.id.ID() {
+		return
+	}
+	n.loop.post(placement.MemberChanged{
+		Peer: placement.PeerID(m.Peer), Site: placement.SiteID(m.Site), State: memberState(m.State),
+	})
+}
+
+// refreshDigest pulls a peer's digest whole, if it changed, for the core.
+func (n *Node) refreshDigest(ctx context.Context, peer string) {
+	ctx, cancel := context.WithTimeout(ctx, queryMax)
+	defer cancel()
+	d, err := n.gossip.Refresh(ctx, peer)
+	if err != nil || len(d.Whole) == 0 || len(d.Whole) > digestMax {
+		return // it is asked for again when the peer is heard of again
+	}
+	var digest placement.Digest
+	if err := cbor.Unmarshal(d.Whole, &digest); err != nil || string(digest.Peer.Peer) != peer {
+		n.log.Warn("a digest can't be read", "peer", peer, "err", err)
+		return
+	}
+	n.loop.post(placement.DigestChanged{Digest: digest})
+}
+
+// showDigest gossips this peer's digest when it changed.
+func (n *Node) showDigest(ctx context.Context) {
+	var digest placement.Digest
+	if err := n.loop.look(ctx, func(core *placement.Peer) { digest = core.Digest(n.loop.now()) }); err != nil {
+		return
+	}
+	whole, err := cbor.Marshal(digest)
+	if err != nil {
+		n.log.Error("the digest can't be written", "err", err)
+		return
+	}
+	if err := n.gossip.SetDigest(digestClass(digest), whole); err != nil {
+		n.log.Error("the digest can't be gossiped", "err", err)
+	}
+}
+
+// digestClassLen is the length of a class summary.
+const digestClassLen = 8
+
+// digestClass says in a few bytes how full a peer is, for those that have not
+// pulled the whole: free CPU and memory in sixteenths, and flags.
+func digestClass(d placement.Digest) []byte {
+	class := make([]byte, digestClassLen)
+	sixteenths := func(free, capacity int64) byte {
+		if capacity <= 0 {
+			return 0
+		}
+		return byte(max(0, min(16, free*16/capacity)))
+	}
+	class[0] = 1 // version
+	class[1] = sixteenths(int64(d.Free.CPU), int64(d.Capacity.CPU))
+	class[2] = sixteenths(int64(d.Free.Memory), int64(d.Capacity.Memory))
+	class[3] = sixteenths(int64(d.Free.Disk), int64(d.Capacity.Disk))
+	if d.Full != "" {
+		class[4] |= 1
+	}
+	return class
+}
+
+// tellRTTs tells the core of round-trip times that changed.
+func (n *Node) tellRTTs() {
+	for _, m := range n.gossip.Members() {
+		rtt, _, ok := n.gossip.RTT(n.id.ID(), m.Peer)
+		if !ok || m.Peer == n.id.ID() {
+			continue
+		}
+		n.mu.Lock()
+		old := n.rtts[m.Peer]
+		changed := rtt < old*9/10 || rtt > old*11/10
+		if changed {
+			n.rtts[m.Peer] = rtt
+		}
+		n.mu.Unlock()
+		if changed {
+			n.loop.post(placement.RTTChanged{Peer: placement.PeerID(m.Peer), RTT: rtt})
+		}
+	}
+}

@@ -1,0 +1,268 @@
+package node
+
+import (
+	"container/heap"
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/hansa-mesh/hansa/placement"
+)
+
+// receivedMax bounds the messages of peers that wait for the core. Past it a
+// peer is told to come again: what it sent is level-triggered and will.
+const receivedMax = 8192
+
+// stepsMax bounds the events taken between two looks at the timers.
+const stepsMax = 256
+
+var errBusy = errors.New("the core has too many messages waiting")
+
+// loop is the one goroutine that steps the core. Whoever has news for the core
+// posts an event; whoever wants to know something runs a function between two
+// steps.
+type loop struct {
+	core  *placement.Peer
+	carry func(placement.Effect) // carries out one effect; must not block on the loop
+	moved func(*placement.Peer)  // after a batch of events that may have changed what runs here
+	trace func(ev placement.Event, effects []placement.Effect)
+	start time.Time
+
+	mu       sync.Mutex // guards what follows
+	queue    []item
+	stir     bool // an event was taken since stirred was asked
+	received int  // messages of peers in queue
+	closed   bool
+	wake     chan struct{}
+	done     chan struct{} // closed when run returns
+
+	timers timers // only the loop's goroutine
+	dirty  bool   // likewise: moved is due
+}
+
+// item is an event, or a function that looks at the core.
+type item struct {
+	event placement.Event
+	late  func() placement.Event // makes the event when its turn comes
+	look  func(*placement.Peer)
+}
+
+func newLoop(core *placement.Peer, carry func(placement.Effect), moved func(*placement.Peer)) *loop {
+	return &loop{core: core, carry: carry, moved: moved, start: time.Now(), wake: make(chan struct{}, 1), done: make(chan struct{}),
+		timers: timers{byKey: map[string]*timer{}}}
+}
+
+// now is the time in the core's terms.
+func (l *loop) now() placement.Now {
+	now := time.Now()
+	return placement.Now{Mono: now.Sub(l.start), Wall: now}
+}
+
+// post hands an event to the core. It never blocks: what posts is bounded by
+// what the core asked for, except for messages of peers, which are counted.
+func (l *loop) post(ev placement.Event) { _ = l.add(item{event: ev}) }
+
+// postLate is post for an event that is made when its turn comes.
+func (l *loop) postLate(make func() placement.Event) { _ = l.add(item{late: make}) }
+
+// receive hands a message of a peer to the core, or says that it is too busy.
+func (l *loop) receive(ev placement.Receive) error { return l.add(item{event: ev}) }
+
+func (l *loop) add(it item) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return errClosing
+	}
+	if _, ok := it.event.(placement.Receive); ok {
+		if l.received >= receivedMax {
+			return errBusy
+		}
+		l.received++
+	}
+	l.queue = append(l.queue, it)
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// look runs f between two steps and waits for it.
+func (l *loop) look(ctx context.Context, f func(*placement.Peer)) error {
+	done := make(chan struct{})
+	if err := l.add(item{look: func(p *placement.Peer) { f(p); close(done) }}); err != nil {
+		return err
+	}
+	select {
+	case <-done:
+		return nil
+	case <-l.done:
+		return errClosing
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// run steps the core until ctx ends.
+func (l *loop) run(ctx context.Context) {
+	defer close(l.done)
+	l.effects(nil, l.core.Begin(l.now()))
+	clock := time.NewTimer(0)
+	defer clock.Stop()
+	for {
+		clock.Reset(l.timers.next(l.now().Mono))
+		select {
+		case <-ctx.Done():
+			l.mu.Lock()
+			l.closed, l.queue = true, nil
+			l.mu.Unlock()
+			return
+		case <-l.wake:
+		case <-clock.C:
+		}
+		l.drain(ctx)
+	}
+}
+
+// drain takes all that waits, timers between.
+func (l *loop) drain(ctx context.Context) {
+	for ctx.Err() == nil {
+		for _, key := range l.timers.due(l.now().Mono) {
+			l.step(placement.TimerFired{Key: key})
+		}
+		batch := l.take()
+		for _, it := range batch {
+			switch {
+			case it.look != nil:
+				it.look(l.core)
+			case it.late != nil:
+				l.step(it.late())
+			default:
+				l.step(it.event)
+			}
+		}
+		if l.dirty {
+			l.dirty = false
+			l.moved(l.core)
+		}
+		if len(batch) == 0 {
+			return
+		}
+	}
+}
+
+func (l *loop) take() []item {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := min(len(l.queue), stepsMax)
+	l.stir = l.stir || n > 0
+	batch := l.queue[:n:n]
+	if l.queue = l.queue[n:]; len(l.queue) == 0 {
+		l.queue = nil
+	}
+	for _, it := range batch {
+		if _, ok := it.event.(placement.Receive); ok {
+			l.received--
+		}
+	}
+	return batch
+}
+
+// stirred says whether events came since it was asked last.
+func (l *loop) stirred() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	was := l.stir
+	l.stir = false
+	return was
+}
+
+func (l *loop) step(ev placement.Event) { l.effects(ev, l.core.Step(l.now(), ev)) }
+
+func (l *loop) effects(ev placement.Event, effects []placement.Effect) {
+	if l.trace != nil {
+		l.trace(ev, effects)
+	}
+	switch ev.(type) {
+	case placement.WorkChanged, placement.WorkListed:
+		l.dirty = true
+	}
+	for _, e := range effects {
+		switch e := e.(type) {
+		case placement.Timer:
+			l.timers.set(e.Key, time.Duration(e.At))
+			continue
+		case placement.Stop:
+			l.dirty = true
+		}
+		l.carry(e)
+	}
+}
+
+// timers is a heap of deadlines by key.
+type timers struct {
+	heap  timerHeap
+	byKey map[string]*timer
+}
+
+type timer struct {
+	key   string
+	at    time.Duration
+	index int
+}
+
+// idle is how long the loop sleeps when no timer is set.
+const idle = time.Hour
+
+func (t *timers) set(key string, at time.Duration) {
+	if old := t.byKey[key]; old != nil {
+		heap.Remove(&t.heap, old.index)
+		delete(t.byKey, key)
+	}
+	if at > 0 {
+		e := &timer{key: key, at: at}
+		t.byKey[key] = e
+		heap.Push(&t.heap, e)
+	}
+}
+
+// next is how long it is until the first deadline.
+func (t *timers) next(now time.Duration) time.Duration {
+	if len(t.heap) == 0 {
+		return idle
+	}
+	return max(0, t.heap[0].at-now)
+}
+
+// due takes out the keys whose time has come, in order.
+func (t *timers) due(now time.Duration) []string {
+	var keys []string
+	for len(t.heap) > 0 && t.heap[0].at <= now {
+		e := heap.Pop(&t.heap).(*timer)
+		delete(t.byKey, e.key)
+		keys = append(keys, e.key)
+	}
+	return keys
+}
+
+type timerHeap []*timer
+
+func (h timerHeap) Len() int           { return len(h) }
+func (h timerHeap) Less(i, j int) bool { return h[i].at < h[j].at }
+func (h timerHeap) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].index, h[j].index = i, j
+}
+func (h *timerHeap) Push(x any) {
+	t := x.(*timer)
+	t.index = len(*h)
+	*h = append(*h, t)
+}
+func (h *timerHeap) Pop() any {
+	old := *h
+	t := old[len(old)-1]
+	*h = old[:len(old)-1]
+	return t
+}

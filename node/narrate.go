@@ -1,0 +1,64 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"github.com/hansa-mesh/hansa/placement"
+)
+
+// record keeps what happened, and logs it as a sentence.
+func (n *Node) record(e placement.Record) {
+	if e.Event == nil {
+		return // decisions are kept by the core, for explain
+	}
+	what := *e.Event
+	what.Message = n.sentence(what)
+	n.events.add(what)
+	attrs := []slog.Attr{slog.String("event", what.Type), slog.String("app", what.Key.String())}
+	if what.Component != "" {
+		attrs = append(attrs, slog.String("component", what.Component), slog.String("slots", what.Slots))
+	}
+	n.log.LogAttrs(context.Background(), slog.LevelInfo, what.Message, attrs...)
+}
+
+// named is a text of the core with peers' names for their ids, which is all
+// that the core knows.
+func (n *Node) named(text string) string {
+	for _, a := range n.trust.Peers() {
+		if id := a.ID(); strings.Contains(text, id) {
+			text = strings.ReplaceAll(text, id, a.Name)
+		}
+	}
+	return text
+}
+
+func (n *Node) allNamed(texts []string) []string {
+	out := make([]string, len(texts))
+	for i, t := range texts {
+		out[i] = n.named(t)
+	}
+	return out
+}
+
+// sentence says what happened in words, where the core left it at facts.
+func (n *Node) sentence(e placement.Happened) string {
+	slots := fmt.Sprintf("%s[%s]", e.Component, e.Slots)
+	because := ""
+	if e.Message != "" {
+		because = ": " + n.named(e.Message)
+	}
+	switch e.Type {
+	case "placed":
+		return fmt.Sprintf("%s placed at %s", slots, n.nameOf(string(e.Peer)))
+	case "running":
+		return fmt.Sprintf("%s runs", slots)
+	case "exited", "failed", "stopped":
+		return fmt.Sprintf("%s %s%s", slots, e.Type, because)
+	case "deployed", "removed", "deputy", "deposed", "taken-over":
+		return fmt.Sprintf("%s %s%s", e.Key, e.Type, because)
+	}
+	return e.Type + because
+}

@@ -1,0 +1,183 @@
+package node
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/hansa-mesh/hansa/gossip"
+	"github.com/hansa-mesh/hansa/gossip/table"
+	"github.com/hansa-mesh/hansa/node/artifact"
+	"github.com/hansa-mesh/hansa/node/invoke"
+	"github.com/hansa-mesh/hansa/placement"
+	"github.com/hansa-mesh/hansa/store"
+	"github.com/hansa-mesh/hansa/transport"
+)
+
+const (
+	// kindSync prefixes the streams of anti-entropy; the table's name follows.
+	kindSync = "sync/1/"
+	// methodDigest fetches a peer's whole digest.
+	methodDigest = "digest/1"
+	// tableNode is the store's table of what the node itself remembers.
+	tableNode = "node"
+	keyGossip = "gossip"
+)
+
+// openTransport wires the one port that peers use.
+func (n *Node) openTransport() (err error) {
+	n.link, err = transport.New(transport.Config{
+		Identity: n.id, Trust: n.trust, Conn: n.conn, Join: n.join, Log: n.log.With("part", "transport"),
+	})
+	if err != nil {
+		return err
+	}
+	for _, k := range n.member.Known {
+		n.link.Learn(k.ID, k.Addr)
+	}
+	transport.HandleTyped(n.link, methodCore, n.receiveBatch)
+	n.link.Handle(methodDigest, func(context.Context, string, []byte) ([]byte, error) { return n.gossip.WholeDigest() })
+	n.link.HandleStream(artifact.Kind, func(ctx context.Context, _ string, s *transport.Stream) error {
+		return n.mover.Serve(ctx, s)
+	})
+	n.link.HandleStream(invoke.Kind, func(ctx context.Context, _ string, s *transport.Stream) error {
+		return n.router.Serve(ctx, s)
+	})
+	for name := range n.tables {
+		n.link.HandleStream(kindSync+name, func(ctx context.Context, from string, s *transport.Stream) error {
+			return n.gossip.HandleSync(ctx, from, name, s)
+		})
+	}
+	n.serveQueries()
+	return nil
+}
+
+// openGossip wires what spreads by itself over the transport.
+func (n *Node) openGossip() error {
+	var tables []*table.Replica
+	for _, name := range append([]string{tableTrust}, coreTables...) {
+		tables = append(tables, n.tables[name])
+	}
+	var seeds []gossip.Seed
+	for _, k := range n.member.Known {
+		seeds = append(seeds, gossip.Seed{ID: k.ID, Addr: k.Addr})
+	}
+	var err error
+	n.gossip, err = gossip.New(gossip.Config{
+		Self: n.id.ID(), Name: n.member.Name, Site: n.member.Site, Addr: n.cfg.Advertise, Version: n.deps.Version,
+		PacketConn: n.link.PacketConn(), Dial: n.link.DialGossip, Accept: n.link.AcceptGossip,
+		Signer: n.id.Signer(), KeyOf: n.admittedKey, RTT: n.link.RTT, Learn: n.link.Learn,
+		Known: seeds, Load: n.loadGossip, Save: n.saveGossip,
+		Pull: func(ctx context.Context, peer string) ([]byte, error) {
+			return n.link.Call(ctx, peer, methodDigest, nil)
+		},
+		Tables: tables,
+		OpenSync: func(ctx context.Context, peer, table string) (io.ReadWriteCloser, error) {
+			return n.link.Open(ctx, peer, kindSync+table)
+		},
+		Events: n.gossiped, Logger: n.log.With("part", "gossip"),
+	})
+	if err != nil {
+		return err
+	}
+	n.trust.OnChange(n.peerTrustChanged)
+	return nil
+}
+
+// admittedKey is the key of a peer that may speak now.
+func (n *Node) admittedKey(peer string) (ed25519.PublicKey, bool) {
+	if n.trust.Admitted(peer) != nil {
+		return nil, false
+	}
+	return n.trust.KeyOf(peer)
+}
+
+func (n *Node) loadGossip() ([]byte, error) {
+	state, _, err := n.store.Get(tableNode, keyGossip)
+	return state, err
+}
+
+func (n *Node) saveGossip(state []byte) error {
+	ctx, cancel := context.WithTimeout(context.Background(), saveMax)
+	defer cancel()
+	return n.store.Commit(ctx, []store.Write{{Table: tableNode, Key: keyGossip, Value: state}})
+}
+
+// saveMax is how long saving what is only worth keeping may take.
+const saveMax = 10 * time.Second
+
+// members are all peers that this one knows of, itself first.
+func (n *Node) members() []gossip.Member {
+	return append([]gossip.Member{{
+		Peer: n.id.ID(), Name: n.member.Name, Site: n.member.Site, Addr: n.cfg.Advertise, Version: n.deps.Version,
+		State: gossip.StateAlive, Since: n.since, Heard: time.Now(),
+	}}, n.gossip.Members()...)
+}
+
+// memberState is a member's state in the core's words.
+func memberState(s gossip.State) placement.MemberState { return placement.MemberState(s.String()) }
+
+// blobStore is the store's files as package artifact wants them.
+type blobStore struct{ *store.Blobs }
+
+func (b blobStore) Create(ctx context.Context, digest string, size int64) (artifact.Writer, error) {
+	return b.Blobs.Create(ctx, digest, size)
+}
+
+var errNoToken = errors.New("this peer is in no mesh: found one with 'hansa init', or be let into one with 'hansa agent --join ADDR --token TOKEN' (the token is from 'hansa invite', at any peer)")
+
+// enter makes sure that this peer is in a mesh: with its invitation when it is
+// new.
+func (n *Node) enter() error {
+	member, err := loadMembership(n.cfg.DataDir)
+	if err == nil {
+		n.member = member
+		return n.sameMember()
+	}
+	if !errors.Is(err, errNotInMesh) {
+		return err
+	}
+	if n.cfg.Token == "" || len(n.cfg.Join) == 0 {
+		return fmt.Errorf("data folder %s: %w", n.cfg.DataDir, errNoToken)
+	}
+	n.member, err = n.joinMesh()
+	if err != nil {
+		return err
+	}
+	return n.member.save(n.cfg.DataDir)
+}
+
+// sameMember refuses flags that contradict what this peer was let in as.
+func (n *Node) sameMember() error {
+	if n.cfg.Name != "" && n.cfg.Name != n.member.Name {
+		return fmt.Errorf("--name %s: this peer was let in as %s; leave the flag out, or use another --data-dir", n.cfg.Name, n.member.Name)
+	}
+	if n.cfg.Site != "" && n.cfg.Site != n.member.Site {
+		return fmt.Errorf("--site %s: this peer was let in at %s; leave the flag out, or use another --data-dir", n.cfg.Site, n.member.Site)
+	}
+	return nil
+}
+
+// joinMesh asks the peers at --join, one after another, to be let in.
+func (n *Node) joinMesh() (membership, error) {
+	var errs []error
+	for _, addr := range n.cfg.Join {
+		ctx, cancel := context.WithTimeout(context.Background(), joinMax)
+		reply, err := transport.Join(ctx, transport.JoinConfig{
+			Identity: n.id, Conn: n.conn, Addr: addr, Token: n.cfg.Token, Name: n.cfg.Name, Site: n.cfg.Site,
+		})
+		cancel()
+		if err != nil {
+			errs = append(errs, fmt.Errorf("join %s: %w", addr, err))
+			continue
+		}
+		return memberFrom(n.id, n.cfg.Token, reply)
+	}
+	return membership{}, errors.Join(errs...)
+}
+
+// joinMax is how long one peer may take to let this one in.
+const joinMax = 15 * time.Second

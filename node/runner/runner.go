@@ -1,0 +1,381 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/hansa-mesh/hansa/node/driver"
+	"github.com/hansa-mesh/hansa/placement"
+)
+
+const (
+	// startMax is how long a driver may take to start one allocation.
+	startMax = 2 * time.Minute
+	// stopRetry is the pause after a driver failed to stop an allocation: it
+	// is tried for ever, since what was granted away must not go on running.
+	stopRetry = 2 * time.Second
+	// stopMax is how long one try of stopping may take beyond its grace.
+	stopMax = time.Minute
+)
+
+// Config is what a Runner is made with.
+type Config struct {
+	Drivers []driver.Driver
+	// Path is where an artifact lies, verified; false when it is not here.
+	Path func(digest string) (string, bool)
+	// Report takes news of an allocation. It must not block for long.
+	Report func(id placement.AllocationID, state placement.WorkState)
+	// Env is set for every allocation (HANSA_MESH, HANSA_SITE, HANSA_PEER).
+	Env map[string]string
+	// Labels are given to the driver and come back from List.
+	Labels func(id placement.AllocationID, spec placement.WorkSpec) map[string]string
+	// Address is the IP address under which the work's ports are reached.
+	// Default 127.0.0.1.
+	Address string
+	Log     *slog.Logger
+}
+
+// Runner runs allocations on drivers.
+type Runner struct {
+	cfg     Config
+	drivers map[string]driver.Driver
+	ports   *ports
+	work    sync.WaitGroup
+
+	mu    sync.Mutex // guards what follows
+	ctx   context.Context
+	tasks map[placement.AllocationID]*task
+}
+
+// task is one allocation: what is wanted of it, and whether a goroutine is at
+// work on it.
+//
+//	        Start                exit (reported)
+//	idle ─────────▶ run ◀──────────────────────┐
+//	                 │ Stop                    │ Start (again: a restart)
+//	                 ▼                         │
+//	               stop ──▶ (gone)           ended
+type task struct {
+	want     want
+	spec     placement.WorkSpec
+	driver   string
+	ports    map[string]string
+	starts   int  // of the core's Start effects taken up
+	busy     bool // a goroutine is at work
+	running  bool
+	reported placement.WorkState
+	cancel   context.CancelFunc // of a Start under way, so that a Stop need not wait for it
+}
+
+type want int
+
+const (
+	wantNothing want = iota
+	wantRun
+	wantStop
+)
+
+// New makes a Runner; it starts nothing.
+func New(cfg Config) *Runner {
+	if cfg.Address == "" {
+		cfg.Address = "127.0.0.1"
+	}
+	r := &Runner{cfg: cfg, drivers: map[string]driver.Driver{}, ports: newPorts(cfg.Address), tasks: map[placement.AllocationID]*task{}}
+	for _, d := range cfg.Drivers {
+		r.drivers[d.Name()] = d
+	}
+	return r
+}
+
+// Run runs the drivers until ctx ends, and returns when all is at rest. Work
+// whose runtime outlives the daemon goes on.
+func (r *Runner) Run(ctx context.Context) error {
+	r.mu.Lock()
+	r.ctx = ctx
+	for id, t := range r.tasks { // what was asked before Run
+		r.wake(id, t)
+	}
+	r.mu.Unlock()
+	var wg sync.WaitGroup
+	errs := make(chan error, len(r.cfg.Drivers))
+	for _, d := range r.cfg.Drivers {
+		wg.Go(func() {
+			if err := d.Run(ctx); err != nil && ctx.Err() == nil {
+				errs <- fmt.Errorf("driver %s: %w", d.Name(), err)
+			}
+		})
+	}
+	<-ctx.Done()
+	wg.Wait()
+	r.work.Wait()
+	close(errs)
+	var all error
+	for err := range errs {
+		all = errors.Join(all, err)
+	}
+	return all
+}
+
+// Start asks for an allocation to run. Asked again after it ended, it is
+// started once more.
+func (r *Runner) Start(id placement.AllocationID, spec placement.WorkSpec) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	t := r.tasks[id]
+	if t == nil {
+		t = &task{}
+		r.tasks[id] = t
+	}
+	t.want, t.spec, t.driver = wantRun, spec, spec.Spec.Driver()
+	t.starts++
+	r.wake(id, t)
+}
+
+// Stop asks for an allocation to be ended and forgotten. It is reported as
+// stopped when nothing of it runs any more, also when it was never there.
+func (r *Runner) Stop(id placement.AllocationID, driverName string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	t := r.tasks[id]
+	if t == nil {
+		t = &task{driver: driverName}
+		r.tasks[id] = t
+	}
+	t.want = wantStop
+	if t.cancel != nil {
+		t.cancel()
+	}
+	r.wake(id, t)
+}
+
+// wake starts a goroutine for t unless one is at work. The caller holds mu.
+func (r *Runner) wake(id placement.AllocationID, t *task) {
+	if t.busy || r.ctx == nil || r.ctx.Err() != nil {
+		return
+	}
+	t.busy = true
+	ctx := r.ctx
+	r.work.Go(func() { r.drive(ctx, id, t) })
+}
+
+// drive carries out what is wanted until nothing is left to do.
+func (r *Runner) drive(ctx context.Context, id placement.AllocationID, t *task) {
+	done := 0 // Start effects carried out by this goroutine
+	for {
+		r.mu.Lock()
+		w, spec, starts := t.want, t.spec, t.starts
+		if ctx.Err() != nil || w == wantNothing || (w == wantRun && done == starts) {
+			t.busy = false
+			r.mu.Unlock()
+			return
+		}
+		r.mu.Unlock()
+		if w == wantRun {
+			r.start(ctx, id, t, spec)
+			done = starts
+			r.mu.Lock()
+			if t.starts == starts && t.want == wantRun {
+				t.want = wantNothing
+			}
+			r.mu.Unlock()
+			continue
+		}
+		if !r.stop(ctx, id, t) {
+			select { // not stopped: again, for as long as it takes
+			case <-ctx.Done():
+			case <-time.After(stopRetry):
+			}
+			continue
+		}
+		r.mu.Lock()
+		if t.want == wantStop {
+			delete(r.tasks, id)
+			t.busy = false
+			r.mu.Unlock()
+			r.cfg.Report(id, placement.WorkState{State: placement.AllocStopped})
+			return
+		}
+		r.mu.Unlock()
+	}
+}
+
+func (r *Runner) start(ctx context.Context, id placement.AllocationID, t *task, spec placement.WorkSpec) {
+	r.report(id, t, placement.WorkState{State: placement.AllocStarting, Driver: t.driver})
+	d := r.drivers[t.driver]
+	if d == nil {
+		r.report(id, t, placement.WorkState{State: placement.AllocFailed, Driver: t.driver,
+			Reason: fmt.Sprintf("this peer has no driver %q", t.driver)})
+		return
+	}
+	built, err := r.build(id, t, spec)
+	if err != nil {
+		r.report(id, t, placement.WorkState{State: placement.AllocFailed, Driver: t.driver, Reason: err.Error()})
+		return
+	}
+	startCtx, cancel := context.WithTimeout(ctx, startMax)
+	defer cancel()
+	r.mu.Lock()
+	if t.want == wantStop {
+		r.mu.Unlock()
+		return
+	}
+	t.cancel = cancel
+	r.mu.Unlock()
+	status, err := d.Start(startCtx, built)
+	r.mu.Lock()
+	t.cancel = nil
+	stopped := t.want == wantStop
+	r.mu.Unlock()
+	if ctx.Err() != nil || stopped {
+		return // the daemon is going and the next one asks the driver, or the stop follows
+	}
+	if err != nil {
+		r.cfg.Log.Warn("start failed", "allocation", id.String(), "driver", t.driver, "err", err)
+		r.report(id, t, placement.WorkState{State: placement.AllocFailed, Driver: t.driver, Reason: err.Error()})
+		return
+	}
+	r.report(id, t, workState(t.driver, status))
+}
+
+func (r *Runner) stop(ctx context.Context, id placement.AllocationID, t *task) bool {
+	r.mu.Lock()
+	grace := time.Duration(t.spec.Spec.Stop.Grace)
+	name := t.driver
+	r.mu.Unlock()
+	if grace == 0 {
+		grace = driver.GraceDefault
+	}
+	var asked []driver.Driver
+	if d := r.drivers[name]; d != nil {
+		asked = append(asked, d)
+	} else if name == "" { // it is not known whose it is: stopping is idempotent
+		asked = r.cfg.Drivers
+	}
+	r.report(id, t, placement.WorkState{State: placement.AllocStopping, Driver: name})
+	for _, d := range asked {
+		stopCtx, cancel := context.WithTimeout(ctx, grace+stopMax)
+		err := d.Stop(stopCtx, DriverID(id), grace)
+		cancel()
+		if err != nil {
+			if ctx.Err() == nil {
+				r.cfg.Log.Warn("stop failed; it will be tried again", "allocation", id.String(), "driver", d.Name(), "err", err)
+			}
+			return false
+		}
+	}
+	r.ports.release(id)
+	return true
+}
+
+// report passes news on, once.
+func (r *Runner) report(id placement.AllocationID, t *task, s placement.WorkState) {
+	r.mu.Lock()
+	same := t.reported.State == s.State && t.reported.Reason == s.Reason && s.State != placement.AllocFailed
+	t.reported = s
+	t.running = s.State == placement.AllocRunning
+	if s.Ports != nil {
+		t.ports = s.Ports
+	}
+	r.mu.Unlock()
+	if !same {
+		r.cfg.Report(id, s)
+	}
+}
+
+// Exited takes an event of a driver.
+func (r *Runner) Exited(e driver.Event) {
+	id, err := FromDriverID(e.Status.ID)
+	if err != nil || !e.Status.State.Ended() {
+		return // starts are reported by who asked for them
+	}
+	r.mu.Lock()
+	t := r.tasks[id]
+	stopping := t != nil && t.want == wantStop
+	r.mu.Unlock()
+	if t == nil || stopping {
+		return
+	}
+	r.report(id, t, workState(e.Driver, e.Status))
+}
+
+// workState is a driver's status in the core's words.
+func workState(name string, s driver.Status) placement.WorkState {
+	w := placement.WorkState{Driver: name, Reason: s.Reason, Ports: s.Ports}
+	switch s.State {
+	case driver.StateRunning:
+		w.State = placement.AllocRunning
+	case driver.StateStarting:
+		w.State = placement.AllocStarting
+	case driver.StateStopping:
+		w.State = placement.AllocStopping
+	default:
+		w.State = placement.AllocFailed
+		if s.State == driver.StateExited {
+			code := s.ExitCode
+			w.ExitCode = &code
+		}
+		if w.Reason == "" {
+			w.Reason = fmt.Sprintf("it ended with exit code %d", s.ExitCode)
+		}
+	}
+	return w
+}
+
+// List asks one driver what it runs, and notes it, so that later calls find
+// it.
+func (r *Runner) List(ctx context.Context, name string) ([]placement.Found, error) {
+	d := r.drivers[name]
+	if d == nil {
+		return nil, fmt.Errorf("list: no driver %q", name)
+	}
+	list, err := d.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	found := make([]placement.Found, 0, len(list))
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, s := range list {
+		id, err := FromDriverID(s.ID)
+		if err != nil {
+			continue // not ours: it is left alone
+		}
+		state := workState(name, s)
+		if r.tasks[id] == nil {
+			r.tasks[id] = &task{driver: name, reported: state, running: state.State == placement.AllocRunning, ports: s.Ports}
+		}
+		r.ports.take(id, s.Ports)
+		found = append(found, placement.Found{ID: id, Labels: s.Labels, State: state})
+	}
+	return found, nil
+}
+
+// Ports are the addresses of an allocation's ports.
+func (r *Runner) Ports(id placement.AllocationID) map[string]string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if t := r.tasks[id]; t != nil {
+		return t.ports
+	}
+	return nil
+}
+
+// Logs reads the output of an allocation, also of one that ended.
+func (r *Runner) Logs(ctx context.Context, id placement.AllocationID, o driver.LogOptions) (io.ReadCloser, error) {
+	err := fmt.Errorf("logs of %s: %w", id, driver.ErrUnknownTask)
+	for _, d := range r.cfg.Drivers {
+		var logs io.ReadCloser
+		if logs, err = d.Logs(ctx, DriverID(id), o); err == nil {
+			return logs, nil
+		}
+		if !errors.Is(err, driver.ErrUnknownTask) {
+			return nil, err
+		}
+	}
+	return nil, err
+}

@@ -1,0 +1,115 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/hansa-mesh/hansa/gossip/table"
+	"github.com/hansa-mesh/hansa/placement"
+	"github.com/hansa-mesh/hansa/store"
+)
+
+// Prefixes of the store's tables: what replicated tables keep is apart from
+// what the core keeps for itself.
+const (
+	replicatedPrefix = "table."
+	corePrefix       = "core."
+)
+
+// coreTables are replicated for the core; the node only carries them.
+var coreTables = []string{placement.TableIntents, placement.TableKeepers, placement.TableStatus}
+
+// storeLog is a store's table as the log of a replicated table.
+type storeLog struct {
+	store *store.Store
+	table string
+}
+
+func (l storeLog) Load(fn func(key string, value []byte) error) error {
+	return l.store.Scan(l.table, "", fn)
+}
+
+func (l storeLog) Apply(ctx context.Context, writes []table.Write) error {
+	out := make([]store.Write, len(writes))
+	for i, w := range writes {
+		out[i] = store.Write{Table: l.table, Key: w.Key, Value: w.Value}
+	}
+	return l.store.Commit(ctx, out)
+}
+
+func (n *Node) openTables() error {
+	n.tables = map[string]*table.Replica{}
+	open := func(name string, check func(string, []byte) error) error {
+		replica, err := table.Open(table.ReplicaConfig{
+			Table:  table.Config{Name: name, Self: n.id.ID(), Incarnation: n.store.Incarnation(), Check: check},
+			Log:    storeLog{n.store, replicatedPrefix + name},
+			Logger: n.log.With("part", "table", "table", name),
+		})
+		if err != nil {
+			return err
+		}
+		n.tables[name] = replica
+		return nil
+	}
+	if err := n.openTrust(open); err != nil {
+		return err
+	}
+	for _, name := range coreTables {
+		if err := open(name, n.checkRecord); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// recordKey is a key of a replicated table.
+type recordKey struct{ table, key string }
+
+// recordsChanged tells the core of keys of a replicated table that changed.
+func (n *Node) recordsChanged(name string, replica *table.Replica, keys []string) {
+	for _, key := range keys {
+		k := recordKey{name, strings.Clone(key)}
+		n.loop.postLate(func() placement.Event {
+			return placement.RecordChanged{Table: name, Key: k.key, Siblings: n.siblings(replica, k)}
+		})
+	}
+}
+
+// siblings are the values of a key as the core is about to be told, and notes
+// their dots: what the core publishes is over those, and over no edit that it
+// has not seen. Only the loop's goroutine calls it, once the loop runs.
+func (n *Node) siblings(replica *table.Replica, k recordKey) [][]byte {
+	records := replica.Siblings(k.key)
+	values := make([][]byte, len(records))
+	dots := make([]table.Dot, len(records))
+	for i, r := range records {
+		values[i], dots[i] = r.Value, r.Dot
+	}
+	if n.told[k] = dots; len(dots) == 0 {
+		delete(n.told, k)
+	}
+	return values
+}
+
+// loadCore gives the core what it kept, and the replicated records that this
+// peer holds.
+func (n *Node) loadCore(core *placement.Peer) error {
+	for _, name := range core.Tables() {
+		err := n.store.Scan(corePrefix+name, "", func(key string, value []byte) error {
+			return core.Load(name, key, value)
+		})
+		if err != nil {
+			return fmt.Errorf("load %s: %w", name, err)
+		}
+	}
+	for _, name := range coreTables {
+		replica := n.tables[name]
+		replica.Range("", func(key string, _ []byte) bool {
+			k := recordKey{name, strings.Clone(key)}
+			core.LoadTable(name, k.key, n.siblings(replica, k))
+			return true
+		})
+	}
+	return nil
+}

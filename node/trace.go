@@ -1,0 +1,25 @@
+package node
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/hansa-mesh/hansa/placement"
+)
+
+// traceStep writes one line for a step of the core: when, what came in, and
+// what it led to.
+func (n *Node) traceStep(ev placement.Event, effects []placement.Effect) {
+	var out strings.Builder
+	name := func(v any) string { return strings.TrimPrefix(fmt.Sprintf("%T", v), "placement.") }
+	if ev == nil {
+		out.WriteString("Begin")
+	} else {
+		out.WriteString(name(ev))
+	}
+	for _, e := range effects {
+		fmt.Fprintf(&out, " %s", name(e))
+	}
+	n.deps.Trace(fmt.Sprintf("%12.6f %-8s %s", time.Since(n.since).Seconds(), n.member.Name, out.String()))
+}
