@@ -1,0 +1,212 @@
+package process_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hansa-mesh/hansa/testbed/process"
+	"github.com/hansa-mesh/hansa/testbed/relay"
+	"github.com/hansa-mesh/hansa/testbed/scenario"
+)
+
+// programs builds the daemon and the shop once, as make does.
+func programs(t *testing.T) (hansa, manifest string) {
+	t.Helper()
+	if runtime.GOOS != "linux" {
+		t.Skip("real daemons run on Linux only: the process driver does")
+	}
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	hansa, manifest = filepath.Join(dir, "hansa"), filepath.Join(dir, "shop", "shop.yaml")
+	build := func(out, pkg string, env ...string) {
+		cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", out, pkg)
+		cmd.Dir, cmd.Env = root, append(append(os.Environ(), "CGO_ENABLED=0"), env...)
+		if text, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("go build %s: %v\n%s", pkg, err, text)
+		}
+	}
+	build(hansa, "./node/cmd/hansa")
+	build(filepath.Join(dir, "shop/build/api.wasm"), "./examples/shop/api", "GOOS=wasip1", "GOARCH=wasm")
+	build(filepath.Join(dir, "shop/build/meter"), "./examples/shop/meter")
+	text, err := os.ReadFile(filepath.Join(root, "examples/shop/shop.yaml"))
+	if err == nil {
+		err = os.WriteFile(manifest, text, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return hansa, manifest
+}
+
+func start(t *testing.T, hansa string) *process.Mesh {
+	t.Helper()
+	m, err := process.Start(t.Context(), process.Config{
+		Hansa: hansa, Dir: t.TempDir(), Sites: []string{"lubeck", "bergen", "novgorod"},
+		Link: relay.Link{Delay: 20 * time.Millisecond},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			for _, s := range m.Sites() {
+				t.Logf("log of %s:\n%s", s.Name, m.Log(s.Name))
+			}
+		}
+		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return m
+}
+
+// out shows the narration only of a test that failed, or with -v.
+type out struct{ t *testing.T }
+
+func (o out) Write(p []byte) (int, error) {
+	o.t.Log(strings.TrimRight(string(p), "\n"))
+	return len(p), nil
+}
+
+// TestScenario is the demo with real daemons and kill -9: deploy once, lose the
+// first site, cut another off, heal.
+func TestScenario(t *testing.T) {
+	if testing.Short() {
+		t.Skip("real daemons take half a minute; not with -short")
+	}
+	hansa, manifest := programs(t)
+	m := start(t, hansa)
+	figures, err := scenario.Run(t.Context(), m, scenario.Options{Hansa: hansa, Manifest: manifest, Out: out{t}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("deploy %v, failover %v, heal %v, %d calls", figures.Deploy, figures.Failover, figures.Heal, figures.Calls)
+	t.Run("a daemon killed with its work left running adopts it", func(t *testing.T) { adopts(t, m) })
+	t.Run("a newcomer joins when the first site is gone", func(t *testing.T) { joins(t, m, hansa) })
+}
+
+// running are the ids of the allocations that run at a site, as that site
+// tells.
+func running(ctx context.Context, s scenario.Site) (string, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.API+"/v1/allocations?limit=1000&state=running&site="+s.Name, nil)
+	if err != nil {
+		return "", err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return "", err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		return "", err
+	}
+	var ids []string
+	for _, part := range strings.Split(string(body), `"id":"`)[1:] {
+		id, _, _ := strings.Cut(part, `"`)
+		ids = append(ids, id)
+	}
+	return strings.Join(ids, "\n"), nil
+}
+
+func until(t *testing.T, what string, condition func() error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := condition()
+		if err == nil {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatalf("%s: %v", what, err)
+		case <-tick.C:
+		}
+	}
+}
+
+// adopts: programs do not notice that their daemon was killed and came back.
+func adopts(t *testing.T, m *process.Mesh) {
+	site := m.Sites()[2]
+	programs := func() string {
+		text, err := exec.CommandContext(t.Context(), "pgrep", "-f", m.Dir(site.Name)+".*meter").Output()
+		if err != nil {
+			return ""
+		}
+		return string(text)
+	}
+	before := programs()
+	if before == "" {
+		t.Skip("no program runs at this site, or there is no pgrep")
+	}
+	if err := m.KillDaemon(site.Name); err != nil {
+		t.Fatal(err)
+	}
+	if now := programs(); now != before {
+		t.Fatalf("programs ended with their daemon: before %q, now %q", before, now)
+	}
+	if err := m.Restart(t.Context(), site.Name); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the work is known again", func() error {
+		ids, err := running(t.Context(), site)
+		if err == nil && ids == "" {
+			err = errors.New("nothing runs")
+		}
+		return err
+	})
+	if now := programs(); now != before {
+		t.Errorf("programs were started anew: before %q, now %q", before, now)
+	}
+}
+
+// joins: any peer lets a newcomer in; an invitation is good once.
+func joins(t *testing.T, m *process.Mesh, hansa string) {
+	sites := m.Sites()
+	if err := m.Kill(t.Context(), sites[0].Name); err != nil {
+		t.Fatal(err)
+	}
+	run := func(api string, args ...string) (string, error) {
+		cmd := exec.CommandContext(t.Context(), hansa, args...)
+		cmd.Env = append(os.Environ(), "HANSA_API="+api)
+		text, err := cmd.CombinedOutput()
+		if err != nil {
+			err = fmt.Errorf("hansa %v: %w: %s", args, err, text)
+		}
+		return string(text), err
+	}
+	text, err := run(sites[1].API, "invite", "--name", "visby-1", "--site", "visby")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Fields(text)
+	token := lines[len(lines)-1]
+	at := m.Listen(sites[2].Name) // not the peer that invited
+	if _, err := run("", "join", at, "--data-dir", t.TempDir(), "--token", token); err != nil {
+		t.Fatal(err)
+	}
+	text, err = run("", "join", at, "--data-dir", t.TempDir(), "--token", token)
+	if err == nil || !strings.Contains(text, "used already") {
+		t.Errorf("a used invitation: %v %s", err, text)
+	}
+	forged := token[:len(token)-8] + "AAAAAAAA"
+	if text, err = run("", "join", at, "--data-dir", t.TempDir(), "--token", forged); err == nil {
+		t.Errorf("a forged invitation let somebody in: %s", text)
+	}
+}
