@@ -1,0 +1,112 @@
+package hansa_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+)
+
+var fence = regexp.MustCompile("(?ms)^```console\n(.*?)^```")
+
+// TestReadmeRuns runs every command that the README shows with its output, in
+// order, as a reader would: each must succeed, and print the same headings.
+func TestReadmeRuns(t *testing.T) {
+	switch {
+	case testing.Short():
+		t.Skip("it runs a mesh for half a minute; not with -short")
+	case runtime.GOOS != "linux":
+		t.Skip("the README's tour runs programs, which this release does on Linux")
+	}
+	dir := t.TempDir()
+	build(t, filepath.Join(dir, "hansa"), "./node/cmd/hansa")
+	build(t, "examples/shop/build/api.wasm", "./examples/shop/api", "GOOS=wasip1", "GOARCH=wasm")
+	build(t, "examples/shop/build/meter", "./examples/shop/meter")
+	text, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	env := append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"), "HANSA_DEV_SOCKET="+filepath.Join(dir, "dev.sock"))
+	mesh := exec.Command(filepath.Join(dir, "hansa"), "dev", "--sites", "3")
+	mesh.Env = env
+	out, err := os.Create(filepath.Join(dir, "dev.out"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	mesh.Stdout, mesh.Stderr = out, out
+	if err := mesh.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = mesh.Process.Signal(os.Interrupt)
+		_ = mesh.Wait()
+	})
+	ready := func() bool {
+		data, err := os.ReadFile(out.Name())
+		return err == nil && strings.Contains(string(data), "the mesh is up")
+	}
+	for begin := time.Now(); !ready(); <-time.After(100 * time.Millisecond) {
+		if time.Since(begin) > time.Minute {
+			data, err := os.ReadFile(out.Name())
+			t.Fatalf("no mesh (is port 7601 free?): %s %v", data, err)
+		}
+	}
+	commands := 0
+	for _, block := range fence.FindAllStringSubmatch(string(text), -1) {
+		for command := range strings.SplitSeq("\n"+block[1], "\n$ ") {
+			line, shown, _ := strings.Cut(command, "\n")
+			if line == "" || strings.HasPrefix(line, "hansa dev --sites") {
+				continue
+			}
+			commands++
+			runShown(t, env, line, shown)
+		}
+	}
+	if commands < 10 {
+		t.Errorf("only %d commands were found", commands)
+	}
+}
+
+func build(t *testing.T, out, pkg string, env ...string) {
+	t.Helper()
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", out, pkg)
+	cmd.Env = append(append(os.Environ(), "CGO_ENABLED=0"), env...)
+	if text, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("go build %s: %v\n%s", pkg, err, text)
+	}
+}
+
+// runShown runs a command until it succeeds (after a fault a mesh needs some
+// seconds) and compares the heading of a table with the one that is shown.
+func runShown(t *testing.T, env []string, line, shown string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	heading, _, _ := strings.Cut(shown, "\n")
+	for {
+		cmd := exec.CommandContext(ctx, "sh", "-c", line)
+		cmd.Env = env
+		text, err := cmd.CombinedOutput()
+		if err == nil && strings.HasPrefix(heading, "SLOT ") || strings.HasPrefix(heading, "PEER ") {
+			first, _, _ := strings.Cut(string(text), "\n")
+			if strings.Join(strings.Fields(first), " ") != strings.Join(strings.Fields(heading), " ") {
+				err = errors.New("the heading is another one than the README's")
+			}
+		}
+		if err == nil {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatalf("%s: %v\n%s", line, err, text)
+		case <-time.After(500 * time.Millisecond):
+		}
+	}
+}
