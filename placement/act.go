@@ -183,10 +183,15 @@ func (s *Steward) noteOpen(name string, sit situation, c course) bool {
 		{"missing", c.missing}, {"asked for", sit.inflight.Union(sit.moving)},
 		{"not running yet", c.waiting}, {"at an older version", c.outdated},
 	} {
-		if !o.slots.IsEmpty() {
-			s.note("%s: slots %s %s", name, o.slots, o.what)
-			busy = true
+		if o.slots.IsEmpty() {
+			continue
 		}
+		busy = true
+		if why := s.short[name]; why != "" && o.what == "missing" {
+			s.note("%s: slots %s missing: %s", name, o.slots, why)
+			continue
+		}
+		s.note("%s: slots %s %s", name, o.slots, o.what)
 	}
 	for _, d := range c.duplicates {
 		s.note("%s: slots %s run twice, at %s and %s", name, d.slots, d.survivor.peer, d.loser.peer)
@@ -233,6 +238,11 @@ func (s *Steward) place(name string, slots, lost Slots, replaces *fact) {
 		if s.ask(id, name, res.Assign[id], replaces) {
 			d.Taken[id] = res.Assign[id].String()
 		}
+	}
+	if res.Unplaced.IsEmpty() {
+		delete(s.short, name)
+	} else {
+		s.short[name] = res.Outcome
 	}
 	p.decisions.add(d)
 	p.out.emit(Record{Decision: &d})

@@ -188,7 +188,7 @@ func (p *Peer) route(e *edit) {
 	exists := a != nil && !a.win.intent.Removed
 	switch {
 	case !exists && e.req.remove:
-		p.finish(e, Result{Err: fmt.Errorf("remove %s: %w", e.req.key, ErrNotFound)})
+		p.finish(e, Result{Err: fmt.Errorf("app %s: %w", e.req.key, ErrNotFound)})
 	case !exists:
 		p.create(e)
 	case len(a.keepers.list.Peers) == 0:

@@ -38,6 +38,7 @@ type Steward struct {
 
 	asks   map[uint64]*openAsk
 	noRoom map[string]map[PeerID]refusal // by component: who refused lately
+	short  map[string]string             // by component: why the last plan left slots without a place
 	sent   map[string]time.Duration      // orders sent: when, so as not to repeat them at once
 	pins   map[ClaimID]pinnedSlots
 	side   map[string]Slots // deputy: what was on this side at the cut
@@ -83,7 +84,7 @@ func newSteward(p *Peer, a *app, term Term) *Steward {
 	s := &Steward{
 		p: p, a: a, term: term, began: p.out.now.Mono, wait: p.tune.RoundMin,
 		votes: map[PeerID]bool{}, answered: map[PeerID]bool{}, heldBy: map[PeerID]uint64{},
-		asks: map[uint64]*openAsk{}, noRoom: map[string]map[PeerID]refusal{}, sent: map[string]time.Duration{},
+		asks: map[uint64]*openAsk{}, noRoom: map[string]map[PeerID]refusal{}, short: map[string]string{}, sent: map[string]time.Duration{},
 		pins: map[ClaimID]pinnedSlots{}, side: map[string]Slots{},
 	}
 	if kr := p.keeper.records[a.uid]; kr != nil {

@@ -15,13 +15,14 @@ import (
 const (
 	lookFirst = 50 * time.Millisecond
 	lookMax   = time.Second
+	hangs     = 3 * time.Second // without progress, before it is said why
 )
 
 var errWaited = errors.New("waited long enough")
 
 // waitRunning waits until all of an app runs, and tells of progress.
 func (s *session) waitRunning(ctx context.Context, c *api.Client, key placement.AppKey, limit time.Duration) error {
-	last := ""
+	last, told, since := "", "", time.Now()
 	var status api.Status
 	err := poll(ctx, func() (bool, error) {
 		st, err := c.Status(ctx, key)
@@ -30,8 +31,13 @@ func (s *session) waitRunning(ctx context.Context, c *api.Client, key placement.
 		}
 		status = st
 		if text := progress(st); text != last {
-			last = text
+			last, since = text, time.Now()
 			s.say("%s: %s", key, text)
+		}
+		// What hangs says why, once.
+		if why := strings.Join(st.Open, "; "); time.Since(since) > hangs && why != "" && why != told {
+			told = why
+			s.say("  waiting: %s", why)
 		}
 		return st.State == "running", nil
 	})
