@@ -66,6 +66,7 @@ type task struct {
 	driver   string
 	ports    map[string]string
 	starts   int  // of the core's Start effects taken up
+	ends     int  // exits that the driver told of
 	busy     bool // a goroutine is at work
 	running  bool
 	reported placement.WorkState
@@ -225,13 +226,15 @@ func (r *Runner) start(ctx context.Context, id placement.AllocationID, t *task, 
 		return
 	}
 	t.cancel = cancel
+	ends := t.ends
 	r.mu.Unlock()
 	status, err := d.Start(startCtx, built)
 	r.mu.Lock()
 	t.cancel = nil
 	stopped := t.want == wantStop
+	ended := err == nil && t.ends != ends // and that was reported: it is no news that it ran
 	r.mu.Unlock()
-	if ctx.Err() != nil || stopped {
+	if ctx.Err() != nil || stopped || ended {
 		return // the daemon is going and the next one asks the driver, or the stop follows
 	}
 	if err != nil {
@@ -296,6 +299,9 @@ func (r *Runner) Exited(e driver.Event) {
 	r.mu.Lock()
 	t := r.tasks[id]
 	stopping := t != nil && t.want == wantStop
+	if t != nil {
+		t.ends++
+	}
 	r.mu.Unlock()
 	if t == nil || stopping {
 		return
