@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -84,16 +85,23 @@ func (m *mesh) start(s *testSite, token string) {
 	}
 	n, err := New(cfg, Deps{
 		Conn: conn, Version: "test",
-		Log: slog.New(slog.NewTextHandler(testLog{m.t}, &slog.HandlerOptions{Level: slog.LevelWarn})),
-		Drivers: func(_ string, events func(driver.Event), _ *slog.Logger) ([]driver.Driver, error) {
-			return []driver.Driver{
-				fake.New(fake.Config{Name: "process", World: s.world, Events: events}),
-			}, nil
-		},
+		Log:     slog.New(slog.NewTextHandler(testLog{m.t}, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		Drivers: s.drivers(),
 	})
 	if err != nil {
 		m.t.Fatal(err)
 	}
+	m.run(s, n, conn)
+}
+
+// drivers are pretended ones on the site's machine.
+func (s *testSite) drivers() func(string, func(driver.Event), *slog.Logger) ([]driver.Driver, error) {
+	return func(_ string, events func(driver.Event), _ *slog.Logger) ([]driver.Driver, error) {
+		return []driver.Driver{fake.New(fake.Config{Name: "process", World: s.world, Events: events})}, nil
+	}
+}
+
+func (m *mesh) run(s *testSite, n *Node, conn net.PacketConn) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	s.node, s.cancel, s.done = n, cancel, make(chan error, 1)
 	go func() {

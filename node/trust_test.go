@@ -1,0 +1,94 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hansa-mesh/hansa/node/driver/fake"
+	"github.com/hansa-mesh/hansa/placement"
+	"github.com/hansa-mesh/hansa/transport/memnet"
+)
+
+// join tries to let another peer in, at one that did not invite it.
+func (m *mesh) join(name, token string, at *testSite) error {
+	i := len(m.sites)
+	s := &testSite{name: name, dir: filepath.Join(m.t.TempDir(), name), addr: fmt.Sprintf("10.0.%d.1:7600", i+1), world: fake.NewWorld()}
+	for _, o := range m.sites {
+		m.net.SetLink(s.addr, o.addr, memnet.Link{Latency: 10 * time.Millisecond})
+	}
+	conn, err := m.net.Listen(s.addr)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	n, err := New(Config{DataDir: s.dir, Listen: s.addr, Advertise: s.addr, API: apiNone, Token: token, Join: []string{at.addr}},
+		Deps{Conn: conn, Drivers: s.drivers()})
+	if err != nil {
+		return errors.Join(err, conn.Close())
+	}
+	m.run(s, n, conn)
+	m.sites = append(m.sites, s)
+	return nil
+}
+
+// An invitation is good once, at any peer; a name belongs to one peer; who is
+// forgotten is out, everywhere.
+func TestTrustInTheMesh(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMesh(t, 2, 20*time.Millisecond)
+		defer m.close()
+		first, second := m.sites[0], m.sites[1]
+		if _, err := first.node.Invite(t.Context(), InviteOptions{Name: "s2-1"}); !errors.Is(err, placement.ErrConflict) {
+			t.Errorf("a name in use: %v", err)
+		}
+		token, err := first.node.Invite(t.Context(), InviteOptions{Name: "s3-1", Site: "s3"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		later, err := first.node.Invite(t.Context(), InviteOptions{Name: "s3-1", Site: "s3"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := m.join("s3", token, second); err != nil {
+			t.Fatal(err)
+		}
+		m.until("all know all", time.Minute, func() error {
+			for _, s := range m.sites {
+				if n := s.node.PeersReady(t.Context()); n != 3 {
+					return fmt.Errorf("%s knows %d peers", s.name, n)
+				}
+			}
+			return nil
+		})
+		for what, c := range map[string]struct{ token, want string }{
+			"used":        {token, "used already"},
+			"name in use": {later, "has it"},
+			"cut":         {token[:60], "cut or changed"},
+		} {
+			if err := m.join("s4", c.token, first); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+		if err := (backend{first.node}).Forget(t.Context(), "s1-1", false); err == nil {
+			t.Error("a peer forgot itself")
+		}
+		if err := (backend{first.node}).Forget(t.Context(), "s3-1", false); err != nil {
+			t.Fatal(err)
+		}
+		m.until("it is out", time.Minute, func() error {
+			for i, want := range []int{2, 2, 1} {
+				if n := m.sites[i].node.PeersReady(t.Context()); n != want {
+					return fmt.Errorf("%s knows %d peers, not %d", m.sites[i].name, n, want)
+				}
+			}
+			return nil
+		})
+		if err := m.join("s5", later, first); err != nil { // the name is free again
+			t.Error(err)
+		}
+	})
+}
