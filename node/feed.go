@@ -189,3 +189,10 @@ func (n *Node) tellRTTs() {
 		}
 	}
 }
+
+// rttBetween is how far two other peers are apart, for the core: from their
+// coordinates.
+func (n *Node) rttBetween(a, b placement.PeerID) (time.Duration, bool) {
+	rtt, _, ok := n.gossip.RTT(string(a), string(b))
+	return rtt, ok
+}

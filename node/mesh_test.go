@@ -329,3 +329,24 @@ func TestMeshIsCutAndHeals(t *testing.T) {
 		}
 	})
 }
+
+// A steward knows how far two other peers are apart, from their coordinates:
+// "near" does not depend on who decides.
+func TestNearIsMeasuredBetweenOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMesh(t, 4, 200*time.Millisecond)
+		defer m.close()
+		m.net.SetLink(m.sites[1].addr, m.sites[2].addr, memnet.Link{Latency: 5 * time.Millisecond})
+		time.Sleep(5 * time.Minute) // of virtual time: coordinates need some
+		app := serverApp("pair", 1)
+		db := app.Components["web"]
+		db.Place = placement.Place{Where: "site=s2"}
+		web := app.Components["web"]
+		web.Place = placement.Place{Where: "site!=s2", Near: &placement.Near{Component: "db", RTT: placement.Duration(60 * time.Millisecond)}}
+		app.Components = map[string]placement.Component{"db": db, "web": web}
+		if _, err := (backend{m.sites[0].node}).PutApp(t.Context(), api.PutRequest{App: app}); err != nil {
+			t.Fatal(err)
+		}
+		m.until("the pair runs", time.Minute, func() error { return m.runOnce(m.sites[0], "pair", 2, "s2", "s3") })
+	})
+}

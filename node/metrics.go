@@ -26,6 +26,7 @@ var (
 	descUsed        = desc("used", "What this peer has promised.", "resource")
 	descCapacity    = desc("capacity", "What this peer gives to work.", "resource")
 	descOutbox      = desc("outbox_messages", "Messages of the core that wait for other peers.")
+	descPanics      = desc("core_panics_total", "Panics in one event, message or steward, which the peer went on without.")
 
 	descBatches   = desc("store_batches_total", "Atomic batches that are on disk.")
 	descWrites    = desc("store_writes_total", "Writes that are on disk.")
@@ -63,6 +64,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	c.core(gauge)
 	c.network(gauge, count)
+	count(descPanics, float64(c.n.panics.Load()))
 	s := c.n.store.Stats()
 	count(descBatches, float64(s.Batches))
 	count(descWrites, float64(s.Writes))

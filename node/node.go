@@ -10,6 +10,7 @@ import (
 	"net"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -62,6 +63,7 @@ type Node struct {
 	outboxes  *outboxes
 	publisher *publisher
 	started   chan struct{}
+	panics    atomic.Int64 // that the core contained
 
 	since     time.Time
 	joining   sync.Mutex // held while a newcomer is let in
@@ -230,6 +232,7 @@ func (n *Node) openCore() error {
 		Seed: binary.LittleEndian.Uint64(seed[:]),
 		Sign: n.signRecord, Verify: n.verifyRecord,
 		Has: n.store.Blobs().Has,
+		RTT: n.rttBetween, Panicked: n.corePanicked,
 	})
 	if err := n.loadCore(core); err != nil {
 		return err

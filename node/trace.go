@@ -2,6 +2,8 @@ package node
 
 import (
 	"fmt"
+	"log/slog"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -22,4 +24,12 @@ func (n *Node) traceStep(ev placement.Event, effects []placement.Effect) {
 		fmt.Fprintf(&out, " %s", name(e))
 	}
 	n.deps.Trace(fmt.Sprintf("%12.6f %-8s %s", time.Since(n.since).Seconds(), n.member.Name, out.String()))
+}
+
+// corePanicked reports a panic that the core contained: of one event, message
+// or app's steward. The rest of the peer goes on.
+func (n *Node) corePanicked(what, subject string, value any) {
+	n.panics.Add(1)
+	n.log.Error("a bug: a part of deciding panicked and was given up for now; please report it",
+		slog.String("what", what), slog.String("subject", subject), slog.Any("panic", value), slog.String("stack", string(debug.Stack())))
 }

@@ -20,7 +20,7 @@ func (s *Steward) act() {
 	if !s.deputy && len(a.versions) == 1 && (a.win.intent.Alone || s.outlast) && s.mayRepeat("restate") {
 		p.restate(a)
 	}
-	s.askReborn()
+	s.askUnsure()
 	win := &a.win.intent
 	if win.Removed {
 		s.finishRemoval()
@@ -48,15 +48,18 @@ func (s *Steward) act() {
 	}
 }
 
-// askReborn asks peers that lost their store since they were heard of what they
-// hold now.
-func (s *Steward) askReborn() {
+// askUnsure asks what they hold now of peers whose last report cannot be built
+// on: their store was lost since, or they have not repeated it, and so may hold
+// nothing any more. (A report that was lost is not repeated when it said that.)
+func (s *Steward) askUnsure() {
 	for _, id := range sortedKeys(s.a.rows) {
-		m := s.p.members.peers[id]
-		if m == nil || !m.live || m.digest == nil || m.digest.Peer.Incarnation == s.a.rows[id].report.Peer.Incarnation {
+		r, m := s.a.rows[id], s.p.members.peers[id]
+		if m == nil || !m.live {
 			continue
 		}
-		if s.mayRepeat("census/" + string(id)) {
+		reborn := m.digest != nil && m.digest.Peer.Incarnation != r.report.Peer.Incarnation
+		silent := len(r.claims()) > 0 && s.p.out.now.Mono-r.at > 2*s.p.tune.ReportEvery
+		if (reborn || silent) && s.mayRepeat("census/"+string(id)) {
 			s.p.out.send(id, message{Census: &censusMsg{UID: s.a.uid, Term: s.term, Deputy: s.deputy, Nonce: s.nonce}})
 		}
 	}
@@ -448,7 +451,7 @@ func (p *Peer) onOffer(from PeerID, m *offerMsg) {
 func (p *Peer) granted(a *app, from PeerID, o *openAsk, m *offerMsg) {
 	r := a.rows[from]
 	if r == nil {
-		r = &row{granted: map[ClaimID]grantedClaim{}}
+		r = &row{granted: map[ClaimID]grantedClaim{}, at: p.out.now.Mono}
 		r.report.Peer = m.Digest.Peer
 		a.rows[from] = r
 	}
@@ -521,8 +524,10 @@ func (s *Steward) release(f fact, slots Slots, why string) {
 	if s.outlast && f.Version.Compare(as) > 0 {
 		as = f.Version // of a version that came to nothing
 	}
+	delete(s.pins, f.ID) // should it survive after all, it must be pinned anew
+	s.order++
 	s.p.out.send(f.peer, message{Release: &releaseMsg{
-		UID: s.a.uid, Term: s.term, Version: as, Claim: f.ID, Slots: slots, Reason: why,
+		UID: s.a.uid, Term: s.term, Version: as, Claim: f.ID, Slots: slots, Reason: why, Order: s.order,
 	}})
 }
 
@@ -550,8 +555,9 @@ func (s *Steward) resolve(name string, d duplicate) {
 		}
 	}
 	if s.mayRepeat("pin/" + d.survivor.ID.String()) {
+		s.order++
 		s.p.out.send(d.survivor.peer, message{Pin: &pinMsg{
-			UID: s.a.uid, Term: s.term, Claim: d.survivor.ID, Slots: d.slots.Union(pin.slots),
+			UID: s.a.uid, Term: s.term, Claim: d.survivor.ID, Slots: d.slots.Union(pin.slots), Order: s.order,
 		}})
 	}
 }

@@ -65,6 +65,8 @@ type claim struct {
 	expires  time.Duration // Now.Mono; 0: never
 	pinned   Slots
 	pinUntil time.Duration
+	pinTerm  Term   // of the steward that pinned it last,
+	pinOrder uint64 // and the number of that order
 }
 
 // holds is the slots that take capacity.

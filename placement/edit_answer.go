@@ -87,16 +87,10 @@ func (p *Peer) others(a *app) [][]byte {
 	return out
 }
 
-// unpublishApp ends an app's records.
+// unpublishApp ends an app's records. Those of other apps under its name are not
+// touched: writing one anew would bring it back, had it been removed meanwhile.
 func (p *Peer) unpublishApp(a *app) {
-	others := p.others(a)
-	end := Publish{Table: TableIntents, Key: a.key.String()}
-	if len(others) > 0 {
-		// A key with other apps is not removed: one of them is written again,
-		// over this one, beside the rest.
-		end.Value, end.Beside = others[0], others[1:]
-	}
-	p.publish(end) // first: a list that is missing for a listed app is published again
+	p.publish(Publish{Table: TableIntents, Key: a.key.String(), Beside: p.others(a)}) // first: a list that is missing for a listed app is published again
 	p.publish(Publish{Table: TableKeepers, Key: string(a.uid)})
 }
 

@@ -20,9 +20,9 @@ type (
 		Body []byte
 	}
 
-	// Publish writes a replicated table: Value nil removes the key. It is
-	// over the siblings of the key that this peer has seen, but for those
-	// whose value is in Beside: they stay (Beside is empty when Value is nil).
+	// Publish writes a replicated table, or with a Value of nil removes. Either
+	// is over the siblings of the key that this peer has seen, but for those
+	// whose value is in Beside: they stay.
 	Publish struct {
 		Table  string
 		Key    string

@@ -101,7 +101,7 @@ func (p *Peer) onRelease(m *releaseMsg) {
 	if slots.IsEmpty() {
 		slots = c.Slots
 	}
-	p.releaseSlots(c, p.ledger.unpinned(p.out.now, c, slots), m.Reason)
+	p.releaseSlots(c, p.ledger.unpinned(p.out.now, c, slots, m.Term, m.Order), m.Reason)
 }
 
 // releaseSlots stops slots of a claim once the release is on disk.
@@ -153,7 +153,7 @@ func (p *Peer) onPin(from PeerID, m *pinMsg) {
 	if !ok {
 		return
 	}
-	pinned := p.ledger.pin(p.out.now, c, p.work.running(c).Intersect(m.Slots))
+	pinned := p.ledger.pin(p.out.now, c, p.work.running(c).Intersect(m.Slots), m.Term, m.Order)
 	p.out.persist(writes, func(failed *PersistFailed) {
 		if failed == nil {
 			p.out.send(from, message{Pinned: &pinnedMsg{UID: m.UID, Term: m.Term, Claim: m.Claim, Slots: pinned}})

@@ -1,6 +1,7 @@
 package placement
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strconv"
@@ -258,14 +259,19 @@ func (l *Ledger) debts() (writes []Write, written func(...ClaimID)) {
 }
 
 // pin confirms which of the slots run, and refuses their release for a while.
-func (l *Ledger) pin(now Now, c *claim, running Slots) Slots {
+func (l *Ledger) pin(now Now, c *claim, running Slots, term Term, order uint64) Slots {
 	c.pinned, c.pinUntil = running.Intersect(c.Slots), now.Mono+l.tune.PinExpiry
+	c.pinTerm, c.pinOrder = term, order
 	return c.pinned
 }
 
-// unpinned is the slots whose release a reconciler may order now.
-func (l *Ledger) unpinned(now Now, c *claim, slots Slots) Slots {
-	if now.Mono < c.pinUntil {
+// unpinned is the slots whose release a steward may order now. A pin holds
+// against what was ordered before it: by whoever decided otherwise earlier, and
+// whose order is late. It does not hold against whoever decides later, and has
+// another survivor pinned by now.
+func (l *Ledger) unpinned(now Now, c *claim, slots Slots, term Term, order uint64) Slots {
+	later := cmp.Or(term.Compare(c.pinTerm), cmp.Compare(order, c.pinOrder)) > 0
+	if now.Mono < c.pinUntil && !later {
 		return slots.Minus(c.pinned)
 	}
 	return slots

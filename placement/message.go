@@ -202,6 +202,7 @@ type (
 		Claim   ClaimID `cbor:"c"`
 		Slots   Slots   `cbor:"s,omitzero"` // empty: all
 		Reason  string  `cbor:"w,omitempty"`
+		Order   uint64  `cbor:"o"` // rises with each order of one steward under one term
 	}
 
 	// pinMsg asks the survivor of a duplicate to confirm that it is healthy
@@ -211,6 +212,7 @@ type (
 		Term  Term    `cbor:"t"`
 		Claim ClaimID `cbor:"c"`
 		Slots Slots   `cbor:"s"`
+		Order uint64  `cbor:"o"` // rises with each order of one steward under one term
 	}
 
 	pinnedMsg struct {

@@ -27,6 +27,9 @@ type Config struct {
 	// RTT says how far two other peers are apart, from their coordinates; nil
 	// when that is not known.
 	RTT func(a, b PeerID) (time.Duration, bool)
+	// Panicked is told of a panic in one part of a step, on the panicking
+	// goroutine, and the step goes on; nil lets it pass.
+	Panicked func(what, subject string, value any)
 	// Tune holds delays and limits; zero fields are the documented defaults.
 	Tune Tuning
 }
@@ -91,7 +94,7 @@ func (p *Peer) Begin(now Now) []Effect {
 // Step takes one event and returns what may be carried out now.
 func (p *Peer) Step(now Now, ev Event) []Effect {
 	p.out.now = now
-	p.take(ev)
+	p.contained("event", "", func() { p.take(ev) })
 	return p.finishStep()
 }
 
@@ -227,7 +230,7 @@ func (p *Peer) finishStep() []Effect {
 			inbox := p.out.inbox
 			p.out.inbox = nil
 			for _, m := range inbox {
-				p.receive(p.cfg.Self.Peer, m)
+				p.contained("message", string(p.cfg.Self.Peer), func() { p.receive(p.cfg.Self.Peer, m) })
 			}
 		}
 		for {
@@ -235,17 +238,21 @@ func (p *Peer) finishStep() []Effect {
 			if !ok {
 				break
 			}
-			p.fire(key)
+			p.contained("timer", key.id, func() { p.fire(key) })
 		}
 		if p.roles {
-			p.ownDigest(p.out.now)
-			p.decideRoles()
+			if !p.contained("roles", "", func() { p.ownDigest(p.out.now); p.decideRoles() }) {
+				p.roles = false
+				p.timers.set(timerRoles, "", p.out.now.Mono+p.tune.RoundMax)
+			}
 		}
 		dirty := sortedKeys(p.dirty)
 		clear(p.dirty)
 		for _, uid := range dirty {
 			if a := p.apps[uid]; a != nil {
-				p.runSteward(a)
+				if !p.contained("steward", a.key.String(), func() { p.runSteward(a) }) {
+					p.timers.set(timerSteward, string(uid), p.out.now.Mono+p.tune.RoundMax)
+				}
 			}
 		}
 		if len(p.out.inbox) == 0 && len(p.dirty) == 0 && !p.roles {

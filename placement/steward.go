@@ -40,8 +40,9 @@ type Steward struct {
 	noRoom map[string]map[PeerID]refusal // by component: who refused lately
 	short  map[string]string             // by component: why the last plan left slots without a place
 	sent   map[string]time.Duration      // orders sent: when, so as not to repeat them at once
-	pins   map[ClaimID]pinnedSlots
-	side   map[string]Slots // deputy: what was on this side at the cut
+	pins   map[ClaimID]pinnedSlots       // confirmed, and not released since
+	order  uint64                        // of the last pin or release
+	side   map[string]Slots              // deputy: what was on this side at the cut
 	wait   time.Duration
 	next   time.Duration
 

@@ -18,7 +18,6 @@ const (
 	timerSubmit
 	timerRoles
 	timerRefresh
-	timerSite
 	timerStore
 )
 
