@@ -46,7 +46,7 @@ type coords struct {
 	others   map[string]*otherCoord
 	verdicts [judged]bool // true: contradicted
 	next     int
-	ignored  uint64
+	ignored  uint64 // samples that contradicted (and were tempered), or were no use
 }
 
 type otherCoord struct {
@@ -75,9 +75,10 @@ func (c *coords) observe(id string, payload []byte, rtt time.Duration) {
 	c.next = (c.next + 1) % judged
 	if contradicts && !c.mostContradict() {
 		c.ignored++
-		return
+		remote = c.temper(remote, rtt)
+	} else {
+		c.hold(id, remote, true)
 	}
-	c.hold(id, remote, true)
 	if _, err := c.client.Update(id, remote, rtt); err != nil {
 		c.ignored++
 	}
@@ -90,6 +91,21 @@ func (c *coords) contradicts(remote *coordinate.Coordinate, rtt time.Duration) b
 	}
 	off := (c.client.DistanceTo(remote) - rtt).Abs()
 	return off > least && float64(off) > times*float64(rtt)
+}
+
+// temper is what a sample that contradicts may still do: pull a little, as from
+// an unsure peer just beyond the measured distance. Two that are near each other
+// and have begun on opposite sides come together so, and one that lies moves
+// nobody far.
+func (c *coords) temper(remote *coordinate.Coordinate, rtt time.Duration) *coordinate.Coordinate {
+	own := c.client.GetCoordinate()
+	k := float64(rtt+contradictLeast) / float64(own.DistanceTo(remote))
+	out := own.Clone()
+	for i := range out.Vec {
+		out.Vec[i] += (remote.Vec[i] - own.Vec[i]) * k
+	}
+	out.Height, out.Adjustment, out.Error = remote.Height*k, remote.Adjustment*k, errorMax
+	return out
 }
 
 func (c *coords) mostContradict() bool {

@@ -102,6 +102,22 @@ func TestCoordinatesConverge(t *testing.T) {
 	}
 }
 
+// TestNeighboursAmongFar: two peers that are near each other find out, though
+// all others are far and may have set them on opposite sides at first.
+func TestNeighboursAmongFar(t *testing.T) {
+	for seed := range uint64(20) {
+		rng := rand.New(rand.NewPCG(seed, 2))
+		p := newPlane(4, seed)
+		p.x, p.y = []float64{0, 0.2, 0.205, 0.1}, []float64{0, 0, 0, 0.17}
+		for range 600 { // ten minutes
+			p.round(rng, nil)
+		}
+		if d := p.peers[1].client.DistanceTo(p.peers[2].client.GetCoordinate()); d > 40*time.Millisecond {
+			t.Errorf("seed %d: neighbours at %v seem %v apart", seed, p.rtt(1, 2), d)
+		}
+	}
+}
+
 // TestMovedPeer: whoever is confident at a wrong place, since its network
 // changed, does not stay there for ever.
 func TestMovedPeer(t *testing.T) {
