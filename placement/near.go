@@ -1,0 +1,51 @@
+package placement
+
+// nearTimes is the round-trip times from what a component should be near.
+func (p *Peer) nearTimes(a *app, name string) map[PeerID]int64 {
+	near := a.win.intent.App.Components[name].Place.Near
+	if near == nil {
+		return nil
+	}
+	there := map[PeerID]bool{}
+	for id, m := range p.members.peers {
+		if near.Site != "" && m.site == SiteID(near.Site) {
+			there[id] = true
+		}
+	}
+	for id, r := range a.rows {
+		for _, c := range r.report.Claims {
+			if near.Component != "" && c.Component == near.Component {
+				there[id] = true
+			}
+		}
+	}
+	out := map[PeerID]int64{}
+	for id := range there {
+		for other := range p.members.peers {
+			rtt, ok := p.rttBetween(id, other)
+			if have, known := out[other]; ok && (!known || rtt < have) {
+				out[other] = rtt
+			}
+		}
+	}
+	return out
+}
+
+// rttBetween is what is known of the round trip between two peers: from this
+// peer it was measured; of two others only "the same site" is certain.
+func (p *Peer) rttBetween(x, y PeerID) (int64, bool) {
+	a, b := p.members.peers[x], p.members.peers[y]
+	switch {
+	case x == y, a.site == b.site:
+		return 0, true
+	case x == p.cfg.Self.Peer && b.rtt >= 0:
+		return b.rtt.Microseconds(), true
+	case y == p.cfg.Self.Peer && a.rtt >= 0:
+		return a.rtt.Microseconds(), true
+	case p.cfg.RTT != nil:
+		if d, ok := p.cfg.RTT(x, y); ok {
+			return d.Microseconds(), true
+		}
+	}
+	return 0, false
+}

@@ -1,0 +1,134 @@
+package placement
+
+import "strings"
+
+// This file is how a steward ends things: slots that are double or replaced, and
+// apps that were removed.
+
+// release orders a part of a claim to be given back, not more often than it
+// takes to answer.
+func (s *Steward) release(f fact, slots Slots, why string) {
+	if !s.mayRepeat("release/" + f.ID.String() + "/" + slots.String()) {
+		return
+	}
+	as := s.a.win.intent.Version
+	if s.outlast && f.Version.Compare(as) > 0 {
+		as = f.Version // of a version that came to nothing
+	}
+	delete(s.pins, f.ID) // should it survive after all, it must be pinned anew
+	s.order++
+	s.p.out.send(f.peer, message{Release: &releaseMsg{
+		UID: s.a.uid, Term: s.term, Version: as, Claim: f.ID, Slots: slots, Reason: why, Order: s.order,
+	}})
+}
+
+func (s *Steward) mayRepeat(key string) bool {
+	now := s.p.out.now.Mono
+	if at, ok := s.sent[key]; ok && now-at < s.p.tune.Resend {
+		return false
+	}
+	s.sent[key] = now
+	return true
+}
+
+// resolve ends a duplicate: the survivor's peer confirms that it runs and pins
+// it; only then is the other released, so that two reconcilers can never end
+// both.
+func (s *Steward) resolve(name string, d duplicate) {
+	now := s.p.out.now.Mono
+	pin := s.pins[d.survivor.ID]
+	if now-pin.at < s.p.tune.PinExpiry/2 {
+		if safe := pin.slots.Intersect(d.slots); !safe.IsEmpty() {
+			s.release(d.loser, safe, "runs at "+string(d.survivor.peer)+" too, and that is the original")
+			if safe.Len() == d.slots.Len() {
+				return
+			}
+		}
+	}
+	if s.mayRepeat("pin/" + d.survivor.ID.String()) {
+		s.order++
+		s.p.out.send(d.survivor.peer, message{Pin: &pinMsg{
+			UID: s.a.uid, Term: s.term, Claim: d.survivor.ID, Slots: d.slots.Union(pin.slots), Order: s.order,
+		}})
+	}
+}
+
+func (p *Peer) onPinned(m *pinnedMsg) {
+	a := p.apps[m.UID]
+	if a == nil || a.steward == nil || a.steward.term != m.Term {
+		return
+	}
+	a.steward.pins[m.Claim] = pinnedSlots{slots: m.Slots, at: p.out.now.Mono}
+	p.dirty[m.UID] = true
+}
+
+// tidy brings the table in line: what stands is published, and versions that
+// are superseded leave.
+func (s *Steward) tidy() {
+	p, a := s.p, s.a
+	if s.deputy {
+		return
+	}
+	raw := p.catalog.versions(a.uid)
+	if len(a.versions) == 1 && len(raw) == 1 && raw[0].intent.Version == a.win.intent.Version {
+		return
+	}
+	for _, e := range p.edits.open {
+		if e.uid == a.uid && e.phase == editStoring {
+			return // its answer publishes it; until then it may be taken back
+		}
+	}
+	if len(a.versions) == 1 {
+		p.publishApp(a)
+	} else {
+		p.publishSides(a)
+	}
+}
+
+// releaseAll orders what a peer still holds of a removed app to be given back.
+// Most do it by themselves, from the catalog; a peer whose catalog has another
+// app under this name, or none yet, waits for this.
+func (s *Steward) releaseAll(id PeerID) {
+	r := s.a.rows[id]
+	if r == nil || !s.p.members.live(id) {
+		return
+	}
+	for _, c := range r.claims() {
+		s.release(fact{claimStatus: c, peer: id}, c.Slots, "the app was removed")
+	}
+}
+
+// finishRemoval removes the records of an app once nobody holds anything of
+// it, and every keeper knows.
+func (s *Steward) finishRemoval() {
+	p, a := s.p, s.a
+	now := p.out.now.Mono
+	s.next = now + s.wait
+	s.wait = min(s.wait*2, p.tune.RoundMax)
+	if s.deputy {
+		return
+	}
+	s.tidy() // the mesh lists the removal first
+	var holding []string
+	for _, id := range s.holders {
+		if r := a.rows[id]; r == nil || len(r.claims()) > 0 {
+			holding = append(holding, string(id))
+			s.releaseAll(id)
+			if p.members.live(id) && s.mayRepeat("census/"+string(id)) {
+				p.out.send(id, message{Census: &censusMsg{UID: a.uid, Term: s.term, Nonce: s.nonce}})
+			}
+		}
+	}
+	if len(holding) > 0 {
+		s.note("removed; waits for %s to say that nothing is left", strings.Join(holding, ", "))
+		return
+	}
+	if !p.allStored(a) {
+		s.note("removed; waits for its keepers")
+		p.ensureStored(a.uid)
+		return
+	}
+	if p.catalog.has(a.uid) {
+		p.unpublishApp(a)
+	}
+}
