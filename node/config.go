@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"regexp"
+	"time"
 
 	"github.com/hansa-mesh/hansa/node/driver"
 	"github.com/hansa-mesh/hansa/placement"
@@ -39,6 +40,10 @@ type Config struct {
 	// FreeFloor is the free disk space below which nothing is promised;
 	// default as package store documents.
 	FreeFloor int64
+	// BackWithin is what this peer announces when it stops: the others leave
+	// what runs here where it is for so long, so that a restart moves nothing.
+	// 0 announces nothing. Whole seconds.
+	BackWithin time.Duration
 	// WorkAddress is the IP address that work's ports are opened on; default
 	// 127.0.0.1.
 	WorkAddress string
@@ -62,6 +67,7 @@ const (
 	apiDefault    = "127.0.0.1:7601"
 	apiNone       = "none"
 	labelsMax     = 64
+	backWithinMax = time.Hour
 )
 
 var labelName = regexp.MustCompile(`^[a-z0-9A-Z]([-a-z0-9A-Z_.]{0,61}[a-z0-9A-Z])?$`)
@@ -104,6 +110,9 @@ func (c Config) Validate() error {
 	}
 	if c.Capacity.CPU < 0 || c.Capacity.Memory < 0 || c.Capacity.Disk < 0 {
 		errs = append(errs, errors.New("capacity can't be negative"))
+	}
+	if c.BackWithin < 0 || c.BackWithin > backWithinMax {
+		errs = append(errs, fmt.Errorf("--back-within %v: 0 to %v", c.BackWithin, backWithinMax))
 	}
 	return errors.Join(errs...)
 }

@@ -350,3 +350,48 @@ func TestNearIsMeasuredBetweenOthers(t *testing.T) {
 		m.until("the pair runs", time.Minute, func() error { return m.runOnce(m.sites[0], "pair", 2, "s2", "s3") })
 	})
 }
+
+// A peer that is restarted on purpose announces that it will be back: its work,
+// which outlives it, is neither placed elsewhere meanwhile nor started anew. One
+// that does not come back in time is as lost as any other.
+func TestPlannedRestartMovesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMesh(t, 3, 20*time.Millisecond)
+		defer m.close()
+		if _, err := (backend{m.sites[0].node}).PutApp(t.Context(), api.PutRequest{App: serverApp("shop", 6)}); err != nil {
+			t.Fatal(err)
+		}
+		m.until("deployed", time.Minute, func() error { return m.runOnce(m.sites[0], "shop", 6, "s1", "s2", "s3") })
+		started := func() (n int) {
+			for _, s := range m.sites {
+				n += s.world.Starts()
+			}
+			return n
+		}
+		before, site := started(), m.sites[1]
+		stop := func() {
+			site.node.cfg.BackWithin = time.Minute
+			site.cancel(nil)
+			if err := <-site.done; err != nil {
+				t.Fatal(err)
+			}
+			site.node = nil
+		}
+		stop()
+		time.Sleep(40 * time.Second) // of virtual time: far beyond the dead verdict
+		if n := started(); n != before {
+			t.Errorf("%d programs were started while the peer was away as announced", n-before)
+		}
+		m.start(site, "")
+		m.until("settled", time.Minute, func() error {
+			return errors.Join(m.settled(), m.runOnce(m.sites[0], "shop", 6, "s1", "s2", "s3"))
+		})
+		if n := started(); n != before {
+			t.Errorf("%d programs were started by a restart", n-before)
+		}
+		stop()
+		m.until("placed elsewhere, since it did not come back", 3*time.Minute, func() error {
+			return m.runOnce(m.sites[0], "shop", 6, "s1", "s3")
+		})
+	})
+}

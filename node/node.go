@@ -314,7 +314,7 @@ func (n *Node) Run(ctx context.Context) (err error) {
 func (n *Node) goodbye() {
 	ctx, cancel := context.WithTimeout(n.ctx, leaveMax)
 	defer cancel()
-	if err := n.gossip.Leave(ctx, 0); err != nil {
+	if err := n.gossip.Leave(ctx, n.cfg.BackWithin); err != nil {
 		n.log.Warn("the others were not told that this peer stops", "err", err)
 	}
 }

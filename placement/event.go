@@ -64,6 +64,9 @@ type (
 		Peer  PeerID
 		Site  SiteID
 		State MemberState
+		// BackWithin is what is left of the time in which a peer that left
+		// has announced to be back: its work is not lost until then.
+		BackWithin time.Duration
 	}
 
 	// DigestChanged brings a newer digest of another peer.

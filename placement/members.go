@@ -25,6 +25,7 @@ type member struct {
 	state    MemberState
 	live     bool
 	since    time.Duration // of the last change of live
+	backBy   time.Duration // it announced to be back by then; until then its work is not lost
 	digest   *Digest
 	digestAt time.Duration
 	rtt      time.Duration // -1 until known
@@ -72,14 +73,19 @@ func (m *members) calm(id PeerID, now time.Duration) bool {
 	return p != nil && p.live && now-p.since >= m.tune.Calm
 }
 
-// deadFor says whether and since when a peer has been dead.
+// deadFor says whether and for how long a peer has been dead: one that goes and
+// says when it will be back is not, until then.
 func (m *members) deadFor(id PeerID, now time.Duration) (time.Duration, bool) {
 	p := m.peers[id]
-	if p == nil || p.live || p.state == "" {
+	if p == nil || p.live || p.state == "" || now < p.backBy {
 		return 0, false
 	}
-	return now - p.since, true
+	return now - max(p.since, p.backBy), true
 }
+
+// backWithinMax bounds what a peer may announce: after that it is as dead as
+// any other.
+const backWithinMax = time.Hour
 
 // change takes a MemberChanged and says whether liveness changed.
 func (m *members) change(now time.Duration, ev MemberChanged) bool {
@@ -92,7 +98,10 @@ func (m *members) change(now time.Duration, ev MemberChanged) bool {
 	}
 	live := ev.State == MemberAlive || ev.State == MemberSuspect
 	changed := live != p.live || p.state == ""
-	p.state = ev.State
+	p.state, p.backBy = ev.State, 0
+	if ev.State == MemberLeft && ev.BackWithin > 0 {
+		p.backBy = now + min(ev.BackWithin, backWithinMax)
+	}
 	if !changed {
 		return false
 	}

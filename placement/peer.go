@@ -160,7 +160,10 @@ func (p *Peer) onMember(ev MemberChanged) {
 		return
 	}
 	p.roles = true
-	if !p.members.live(ev.Peer) {
+	if m := p.members.peers[ev.Peer]; !m.live {
+		if m.backBy > 0 {
+			p.timers.before(timerRoles, "", m.backBy)
+		}
 		return
 	}
 	// A peer is back: tell it what it missed, and ask it what it holds.
