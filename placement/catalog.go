@@ -23,6 +23,7 @@ type Catalog struct {
 type version struct {
 	signed Signed
 	intent Intent
+	raw    []byte // as the table has it; nil when it came another way
 }
 
 type keeperList struct {
@@ -80,6 +81,7 @@ func (c *Catalog) setIntents(key AppKey, siblings [][]byte) []UID {
 			continue
 		}
 		if v, err := c.readIntent(s); err == nil && v.intent.Key == key {
+			v.raw = raw
 			versions = append(versions, v)
 			touched[v.intent.UID] = true
 			c.keyOf[v.intent.UID] = key

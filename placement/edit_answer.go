@@ -67,9 +67,9 @@ func (p *Peer) publishSides(a *app) {
 			continue
 		}
 		beside := p.others(a)
-		for _, o := range a.versions {
-			if p.lists(a.uid, o.intent.Version) {
-				beside = append(beside, Encode(o.signed))
+		for _, l := range p.catalog.versions(a.uid) {
+			if slices.ContainsFunc(a.versions, func(o version) bool { return o.intent.Version == l.intent.Version }) {
+				beside = append(beside, l.raw)
 			}
 		}
 		p.publish(Publish{Table: TableIntents, Key: a.key.String(), Value: Encode(v.signed), Beside: beside})
@@ -81,7 +81,18 @@ func (p *Peer) others(a *app) [][]byte {
 	var out [][]byte
 	for _, v := range p.catalog.byKey[a.key] {
 		if v.intent.UID != a.uid && !v.intent.Removed {
-			out = append(out, Encode(v.signed))
+			out = append(out, v.raw)
+		}
+	}
+	return out
+}
+
+// allBut is the records of other apps under an app's name.
+func (p *Peer) allBut(uid UID) [][]byte {
+	var out [][]byte
+	for _, v := range p.catalog.byKey[p.catalog.keyOf[uid]] {
+		if v.intent.UID != uid {
+			out = append(out, v.raw)
 		}
 	}
 	return out
@@ -156,12 +167,35 @@ func (p *Peer) takeBack(e *edit) {
 func dropKey(uid UID, v Version) string { return string(uid) + "/" + v.String() }
 
 func (p *Peer) onDrop(from PeerID, m *dropMsg) {
-	if m.Version.Peer != from || p.lists(m.UID, m.Version) {
-		return // only its writer takes a version back, and only before it was published
+	if p.lists(m.UID, m.Version) {
+		return // it was published, and stands
+	}
+	if m.Version.Peer != from && !p.reminded(from, m) {
+		return // only its writer takes a version back
 	}
 	p.dropped.add(dropKey(m.UID, m.Version)) // the store may come after this
 	p.persistKeep(m.UID, p.keeper.drop(m.UID, m.Version))
 	p.refresh(m.UID)
+}
+
+// reminded says whether a keeper may remind this peer that it took a version of
+// its own back: in an earlier run of the daemon, and its disk was too full to
+// forget it.
+func (p *Peer) reminded(from PeerID, m *dropMsg) bool {
+	if m.Version.Peer != p.cfg.Self.Peer {
+		return false
+	}
+	for _, e := range p.edits.open {
+		if e.uid == m.UID && e.version == m.Version {
+			return false
+		}
+	}
+	a := p.apps[m.UID]
+	if a == nil || !slices.Contains(a.keeperIDs(), from) {
+		return false
+	}
+	s := a.steward // one with a term has told others of it, and publishes it
+	return s == nil || s.deputy || s.phase == phaseRaising
 }
 
 // editTimer is the deadline of an edit, or the time to forward it again.

@@ -1,15 +1,16 @@
 package placement
 
 import (
+	"maps"
 	"slices"
 	"time"
 )
 
-// tableKeep holds a keeper's records: UID -> keepRecord; tableSpent what it
-// granted of apps that it keeps no more: UID -> Term.
+// tableKeep holds a keeper's records: UID -> keepRecord; tableEnded what it
+// remembers of apps that it keeps no more: UID -> ending.
 const (
 	tableKeep  = "keep"
-	tableSpent = "spent"
+	tableEnded = "ended"
 )
 
 // keepRecord is what a keeper holds of one app, on disk.
@@ -61,11 +62,19 @@ type Keeper struct {
 	tune    Tuning
 	catalog *Catalog
 	records map[UID]*keepRecord
-	spent   map[UID]Term // what it granted of apps that it keeps no more
+	ended   map[UID]ending // apps that it keeps no more
+}
+
+// ending is what a keeper remembers of an app that it keeps no more: what it
+// granted, should the app come back, and its removal, so that what was from
+// before that and turns up late does not bring it back.
+type ending struct {
+	Term    Term    `cbor:"t,omitzero"`
+	Removal *Intent `cbor:"r,omitempty"` // only what supersedes needs
 }
 
 func newKeeper(self PeerRef, tune Tuning, catalog *Catalog) *Keeper {
-	return &Keeper{self: self, tune: tune, catalog: catalog, records: map[UID]*keepRecord{}, spent: map[UID]Term{}}
+	return &Keeper{self: self, tune: tune, catalog: catalog, records: map[UID]*keepRecord{}, ended: map[UID]ending{}}
 }
 
 // load restores one record. What does not decode is an error: a keeper must
@@ -230,15 +239,15 @@ func (k *Keeper) hold(m *holdMsg) ([]Write, bool) {
 }
 
 // drop takes back a version that its acceptor could not write. The last one
-// stays when this keeper has granted a later term: whoever has that may have
-// learned the version here, and what was granted must not be forgotten.
+// stays when this keeper has granted a later term to somebody else, who may have
+// learned the version here.
 func (k *Keeper) drop(uid UID, v Version) []Write {
 	r := k.records[uid]
 	if r == nil {
 		return nil
 	}
 	n := len(r.versions)
-	if n == 1 && r.Term.Number > firstTerm {
+	if n == 1 && r.Term.Number > firstTerm && r.Term.Peer != v.Peer {
 		return nil
 	}
 	r.versions = slices.DeleteFunc(r.versions, func(x version) bool { return x.intent.Version == v })
@@ -251,37 +260,58 @@ func (k *Keeper) drop(uid UID, v Version) []Write {
 	return k.write(r)
 }
 
-// spentTermsMax bounds what is remembered of terms of apps that are gone. An app
-// comes back only when an edit made on the other side of a cut meets its
-// removal, so what is dropped past it (any) is as good as never asked for.
-const spentTermsMax = 1 << 16
+// endedMax bounds what is remembered of apps that are gone. What is dropped past
+// it is one by chance (a UID is random).
+const endedMax = 1 << 16
 
-// forget ends the record of an app that is gone; what was granted stays, should
-// the app come back.
+// forget ends the record of an app that is gone.
 func (k *Keeper) forget(uid UID) []Write {
 	r := k.records[uid]
 	if r == nil {
 		return nil
 	}
-	delete(k.records, uid)
-	writes := []Write{{Table: tableKeep, Key: string(uid)}}
-	if r.Term.Number <= firstTerm {
+	return k.end(r, r.versions)
+}
+
+// end ends a record; last is what it held before that.
+func (k *Keeper) end(r *keepRecord, last []version) []Write {
+	delete(k.records, r.UID)
+	writes := []Write{{Table: tableKeep, Key: string(r.UID)}}
+	e := ending{Term: r.Term}
+	for _, v := range last {
+		if i := v.intent; i.Removed && (e.Removal == nil || i.Version.Compare(e.Removal.Version) > 0) {
+			e.Removal = &Intent{UID: i.UID, Version: i.Version, Incarnation: i.Incarnation, Over: i.Over, Alone: i.Alone, Base: i.Base, Removed: true}
+		}
+	}
+	if e.Term.Number <= firstTerm && e.Removal == nil {
 		return writes
 	}
-	for old := range k.spent {
-		if len(k.spent) < spentTermsMax {
-			break
-		}
-		delete(k.spent, old)
-		writes = append(writes, Write{Table: tableSpent, Key: string(old)})
+	if len(k.ended) >= endedMax {
+		old := slices.Min(slices.Collect(maps.Keys(k.ended)))
+		delete(k.ended, old)
+		writes = append(writes, Write{Table: tableEnded, Key: string(old)})
 	}
-	k.spent[uid] = r.Term
-	return append(writes, Write{Table: tableSpent, Key: string(uid), Value: Encode(r.Term)})
+	k.ended[r.UID] = e
+	return append(writes, Write{Table: tableEnded, Key: string(r.UID), Value: Encode(e)})
+}
+
+// listing is the versions of an app that the catalog lists, and whether there
+// are others, from before a removal that this keeper saw completed: they turned
+// up late and stand no more.
+func (k *Keeper) listing(uid UID) (listed []version, late bool) {
+	listed = k.catalog.versions(uid)
+	e := k.ended[uid]
+	if e.Removal == nil {
+		return listed, false
+	}
+	n := len(listed)
+	listed = slices.DeleteFunc(listed, func(v version) bool { return e.Removal.supersedes(&v.intent) })
+	return listed, len(listed) < n
 }
 
 // open begins the record of an app.
 func (k *Keeper) open(uid UID, key AppKey) *keepRecord {
-	r := &keepRecord{UID: uid, Key: key, Term: k.spent[uid], seen: map[Version]bool{}}
+	r := &keepRecord{UID: uid, Key: key, Term: k.ended[uid].Term, seen: map[Version]bool{}}
 	r.heard = r.Term
 	k.records[uid] = r
 	return r
@@ -291,7 +321,7 @@ func (k *Keeper) open(uid UID, key AppKey) *keepRecord {
 // longer lists was removed or resolved, which is positive evidence.
 func (k *Keeper) follow(uid UID) []Write {
 	r := k.records[uid]
-	listed := k.catalog.versions(uid)
+	listed, _ := k.listing(uid)
 	if r == nil {
 		kl, ok := k.catalog.keepers[uid]
 		if !ok || len(listed) == 0 || !k.listed(kl.list) {
@@ -312,7 +342,7 @@ func (k *Keeper) follow(uid UID) []Write {
 	r.seen = now
 	r.add(standing(listed)...)
 	if len(r.versions) == 0 {
-		return k.forget(uid)
+		return k.end(r, before)
 	}
 	same := slices.EqualFunc(before, r.versions, func(a, b version) bool { return a.intent.Version == b.intent.Version })
 	if same {

@@ -262,7 +262,7 @@ func (p *Peer) finishStep() []Effect {
 			break
 		}
 	}
-	if t, changed := p.timers.wake(); changed {
+	if t, changed := p.timers.wake(p.out.now.Mono); changed {
 		p.out.emit(t)
 	}
 	effects := p.out.effects
@@ -321,10 +321,10 @@ func (p *Peer) Load(table, key string, value []byte) error {
 	switch table {
 	case tableKeep:
 		return p.keeper.load(UID(key), value)
-	case tableSpent:
-		var t Term
-		err := Decode(value, &t)
-		p.keeper.spent[UID(key)] = t
+	case tableEnded:
+		var e ending
+		err := Decode(value, &e)
+		p.keeper.ended[UID(key)] = e
 		return err
 	case tableMeta:
 		if key == keyCounter {

@@ -214,7 +214,11 @@ func (p *Peer) record(ev RecordChanged) {
 // and lets everything that depends on it follow.
 func (p *Peer) refresh(uid UID) {
 	p.persistKeep(uid, p.keeper.follow(uid))
-	all := p.catalog.versions(uid)
+	all, late := p.keeper.listing(uid)
+	if late && len(all) == 0 && p.keeper.records[uid] == nil {
+		p.publish(Publish{Table: TableIntents, Key: p.catalog.keyOf[uid].String(), Beside: p.allBut(uid)})
+		return // which refreshes it
+	}
 	list := p.catalog.keepers[uid]
 	if r := p.keeper.records[uid]; r != nil {
 		all = append(all, r.versions...)

@@ -4,7 +4,7 @@ import "slices"
 
 // Tables are the names of the tables that Persist writes and Load reads.
 func (p *Peer) Tables() []string {
-	return []string{tableKeep, tableSpent, tableMeta, tableClaims, tableAskers, tableTerms}
+	return []string{tableKeep, tableEnded, tableMeta, tableClaims, tableAskers, tableTerms}
 }
 
 // Candidates are the peers as a plan made now would see them, this one among

@@ -149,8 +149,11 @@ func (p *Peer) decideRole(a *app) {
 	if a.steward != nil {
 		p.dirty[a.uid] = true
 	} else if p.unlisted(a) {
-		// Nobody published it: whoever should drive it may not know of it, or
-		// have taken it back.
+		// Nobody published it: whoever should drive it may not know of it, have
+		// taken it back, or have seen it end since it said that it holds it.
+		if st := p.stores[a.uid]; st != nil && p.out.now.Mono-st.since >= p.tune.RoundMax {
+			delete(p.stores, a.uid)
+		}
 		p.ensureStored(a.uid)
 	}
 	p.rerouteEdits(a.uid)

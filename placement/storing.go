@@ -11,6 +11,7 @@ type storing struct {
 	tag   string // of what is being stored
 	acked map[PeerID]bool
 	wait  time.Duration
+	since time.Duration
 }
 
 // ensureStored starts or goes on storing.
@@ -21,7 +22,7 @@ func (p *Peer) ensureStored(uid UID) {
 	}
 	st := p.stores[uid]
 	if tag := etag(a.versions); st == nil || st.tag != tag {
-		st = &storing{tag: tag, acked: map[PeerID]bool{}, wait: p.tune.Resend}
+		st = &storing{tag: tag, acked: map[PeerID]bool{}, wait: p.tune.Resend, since: p.out.now.Mono}
 		p.stores[uid] = st
 		p.timers.set(timerStore, string(uid), p.out.now.Mono)
 	} else {
@@ -111,17 +112,18 @@ func (p *Peer) onStore(from PeerID, m *storeMsg) {
 }
 
 // takenBack says whether a store brings a version that its writer took back:
-// the writer's own message that was late, or another keeper's that did not
-// hear, which is told. What the mesh lists by now stands after all.
+// another keeper's that did not hear, which the writer tells, or the writer's
+// own, which was late, or which its disk kept although it was to forget it: it
+// is reminded. What the mesh lists by now stands after all.
 func (p *Peer) takenBack(from PeerID, uid UID, v Version) bool {
-	if !p.dropped.set[dropKey(uid, v)] || p.lists(uid, v) {
+	if !p.dropped.set[dropKey(uid, v)] || p.lists(uid, v) || from == p.cfg.Self.Peer {
 		return false
 	}
-	if v.Peer == p.cfg.Self.Peer && from != p.cfg.Self.Peer {
-		p.out.send(from, message{Drop: &dropMsg{UID: uid, Version: v}})
-		return true
+	if v.Peer != p.cfg.Self.Peer && v.Peer != from {
+		return false
 	}
-	return from == v.Peer
+	p.out.send(from, message{Drop: &dropMsg{UID: uid, Version: v}})
+	return true
 }
 
 // lists says whether the catalog has a version.

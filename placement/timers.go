@@ -84,9 +84,13 @@ func (t *timers) tidy() {
 	}
 }
 
-// wake is the Timer effect that is wanted now, if it differs from the last.
-func (t *timers) wake() (Timer, bool) {
+// wake is the Timer effect that is wanted now, if it differs from the last. One
+// whose time has come was used up, even if the next is for the same instant.
+func (t *timers) wake(now time.Duration) (Timer, bool) {
 	t.tidy()
+	if t.told <= int64(now) {
+		t.told = 0
+	}
 	at := int64(0)
 	if len(t.heap) > 0 {
 		at = max(1, int64(t.heap[0].at))

@@ -298,4 +298,3 @@ func (c *chaos) slots(ctx context.Context, cl *api.Client, conflict map[string]b
 	}
 	return total, errors.Join(errs...)
 }
-
