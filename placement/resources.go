@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"regexp"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -81,8 +82,7 @@ func (c *CPU) UnmarshalJSON(data []byte) error {
 	if err != nil {
 		return err
 	}
-	// MilliValue saturates; a value past the limit is refused by validation.
-	*c = CPU(q.MilliValue())
+	*c = CPU(amount(q, resource.Milli))
 	return nil
 }
 
@@ -92,7 +92,7 @@ func (b *Bytes) UnmarshalJSON(data []byte) error {
 	if err != nil {
 		return err
 	}
-	*b = Bytes(q.Value())
+	*b = Bytes(amount(q, 0))
 	return nil
 }
 
@@ -110,8 +110,22 @@ func (d *Duration) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// quantityTextMax bounds what is handed to the parser of quantities.
-const quantityTextMax = 64
+// amount is q in units of scale. Past what an int64 holds it is the largest or
+// the smallest, which validation refuses: the quantity's own arithmetic makes
+// 0 of 1e30.
+func amount(q resource.Quantity, scale resource.Scale) int64 {
+	switch {
+	case q.Cmp(*resource.NewScaledQuantity(math.MaxInt64, scale)) >= 0:
+		return math.MaxInt64
+	case q.Cmp(*resource.NewScaledQuantity(math.MinInt64, scale)) <= 0:
+		return math.MinInt64
+	}
+	return q.ScaledValue(scale)
+}
+
+// quantityForm bounds what is handed to the parser of quantities, which takes
+// minutes for 1e-99999999.
+var quantityForm = regexp.MustCompile(`^[-+]?([0-9]{1,24}(\.[0-9]{0,24})?|\.[0-9]{1,24})([KMGTPE]i|[numkMGTPE]|[eE][-+]?[0-9]{1,2})?$`)
 
 func unmarshalQuantity(data []byte) (resource.Quantity, error) {
 	text := string(data)
@@ -120,12 +134,10 @@ func unmarshalQuantity(data []byte) (resource.Quantity, error) {
 			return resource.Quantity{}, err
 		}
 	}
-	if len(text) > quantityTextMax {
-		return resource.Quantity{}, fmt.Errorf("a quantity of %d characters: at most %d are read", len(text), quantityTextMax)
+	if quantityForm.MatchString(text) {
+		if q, err := resource.ParseQuantity(text); err == nil {
+			return q, nil
+		}
 	}
-	q, err := resource.ParseQuantity(text)
-	if err != nil {
-		return resource.Quantity{}, fmt.Errorf("%q is not a quantity: write for instance \"250m\", \"2\" or \"128Mi\"", text)
-	}
-	return q, nil
+	return resource.Quantity{}, fmt.Errorf("%q is not a quantity: write for instance \"250m\", \"2\" or \"128Mi\"", clip(text))
 }
