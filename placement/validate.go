@@ -66,11 +66,21 @@ func (e FieldErrors) Error() string {
 func (e FieldErrors) Unwrap() error { return ErrInvalid }
 
 var (
-	nameForm   = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
-	envForm    = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,127}$`)
-	labelForm  = regexp.MustCompile(`^[A-Za-z0-9]([-A-Za-z0-9_./]{0,126}[A-Za-z0-9])?$`)
-	signalForm = regexp.MustCompile(`^SIG[A-Z0-9+]{2,12}$`)
+	nameForm  = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
+	envForm   = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,127}$`)
+	labelForm = regexp.MustCompile(`^[A-Za-z0-9]([-A-Za-z0-9_./]{0,126}[A-Za-z0-9])?$`)
+	// portWord is a piece of a command that is replaced: "${port.http}"; "$${"
+	// is a literal "${".
+	portWord = regexp.MustCompile(`\$?\$\{[^}]*\}`)
 )
+
+// stopSignals are what work can be asked to end with.
+var stopSignals = []string{"SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGABRT", "SIGWINCH", "SIGKILL"}
+
+// ownEnv are the variables that every allocation is given by the mesh; beside
+// them HANSA_PORT_….
+var ownEnv = []string{"HANSA_MESH", "HANSA_SITE", "HANSA_PEER", "HANSA_NAMESPACE", "HANSA_APP", "HANSA_COMPONENT",
+	"HANSA_SLOT", "HANSA_ALLOCATION", "HANSA_FENCE"}
 
 const nameRule = "1 to 63 lower-case letters, digits and hyphens, with a letter or digit at both ends"
 
@@ -164,16 +174,23 @@ func (v *validation) kind(c Component) {
 	case c.Server.Image != "":
 		v.bad(".server.image", c.Server.Image, "a server is an image or a process, not both", "leave the image out")
 	default:
-		v.process(c.Server.Process)
+		v.process(c.Server.Process, c.Ports)
 	}
 }
 
-func (v *validation) process(p *Process) {
+func (v *validation) process(p *Process, ports map[string]int) {
 	const field = ".server.process"
 	size := 0
 	for i, word := range p.Command {
 		if size += len(word); strings.ContainsRune(word, 0) {
 			v.bad(fmt.Sprintf("%s.command[%d]", field, i), word, "it holds a NUL", "write it without")
+		}
+		for _, piece := range portWord.FindAllString(word, -1) {
+			name, isPort := strings.CutPrefix(strings.TrimSuffix(piece, "}"), "${port.")
+			if _, known := ports[name]; !strings.HasPrefix(piece, "$$") && (!isPort || !known) {
+				v.bad(fmt.Sprintf("%s.command[%d]", field, i), piece, "it names no port of the component",
+					`"${port.NAME}" with a name from ports, or "$${" for a literal "${"`)
+			}
 		}
 	}
 	switch {
@@ -207,17 +224,18 @@ func (v *validation) resources(r Resources) {
 	for _, q := range []struct {
 		field   string
 		n, most int64
-		example string
+		text    fmt.Stringer
+		fix     string
 	}{
-		{".resources.cpu", int64(r.CPU), cpuMax, "at most 1048 cores: 250m, 2"},
-		{".resources.memory", int64(r.Memory), bytesMax, "at most 4Ti: 64Mi, 2Gi"},
-		{".resources.disk", int64(r.Disk), bytesMax, "at most 4Ti: 10Gi"},
+		{".resources.cpu", int64(r.CPU), cpuMax, r.CPU, "at most 1048 cores, for instance 250m or 2"},
+		{".resources.memory", int64(r.Memory), bytesMax, r.Memory, "at most 4Ti, for instance 64Mi or 2Gi"},
+		{".resources.disk", int64(r.Disk), bytesMax, r.Disk, "at most 4Ti, for instance 10Gi"},
 	} {
 		switch {
 		case q.n < 0:
-			v.bad(q.field, q.n, "an amount is below 0", "leave out what is not needed")
+			v.bad(q.field, q.text.String(), "below 0", "leave out what is not needed")
 		case q.n > q.most:
-			v.bad(q.field, q.n, "more than any host has", q.example)
+			v.bad(q.field, q.text.String(), "more than any host has", q.fix)
 		}
 	}
 }
@@ -235,7 +253,7 @@ func (v *validation) ports(c Component) {
 			v.bad(".ports", name, "not a name", nameRule)
 		}
 		if n := c.Ports[name]; n < 1 || n > 65535 {
-			v.bad(".ports."+clip(name), n, "no port", "1 to 65535")
+			v.bad(".ports."+clip(name), n, "not a port", "1 to 65535")
 		}
 	}
 }
@@ -249,7 +267,9 @@ func (v *validation) env(env map[string]string) {
 		case !envForm.MatchString(name):
 			v.bad(".env", name, "not the name of a variable", "letters, digits and underscores, not a digit first")
 		case strings.ContainsRune(value, 0):
-			v.bad(".env."+name, value, "it holds a NUL", "write it without")
+			v.bad(".env."+name, nil, "it holds a NUL", "write it without")
+		case slices.Contains(ownEnv, name) || strings.HasPrefix(name, "HANSA_PORT_"):
+			v.bad(".env."+name, nil, "the mesh sets this variable itself", "choose another name")
 		}
 	}
 	if len(env) > envMax || size > envBytesMax {
@@ -279,7 +299,9 @@ func (v *validation) place(p Place, a App) {
 	if n := p.Near; n != nil {
 		switch {
 		case (n.Component == "") == (n.Site == ""):
-			v.bad(".place.near", nil, "near what?", "give one of component and site")
+			v.bad(".place.near", nil, "it is near one thing", "give component or site, and not both")
+		case n.Component != "" && v.path == "components."+n.Component:
+			v.bad(".place.near.component", n.Component, "it would be near itself", "name another component, or a site")
 		case n.Component != "" && a.Components[n.Component].Kind() == "":
 			v.bad(".place.near.component", n.Component, "the app has no such component", "one of "+strings.Join(a.ComponentNames(), ", "))
 		case n.RTT < 0:
@@ -290,8 +312,8 @@ func (v *validation) place(p Place, a App) {
 
 // ending is how work stops, and what becomes of it when its site is cut off.
 func (v *validation) ending(c Component) {
-	if s := c.Stop.Signal; s != "" && !signalForm.MatchString(s) {
-		v.bad(".stop.signal", s, "not a signal", "for instance SIGTERM")
+	if s := c.Stop.Signal; s != "" && !slices.Contains(stopSignals, s) {
+		v.bad(".stop.signal", s, "not a signal that ends work", "one of "+strings.Join(stopSignals, ", "))
 	}
 	if g := time.Duration(c.Stop.Grace); g < 0 || g > graceMax {
 		v.bad(".stop.grace", g.String(), "out of range", "0 to "+graceMax.String())

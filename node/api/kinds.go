@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 
@@ -46,6 +47,8 @@ var (
 	ErrTimeout = errors.New("timed out")
 	// ErrForbidden: known who asks, and not allowed.
 	ErrForbidden = errors.New("forbidden")
+	// errMalformed: a body that can't be read at all.
+	errMalformed = fmt.Errorf("malformed: %w", placement.ErrInvalid)
 )
 
 // MissingArtifacts says that an app names digests that the mesh does not know.
@@ -71,8 +74,8 @@ var kinds = []struct {
 	exit   int
 	errs   []error
 }{
+	{KindMalformed, http.StatusBadRequest, ExitFailed, []error{errMalformed}},
 	{KindInvalid, http.StatusUnprocessableEntity, ExitFailed, []error{placement.ErrInvalid}},
-	{KindMalformed, http.StatusBadRequest, ExitFailed, nil},
 	{KindNotFound, http.StatusNotFound, ExitFailed, []error{placement.ErrNotFound}},
 	{KindMethod, http.StatusMethodNotAllowed, ExitFailed, nil},
 	{KindConflict, http.StatusPreconditionFailed, ExitFailed, []error{placement.ErrConflict}},

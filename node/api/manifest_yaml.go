@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -18,7 +19,7 @@ const (
 
 // yamlDocuments is the documents of a YAML text as JSON, without empty ones.
 func yamlDocuments(data []byte) ([][]byte, error) {
-	bad := func(message, fix string) error { return &manifestError{FieldProblem{Message: message, Fix: fix}} }
+	bad := func(message, fix string) error { return malformed(message, fix) }
 	if nesting(data) > yamlNestingMax {
 		return nil, bad(fmt.Sprintf("lists or objects nested more than %d deep", yamlNestingMax), "no manifest needs that")
 	}
@@ -45,6 +46,9 @@ func yamlDocuments(data []byte) ([][]byte, error) {
 		if err != nil {
 			return nil, yamlError(err)
 		}
+		if !json.Valid(converted) {
+			return nil, bad("a value that JSON can't hold (.inf, .nan)", "write a plain number")
+		}
 		docs = append(docs, converted)
 	}
 	return docs, nil
@@ -61,7 +65,7 @@ func yamlError(err error) error {
 		}
 	}
 	first, _, _ := bytes.Cut([]byte(message), []byte("\n"))
-	return &manifestError{FieldProblem{Message: short(string(first))}}
+	return malformed(short(string(first)), "")
 }
 
 // nesting is an upper bound on how deep the flow and inline block collections
@@ -101,9 +105,9 @@ func checkAliases(body ast.Node) error {
 	ast.Walk(v, body)
 	switch {
 	case v.nested:
-		return &manifestError{FieldProblem{Message: "an anchor holds an alias", Fix: "write out what the alias stands for"}}
+		return &manifestError{FieldProblem: FieldProblem{Message: "an anchor holds an alias", Fix: "write out what the alias stands for"}}
 	case v.aliases > yamlAliasesMax:
-		return &manifestError{FieldProblem{Message: fmt.Sprintf("%d aliases: at most %d are read", v.aliases, yamlAliasesMax)}}
+		return &manifestError{FieldProblem: FieldProblem{Message: fmt.Sprintf("%d aliases: at most %d are read", v.aliases, yamlAliasesMax)}}
 	}
 	return nil
 }

@@ -51,16 +51,32 @@ func (p *Problem) Error() string {
 	return text
 }
 
-// String is one line.
+// String is one line: what is wrong with which field, what it holds, and the
+// fix.
 func (f FieldProblem) String() string {
 	text := f.Message
 	if f.Field != "" && !strings.HasPrefix(text, f.Field) {
-		text = f.Field + ": " + text
+		text = f.Field + f.held() + ": " + text
 	}
 	if f.Fix != "" {
 		text += " (" + f.Fix + ")"
 	}
 	return text
+}
+
+// held is " VALUE" where that is short and the message does not say it.
+func (f FieldProblem) held() string {
+	text := ""
+	switch f.Value.(type) {
+	case string:
+		text = fmt.Sprintf("%q", f.Value)
+	case bool, int, int64, float64, json.Number:
+		text = fmt.Sprint(f.Value)
+	}
+	if text == "" || text == `""` || strings.Contains(f.Message, text) {
+		return ""
+	}
+	return " " + text
 }
 
 // GetStatus is for huma.

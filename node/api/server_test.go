@@ -178,8 +178,8 @@ func TestPutWrongManifests(t *testing.T) {
 	}{
 		{"unknown field", "", `{"app":"shop","components":{"api":{"server":{"image":"x"},"replica":3}}}`, 422, api.KindInvalid, []string{"components.api.replica", `did you mean \"replicas\"`}},
 		{"unknown top field", "", `{"app":"shop","component":{}}`, 422, api.KindInvalid, []string{`did you mean \"components\"`}},
-		{"wrong type", "", `{"app":"shop","components":{"api":{"server":{"image":"x"},"replicas":"many"}}}`, 422, api.KindInvalid, []string{"components.api.replicas", "a number is wanted"}},
-		{"bad quantity", "", `{"app":"shop","components":{"api":{"server":{"image":"x"},"resources":{"cpu":"lots"}}}}`, 422, api.KindInvalid, []string{"components.api", "not a quantity"}},
+		{"wrong type", "", `{"app":"shop","components":{"api":{"server":{"image":"x"},"replicas":"many"}}}`, 422, api.KindInvalid, []string{"components.api.replicas", "a whole number"}},
+		{"bad quantity", "", `{"app":"shop","components":{"api":{"server":{"image":"x"},"resources":{"cpu":"lots"}}}}`, 422, api.KindInvalid, []string{"components.api.resources.cpu", "not a quantity"}},
 		{"other app", "", `{"app":"other","components":{}}`, 422, api.KindInvalid, []string{"in the path"}},
 		{"other namespace", "", `{"namespace":"x","components":{}}`, 422, api.KindInvalid, []string{"namespace"}},
 		{"no components", "", `{}`, 422, api.KindInvalid, []string{"at least one component"}},
@@ -188,16 +188,16 @@ func TestPutWrongManifests(t *testing.T) {
 		{"a file", "", `{"components":{"a":{"function":{"module":"./x.wasm"}}}}`, 422, api.KindInvalid, []string{"/v1/artifacts"}},
 		{"component name", "", `{"components":{"A_b":{"server":{"image":"x"}}}}`, 422, api.KindInvalid, []string{"components.A_b", "lower-case"}},
 		{"unknown artifact", "", `{"components":{"a":{"function":{"module":"` + digest + `"}}}}`, 409, api.KindMissing, []string{digest}},
-		{"broken json", "", `{"components":`, 422, api.KindInvalid, []string{"ends in the midst"}},
-		{"two values", "", shop + shop, 422, api.KindInvalid, []string{"more after the end"}},
+		{"broken json", "", `{"components":`, 400, api.KindMalformed, []string{"ends in the midst"}},
+		{"two values", "", shop + shop, 400, api.KindMalformed, []string{"more after the end"}},
 		{"no body", "", ``, 400, api.KindMalformed, nil},
 		{"text", "text/plain", shop, 415, api.KindMedia, []string{"application/yaml"}},
-		{"broken yaml", "application/yaml", "components:\n  a: [", 422, api.KindInvalid, []string{"line "}},
+		{"broken yaml", "application/yaml", "components:\n  a: [", 400, api.KindMalformed, []string{"line "}},
 		{"two documents", "application/yaml", "app: shop\n---\napp: shop\n", 422, api.KindInvalid, []string{"2 apps"}},
 		{"alias bomb", "application/yaml", "a: &a [1,1]\nb: &b [*a,*a]\nc: &c [*b,*b]\n", 422, api.KindInvalid, []string{"anchor"}},
-		{"deep yaml", "application/yaml", strings.Repeat("[", 100000), 422, api.KindInvalid, []string{"deep"}},
-		{"deep block", "application/yaml", strings.Repeat("- ", 100000), 422, api.KindInvalid, []string{"deep"}},
-		{"deep json", "", strings.Repeat("[", 100000), 422, api.KindInvalid, nil},
+		{"deep yaml", "application/yaml", strings.Repeat("[", 100000), 400, api.KindMalformed, []string{"deep"}},
+		{"deep block", "application/yaml", strings.Repeat("- ", 100000), 400, api.KindMalformed, []string{"deep"}},
+		{"deep json", "", strings.Repeat("[", 100000), 400, api.KindMalformed, nil},
 		{"large", "", strings.Repeat(" ", 2<<20), 413, api.KindTooLarge, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -216,7 +216,7 @@ func TestPutWrongManifests(t *testing.T) {
 
 func TestPutYAML(t *testing.T) {
 	b := serve(t, nil)
-	text := "# a comment\nversion: hansa/v1\ncomponents:\n  api:\n    server: {process: {command: [./x, --port, \"${port.http}\"]}}\n    resources: {cpu: 250m, memory: 64Mi}\n    replicas: 2\n"
+	text := "# a comment\nversion: hansa/v1\ncomponents:\n  api:\n    server: {process: {command: [./x, --port, \"${port.http}\"]}}\n    ports: {http: 80}\n    resources: {cpu: 250m, memory: 64Mi}\n    replicas: 2\n"
 	if resp, body := b.do(t, "PUT", shopPath, text, "Content-Type", "application/yaml; charset=utf-8"); resp.StatusCode != 201 {
 		t.Fatalf("%d %s", resp.StatusCode, body)
 	}

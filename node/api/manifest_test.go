@@ -1,0 +1,86 @@
+package api
+
+import (
+	"strings"
+	"testing"
+)
+
+// What a person reads about a wrong manifest: the field with its whole path,
+// what it holds, and the fix.
+func TestWrongManifestsInWords(t *testing.T) {
+	const server = "server: {process: {command: [run]}}"
+	component := func(more string) string { return "app: a\ncomponents:\n  c: {" + server + ", " + more + "}\n" }
+	for manifest, want := range map[string]string{
+		component("replicsa: 2"):                                                `components.c.replicsa: unknown field (did you mean "replicas"?)`,
+		component("resources: {memroy: 1Mi}"):                                   `components.c.resources.memroy: unknown field (did you mean "memory"?)`,
+		component("Replicas: 2"):                                                `components.c.Replicas: unknown field (did you mean "replicas"?)`,
+		component("command: [x]"):                                               `components.c.command: unknown field (did you mean "server.process.command"?)`,
+		component("place: {xyzzy: 1}"):                                          `components.c.place.xyzzy: unknown field (one of where, prefer, spread, near)`,
+		component("exclusive: true"):                                            `components.c.exclusive: this release does not have it (leave it out)`,
+		component("health: {http: {port: http}}"):                               `components.c.health: this release does not have it (leave it out)`,
+		component("resources: {gpu: 1}"):                                        `components.c.resources.gpu: this release does not have it (leave it out)`,
+		component("disconnect: {stop_after: 5m}"):                               `components.c.disconnect.stop_after: this release does not have it (leave it out)`,
+		component("replicas: '3'"):                                              `components.c.replicas "3": a whole number is wanted, not a text (write it without quotes)`,
+		component("replicas: 1.5"):                                              `components.c.replicas 1.5: a whole number is wanted`,
+		component("replicas: -1"):                                               `components.c.replicas -1: out of range (0 to 1048576)`,
+		component("replicas: 9999999999"):                                       `components.c.replicas 9999999999: out of range (0 to 1048576)`,
+		component("replicas: .inf"):                                             `a value that JSON can't hold (.inf, .nan) (write a plain number)`,
+		component("resources: {cpu: lots}"):                                     `components.c.resources.cpu: "lots" is not a quantity (write for instance "250m", "2" or "128Mi")`,
+		component("resources: {cpu: -1}"):                                       `components.c.resources.cpu "-1": below 0 (leave out what is not needed)`,
+		component("resources: {memory: 9Ti}"):                                   `components.c.resources.memory "9Ti": more than any host has (at most 4Ti, for instance 64Mi or 2Gi)`,
+		component("resources: [1]"):                                             `components.c.resources: an object is wanted, not a list`,
+		component("ports: [80]"):                                                `components.c.ports: an object is wanted, not a list`,
+		component("ports: {http: x}"):                                           `components.c.ports.http "x": a whole number is wanted, not a text`,
+		component("ports: {http: {port: 0}}"):                                   `components.c.ports.http 0: not a port (1 to 65535)`,
+		component("ports: {http: {prot: 80}}"):                                  `components.c.ports.http: a whole number is wanted, not an object`,
+		component("env: {A: 5}"):                                                `components.c.env.A 5: a text is wanted (write it in quotes)`,
+		component("env: {HANSA_SLOT: x}"):                                       `components.c.env.HANSA_SLOT: the mesh sets this variable itself (choose another name)`,
+		component("stop: {grace: 10}"):                                          `components.c.stop.grace: 10 is not a duration (write it as text, for instance "30s")`,
+		component("stop: {signal: SIGFOO}"):                                     `components.c.stop.signal "SIGFOO": not a signal that ends work (one of SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2, SIGALRM, SIGABRT, SIGWINCH, SIGKILL)`,
+		component("place: {near: {component: c}}"):                              `components.c.place.near.component "c": it would be near itself (name another component, or a site)`,
+		strings.Replace(component("x: y"), "app: a", "app: 5", 1):                         `app 5: a text is wanted (write it in quotes)` + "\n" + `components.c.x: unknown field (one of container, function, server, replicas, resources, ports, env, stop, place, disconnect)`,
+		strings.Replace(component("replicas: 1"), "run", "\"${port.http}\"", 1): `components.c.server.process.command[0] "${port.http}": it names no port of the component ("${port.NAME}" with a name from ports, or "$${" for a literal "${")`,
+		`{"app":"a","app":"b"}`:                                                 `app: it stands there twice (keep one of them)`,
+		"[]":                                                                    `an object is wanted, not a list`,
+		"apiVersion: v1\nkind: Pod\n":                                           `apiVersion: unknown field (one of version, namespace, app, components)` + "\n" + `kind: unknown field (one of version, namespace, app, components)`,
+		"app: a\nversion: 2\ncomponents: {c: 1}":                                `components.c 1: an object is wanted` + "\n" + `version 2: a text is wanted (write it in quotes)`,
+	} {
+		apps, err := ParseManifests([]byte(manifest))
+		if err == nil {
+			err = apps[0].Validate()
+		}
+		if err == nil {
+			t.Errorf("taken:\n%s", manifest)
+			continue
+		}
+		var lines []string
+		for _, f := range fieldErrorsOf(err) {
+			lines = append(lines, f.String())
+		}
+		if got := strings.Join(lines, "\n"); got != want {
+			t.Errorf("%s\nsays %s\nwant %s", manifest, got, want)
+		}
+	}
+}
+
+// Scalars that may grow can be written as objects already.
+func TestObjectForms(t *testing.T) {
+	const text = `
+app: a
+components:
+  c:
+    server: {process: {command: [run]}}
+    ports: {http: {port: 8080}, admin: 9000}
+    place: {spread: {label: region}}
+    disconnect: {replace: {policy: majority}}
+`
+	apps, err := ParseManifests([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := apps[0].Components["c"]
+	if err := apps[0].Validate(); err != nil || c.Ports["http"] != 8080 || c.Ports["admin"] != 9000 ||
+		c.Place.Spread != "region" || c.Disconnect.Replace != "majority" {
+		t.Errorf("%+v %v", c, err)
+	}
+}
