@@ -74,8 +74,8 @@ var (
 	portWord = regexp.MustCompile(`\$?\$\{[^}]*\}`)
 )
 
-// stopSignals are what work can be asked to end with.
-var stopSignals = []string{"SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGABRT", "SIGWINCH", "SIGKILL"}
+// StopSignals are what work can be asked to end with.
+var StopSignals = []string{"SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGABRT", "SIGWINCH", "SIGKILL"}
 
 // ownEnv are the variables that every allocation is given by the mesh; beside
 // them HANSA_PORT_….
@@ -312,8 +312,8 @@ func (v *validation) place(p Place, a App) {
 
 // ending is how work stops, and what becomes of it when its site is cut off.
 func (v *validation) ending(c Component) {
-	if s := c.Stop.Signal; s != "" && !slices.Contains(stopSignals, s) {
-		v.bad(".stop.signal", s, "not a signal that ends work", "one of "+strings.Join(stopSignals, ", "))
+	if s := c.Stop.Signal; s != "" && !slices.Contains(StopSignals, s) {
+		v.bad(".stop.signal", s, "not a signal that ends work", "one of "+strings.Join(StopSignals, ", "))
 	}
 	if g := time.Duration(c.Stop.Grace); g < 0 || g > graceMax {
 		v.bad(".stop.grace", g.String(), "out of range", "0 to "+graceMax.String())

@@ -1,7 +1,9 @@
 package api
 
 import (
+	"encoding/json"
 	"errors"
+	"flag"
 	"os"
 	"regexp"
 	"strings"
@@ -31,6 +33,43 @@ func TestManifestsOfTheHandbook(t *testing.T) {
 		for _, app := range apps {
 			if err := app.Validate(); err != nil {
 				t.Errorf("%v\n%s", err, b[1])
+			}
+		}
+	}
+}
+
+var rewrite = flag.Bool("rewrite", false, "write golden files anew")
+
+// The schema in docs/ is the one that every peer serves, and each field of a
+// manifest says what it is for.
+func TestShippedSchema(t *testing.T) {
+	schema, err := ManifestSchema()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const file = "../../docs/manifest.schema.json"
+	if *rewrite {
+		if err := os.WriteFile(file, schema, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if shipped, err := os.ReadFile(file); err != nil || string(shipped) != string(schema) {
+		t.Errorf("%s is not what peers serve (run with -rewrite): %v", file, err)
+	}
+	var doc struct {
+		Defs map[string]struct {
+			Properties map[string]struct {
+				Description string `json:"description"`
+			} `json:"properties"`
+		} `json:"$defs"`
+	}
+	if err := json.Unmarshal(schema, &doc); err != nil {
+		t.Fatal(err)
+	}
+	for name, def := range doc.Defs {
+		for field, property := range def.Properties {
+			if property.Description == "" {
+				t.Errorf("%s.%s has no description", name, field)
 			}
 		}
 	}

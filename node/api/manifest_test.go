@@ -38,7 +38,7 @@ func TestWrongManifestsInWords(t *testing.T) {
 		component("stop: {grace: 10}"):                                          `components.c.stop.grace: 10 is not a duration (write it as text, for instance "30s")`,
 		component("stop: {signal: SIGFOO}"):                                     `components.c.stop.signal "SIGFOO": not a signal that ends work (one of SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2, SIGALRM, SIGABRT, SIGWINCH, SIGKILL)`,
 		component("place: {near: {component: c}}"):                              `components.c.place.near.component "c": it would be near itself (name another component, or a site)`,
-		strings.Replace(component("x: y"), "app: a", "app: 5", 1):                         `app 5: a text is wanted (write it in quotes)` + "\n" + `components.c.x: unknown field (one of container, function, server, replicas, resources, ports, env, stop, place, disconnect)`,
+		strings.Replace(component("x: y"), "app: a", "app: 5", 1):               `app 5: a text is wanted (write it in quotes)` + "\n" + `components.c.x: unknown field (one of container, function, server, replicas, resources, ports, env, stop, place, disconnect)`,
 		strings.Replace(component("replicas: 1"), "run", "\"${port.http}\"", 1): `components.c.server.process.command[0] "${port.http}": it names no port of the component ("${port.NAME}" with a name from ports, or "$${" for a literal "${")`,
 		`{"app":"a","app":"b"}`:                                                 `app: it stands there twice (keep one of them)`,
 		"[]":                                                                    `an object is wanted, not a list`,

@@ -32,6 +32,7 @@ func (s *Server) routes() {
 	s.trustRoutes()
 	s.schemaRoute()
 	s.careRoutes()
+	describeManifest(s.huma.OpenAPI().Components.Schemas.Map(), manifestPrefix)
 	s.mux.HandleFunc("/", s.index)
 }
 
@@ -61,10 +62,12 @@ func schemaName(t reflect.Type, hint string) string {
 		t = t.Elem()
 	}
 	if strings.HasSuffix(t.PkgPath(), "/placement") {
-		return "Manifest" + name
+		return manifestPrefix + name
 	}
 	return name
 }
+
+const manifestPrefix = "Manifest"
 
 // problemTransformer turns huma's own errors into ours.
 func problemTransformer(ctx huma.Context, _ string, v any) (any, error) {

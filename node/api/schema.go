@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"reflect"
+	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -16,6 +17,7 @@ func ManifestSchema() ([]byte, error) {
 	defs := huma.NewMapRegistry("#/$defs/", huma.DefaultSchemaNamer)
 	aliasQuantities(defs)
 	root := defs.Schema(reflect.TypeFor[placement.App](), true, "")
+	describeManifest(defs.Map(), "")
 	doc := map[string]any{
 		"$schema":     "https://json-schema.org/draft/2020-12/schema",
 		"title":       "Hansa manifest",
@@ -28,6 +30,106 @@ func ManifestSchema() ([]byte, error) {
 		return nil, fmt.Errorf("manifest schema: %w", err)
 	}
 	return append(data, '\n'), nil
+}
+
+// describeManifest adds to the schemas of a manifest's types, whose names begin
+// with prefix, what the types do not say.
+func describeManifest(defs map[string]*huma.Schema, prefix string) {
+	for name, f := range manifestFields {
+		owner, field, _ := strings.Cut(name, ".")
+		schema := defs[prefix+owner].Properties[field]
+		if schema.Ref != "" {
+			schema = &huma.Schema{Ref: schema.Ref} // of this field's own
+		}
+		schema.Description, schema.Default = f.text, f.value
+		for _, value := range f.oneOf {
+			schema.Enum = append(schema.Enum, value)
+		}
+		scalar := schema
+		if schema.AdditionalProperties != nil && schema.Type == huma.TypeObject && f.most != 0 {
+			scalar = schema.AdditionalProperties.(*huma.Schema)
+		}
+		if f.most != 0 {
+			least, most := float64(f.least), float64(f.most)
+			scalar.Minimum, scalar.Maximum = &least, &most
+		}
+		if f.name {
+			schema.Pattern, schema.PatternDescription = namePattern, nameFix
+		}
+		defs[prefix+owner].Properties[field] = schema
+	}
+	for form, key := range objectForms {
+		owner, field, _ := strings.Cut(form, ".")
+		properties := defs[prefix+owner].Properties
+		if name, each := strings.CutSuffix(field, ".*"); each {
+			properties[name].AdditionalProperties = orObject(properties[name].AdditionalProperties.(*huma.Schema), key)
+		} else {
+			properties[field] = orObject(properties[field], key)
+		}
+	}
+}
+
+// orObject is a scalar, or an object that holds it under one key.
+func orObject(scalar *huma.Schema, key string) *huma.Schema {
+	text := scalar.Description
+	inner := *scalar
+	inner.Description = ""
+	return &huma.Schema{Description: text, OneOf: []*huma.Schema{&inner, {
+		Type: huma.TypeObject, Properties: map[string]*huma.Schema{key: &inner}, Required: []string{key}, AdditionalProperties: false,
+	}}}
+}
+
+const namePattern = "^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
+
+// fieldDoc is what a schema says of a field beside its type.
+type fieldDoc struct {
+	text        string
+	value       any // when it is left out
+	oneOf       []string
+	least, most int64 // most 0 is no bound
+	name        bool
+}
+
+// manifestFields are all fields of a manifest, as docs/MANIFEST.md has them.
+var manifestFields = map[string]fieldDoc{
+	"App.version":           {text: "The schema", value: "hansa/v1", oneOf: []string{"hansa/v1"}},
+	"App.app":               {text: "Name of the app", name: true},
+	"App.namespace":         {text: "Namespace of the app", value: placement.DefaultNamespace, name: true},
+	"App.components":        {text: "1 to 256 components, by name"},
+	"Component.container":   {text: "An OCI image; not in this release"},
+	"Component.function":    {text: "A WebAssembly module that answers requests"},
+	"Component.server":      {text: "A program on the bare machine (process) or a virtual machine (image; not in this release)"},
+	"Component.replicas":    {text: "Number of slots", value: 1, most: placement.SlotsMax},
+	"Component.resources":   {text: "What each slot is granted"},
+	"Component.ports":       {text: "Name to the number inside; servers only. The host's port is chosen and shown by hansa ps", least: 1, most: 65535},
+	"Component.env":         {text: "Variables, 64 KiB in all"},
+	"Component.stop":        {text: "How work is ended"},
+	"Component.place":       {text: "Where it may and would rather run"},
+	"Component.disconnect":  {text: "What happens when a site is cut off"},
+	"Container.image":       {text: "Reference of the image"},
+	"Container.command":     {text: "Instead of the image's entry point"},
+	"Container.args":        {text: "Arguments"},
+	"Function.module":       {text: "sha256:… of a module (WASI preview 1, a command), or a ./path for hansa deploy"},
+	"Function.timeout":      {text: "Of one request, at most 1h", value: "10s"},
+	"Server.image":          {text: "Disk image; not in this release"},
+	"Server.process":        {text: "A program on the bare machine"},
+	"Process.command":       {text: "The program, then its arguments; ${port.NAME} is replaced by the port that was given"},
+	"Process.artifact":      {text: "sha256:… of the program, or a ./path for hansa deploy; stands for the word of the command that names it"},
+	"StopPolicy.signal":     {text: "Asks the work to end", value: "SIGTERM", oneOf: placement.StopSignals},
+	"StopPolicy.grace":      {text: "Until it is killed, at most 1h", value: "10s"},
+	"Place.where":           {text: "Must hold: a label selector, for instance tier in (core), region != us"},
+	"Place.prefer":          {text: "Label selector to weight", least: -100, most: 100},
+	"Place.spread":          {text: "Even over the values of this label: site, region, peer, or one of yours"},
+	"Place.near":            {text: "Close by round trip to a component or a site"},
+	"Near.component":        {text: "Another component of the app"},
+	"Near.site":             {text: "A site"},
+	"Near.rtt":              {text: "Hard limit; a wish only when it is left out"},
+	"Disconnect.lost_after": {text: "How long after a peer is called dead its slots are placed anew", value: "0s"},
+	"Disconnect.replace":    {text: "Which side places lost slots anew", value: "majority", oneOf: []string{"majority"}},
+	"Disconnect.reconcile":  {text: "Which copy stays after a cut", value: "keep_original", oneOf: []string{"keep_original"}},
+	"Resources.cpu":         {text: "Cores, as a Kubernetes quantity: 250m, 2"},
+	"Resources.memory":      {text: "Bytes, as a Kubernetes quantity: 64Mi, 2Gi; at most 4Ti"},
+	"Resources.disk":        {text: "Bytes, as a Kubernetes quantity: 10Gi; at most 4Ti"},
 }
 
 // aliasQuantities describes placement's numbers by their text forms.
