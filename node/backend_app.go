@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sort"
@@ -203,6 +204,9 @@ func (n backend) DeleteApp(ctx context.Context, key placement.AppKey, ifMatch st
 		return placement.Remove{Ticket: ticket, Key: key, IfMatch: ifMatch}
 	})
 	if err != nil {
+		if errors.Is(err, placement.ErrNotFound) {
+			err = fmt.Errorf("app %s: %w: 'hansa apps' lists them", key, placement.ErrNotFound)
+		}
 		return api.DeleteResult{}, err
 	}
 	return api.DeleteResult{

@@ -17,6 +17,7 @@ const (
 	memoryReserve      = 256 << 20
 	memoryReserveShare = 10 // percent, where that is more
 	memoryUnknown      = 1 << 30
+	memoryGrain        = 1 << 20 // so that "7231Mi are free" can be read
 )
 
 // machine is what this machine can give to work, where want leaves it open.
@@ -26,7 +27,7 @@ func machine(dir string, want placement.Resources) placement.Resources {
 	}
 	if want.Memory == 0 {
 		total := memoryTotal()
-		want.Memory = placement.Bytes(max(0, total-max(memoryReserve, total*memoryReserveShare/100)))
+		want.Memory = placement.Bytes(max(0, total-max(memoryReserve, total*memoryReserveShare/100)) &^ (memoryGrain - 1))
 	}
 	if want.Disk == 0 {
 		var fs unix.Statfs_t

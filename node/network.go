@@ -15,6 +15,8 @@ import (
 	"github.com/hansa-mesh/hansa/placement"
 	"github.com/hansa-mesh/hansa/store"
 	"github.com/hansa-mesh/hansa/transport"
+	"github.com/hansa-mesh/hansa/transport/identity"
+	"github.com/hansa-mesh/hansa/transport/trust"
 )
 
 const (
@@ -157,6 +159,11 @@ func (n *Node) sameMember() error {
 	}
 	if n.cfg.Site != "" && n.cfg.Site != n.member.Site {
 		return fmt.Errorf("--site %s: this peer was let in at %s; leave the flag out, or use another --data-dir", n.cfg.Site, n.member.Site)
+	}
+	// A token of this mesh may stay in the unit file for ever.
+	if token, err := trust.ParseToken(n.cfg.Token); err == nil && identity.IDOf(token.Root) != n.member.Mesh {
+		return fmt.Errorf("data folder %s: it belongs to peer %s of mesh %s, and the token lets into mesh %s: use another --data-dir",
+			n.cfg.DataDir, n.member.Name, n.member.Mesh, identity.IDOf(token.Root))
 	}
 	return nil
 }

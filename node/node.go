@@ -300,6 +300,7 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	case err = <-failed:
 		n.log.Error("a part of this peer failed; it stops", "err", err)
 	case <-ctx.Done():
+		n.log.Info("this peer stops", "peer", n.id.ID(), "name", n.member.Name)
 	}
 	if !errors.Is(context.Cause(ctx), ErrKilled) {
 		n.goodbye()

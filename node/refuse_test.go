@@ -6,6 +6,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/hansa-mesh/hansa/transport/identity"
+	"github.com/hansa-mesh/hansa/transport/trust"
 )
 
 // What a person gets wrong is said, names the flag, and loses nothing.
@@ -43,6 +46,14 @@ func TestNewRefuses(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(newer, "format.json"), []byte(`{"version":99,"mesh":"x","incarnation":7}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	key, err := identity.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	elsewhere, err := trust.NewToken(key, trust.TokenOptions{Mesh: key.Public(), Name: "syd-1"})
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, c := range map[string]struct {
 		cfg  Config
 		want string
@@ -53,6 +64,7 @@ func TestNewRefuses(t *testing.T) {
 		"no token":           {Config{DataDir: dir(), Join: []string{"127.0.0.1:1"}, Token: "nonsense"}, "'hansa invite'"},
 		"another name":       {Config{DataDir: founded(), Name: "syd-1"}, "let in as fra-1"},
 		"another site":       {Config{DataDir: founded(), Site: "syd"}, "let in at fra"},
+		"a token elsewhere":  {Config{DataDir: founded(), Join: []string{"127.0.0.1:1"}, Token: elsewhere}, "lets into mesh " + key.ID()},
 		"a wrong label":      {Config{DataDir: founded(), Labels: map[string]string{"a b": "c"}}, "--labels a b=c"},
 		"nowhere":            {Config{DataDir: founded(), Lat: 91}, "--position 91,0"},
 		"a broken mesh.json": {Config{DataDir: broken}, meshFile},

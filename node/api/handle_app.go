@@ -23,7 +23,7 @@ const nameFix = "lower-case letters, digits and hyphens, at most 63"
 
 func (in KeyParams) key() (placement.AppKey, error) {
 	for _, f := range []struct{ field, value string }{{"namespace", in.Namespace}, {"app", in.App}} {
-		if !isName(f.value) {
+		if !IsName(f.value) {
 			return placement.AppKey{}, &manifestError{FieldProblem: FieldProblem{Field: f.field, Value: short(f.value),
 				Message: fmt.Sprintf("%q is not a name", short(f.value)), Fix: nameFix}}
 		}

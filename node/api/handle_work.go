@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -44,25 +45,17 @@ func (in *allocationsInput) query() (AllocationQuery, error) {
 		q.Namespace, q.App = ns, app
 	}
 	for _, state := range in.State[:min(len(in.State), statesMax)] {
-		if !knownState(state) {
-			return q, &Problem{Kind: KindInvalid, Detail: "state " + short(state) + " is none", Errors: []FieldProblem{{
-				Field: "state", Value: short(state), Message: "not a state of an allocation", Fix: "one of " + strings.Join(allocationStates, ", ")}}}
+		if !slices.Contains(AllocationStates, state) {
+			return q, &manifestError{FieldProblem: FieldProblem{
+				Field: "state", Value: short(state), Message: "not a state of an allocation", Fix: "one of " + strings.Join(AllocationStates, ", ")}}
 		}
 		q.States = append(q.States, state)
 	}
 	return q, nil
 }
 
-var allocationStates = []string{"pending", "fetching", "starting", "running", "unhealthy", "stopping", "stopped", "failed", "lost"}
-
-func knownState(s string) bool {
-	for _, known := range allocationStates {
-		if s == known {
-			return true
-		}
-	}
-	return false
-}
+// AllocationStates are the states that an allocation can be in.
+var AllocationStates = []string{"pending", "fetching", "starting", "running", "unhealthy", "stopping", "stopped", "failed", "lost"}
 
 func (s *Server) workRoutes() {
 	get(s, "/v1/allocations", "list-allocations", "What runs where", func(ctx context.Context, in *allocationsInput) (*listOutput[Allocation], error) {
@@ -173,7 +166,7 @@ func (s *Server) callFunction(w http.ResponseWriter, r *http.Request) {
 	key := placement.AppKey{Namespace: r.PathValue("namespace"), App: r.PathValue("app")}
 	component := r.PathValue("component")
 	for _, name := range []string{key.Namespace, key.App, component} {
-		if !isName(name) {
+		if !IsName(name) {
 			WriteProblem(w, r, &Problem{Kind: KindNotFound, Detail: short(name) + " can't be the name of a namespace, an app or a component"})
 			return
 		}
@@ -191,8 +184,8 @@ func (s *Server) callFunction(w http.ResponseWriter, r *http.Request) {
 	s.backend.Invoke(lock, r, key, component, rest)
 }
 
-// isName says whether s can name a namespace, an app or a component.
-func isName(s string) bool {
+// IsName says whether s can name a namespace, an app or a component.
+func IsName(s string) bool {
 	if s == "" || len(s) > 63 || s[0] == '-' || s[len(s)-1] == '-' {
 		return false
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"mime"
+	"strings"
 
 	"github.com/hansa-mesh/hansa/placement"
 )
@@ -79,7 +80,7 @@ func ParseManifests(data []byte) ([]placement.App, error) {
 	for i, doc := range docs {
 		app, err := decodeApp(doc)
 		if err != nil && len(docs) > 1 {
-			err = fmt.Errorf("document %d: %w", i+1, err)
+			err = inDocument(i+1, err)
 		}
 		if err != nil {
 			return nil, err
@@ -90,6 +91,16 @@ func ParseManifests(data []byte) ([]placement.App, error) {
 		return nil, &manifestError{FieldProblem: FieldProblem{Message: "there is no app in it", Fix: `begin with "app: NAME"`}}
 	}
 	return apps, nil
+}
+
+// inDocument names the document of a file in which fields are wrong.
+func inDocument(n int, err error) error {
+	var errs []error
+	for _, f := range fieldErrorsOf(err) {
+		f.Field = strings.TrimSuffix(fmt.Sprintf("document %d: %s", n, f.Field), ": ")
+		errs = append(errs, &manifestError{FieldProblem: f})
+	}
+	return errors.Join(errs...)
 }
 
 // parseManifest reads the one app of a body.

@@ -326,7 +326,7 @@ func TestDeployUploadsFilesOnce(t *testing.T) {
 	if err := os.Remove(filepath.Join(dir, "meter")); err != nil {
 		t.Fatal(err)
 	}
-	if code := term.run(t.Context(), "", "deploy", manifest); code != 1 || !strings.Contains(term.err.String(), "component meter") {
+	if code := term.run(t.Context(), "", "deploy", manifest); code != 1 || !strings.Contains(term.err.String(), `components.meter.server.process.artifact "./meter"`) {
 		t.Errorf("a missing file: %d %s", code, term.err)
 	}
 }

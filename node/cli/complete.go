@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -92,13 +93,11 @@ func peerNamesOf(ctx context.Context, c *api.Client) []string {
 
 // key is the app that a person names.
 func (s *session) key(app string) (placement.AppKey, error) {
-	if app == "" || len(app) > 63 {
-		return placement.AppKey{}, usagef("%q is not the name of an app", app)
+	if strings.Contains(app, "/") {
+		return placement.AppKey{}, usagef("%q: name the app alone; its namespace goes to -n", app)
 	}
-	for _, r := range app {
-		if r == '/' {
-			return placement.AppKey{}, usagef("%q: name the app alone; its namespace goes to -n", app)
-		}
+	if !api.IsName(app) {
+		return placement.AppKey{}, usagef("%q is not the name of an app (%s)", app, nameRule)
 	}
 	return placement.AppKey{Namespace: s.namespace, App: app}, nil
 }

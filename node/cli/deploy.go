@@ -107,7 +107,7 @@ func (s *session) plan(ctx context.Context, c *api.Client, docs []document) erro
 	for i, doc := range docs {
 		p, err := c.Plan(ctx, doc.app)
 		if err != nil {
-			return fmt.Errorf("plan %s: %w", doc.app.Key(), err)
+			return fmt.Errorf("plan %s: %w", doc.name(), err)
 		}
 		if !p.Complete {
 			short++
@@ -146,7 +146,7 @@ func (s *session) deploy(ctx context.Context, c *api.Client, docs []document, f 
 	for _, doc := range docs {
 		for _, file := range doc.files {
 			if err := s.upload(ctx, c, file); err != nil {
-				return fmt.Errorf("deploy %s: %w", doc.app.Key(), err)
+				return fmt.Errorf("deploy %s: %w", doc.name(), err)
 			}
 		}
 	}
@@ -155,7 +155,7 @@ func (s *session) deploy(ctx context.Context, c *api.Client, docs []document, f 
 		o := api.PutOptions{IfMatch: f.ifMatch, IfNoneMatch: f.onlyNew, MinCopies: f.minCopies, IdempotencyKey: newKey()}
 		result, err := putAgain(ctx, c, doc.app, o)
 		if err != nil {
-			return fmt.Errorf("deploy %s: %w", doc.app.Key(), err)
+			return fmt.Errorf("deploy %s: %w", doc.name(), err)
 		}
 		results[i] = result
 		s.tellPut(result)

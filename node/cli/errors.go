@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 
@@ -23,6 +24,8 @@ func (s *session) explain(err error) string {
 	switch {
 	case errors.Is(err, context.Canceled):
 		return "interrupted"
+	case isCertificate(err):
+		return text + ": to trust a certificate of your own, name it in SSL_CERT_FILE"
 	case errors.Is(err, api.ErrNoAnswer):
 		return text + `: is the daemon running? start one with "hansa agent" or "hansa dev", or name another peer with --api or HANSA_API`
 	case !errors.As(err, &problem):
@@ -39,14 +42,18 @@ func (s *session) explain(err error) string {
 
 func hintFor(p *api.Problem) string {
 	switch p.Kind {
-	case api.KindConflict:
-		return "someone else's edit was first; look at it with hansa status and try again"
 	case api.KindTooFew:
 		return "lower --min-copies, or wait until more peers are in reach (hansa peers)"
 	case api.KindUnreachable:
 		return "hansa peers shows who is in reach"
 	}
 	return ""
+}
+
+// isCertificate says whether the peer answers, but can't be believed.
+func isCertificate(err error) bool {
+	var unverified *tls.CertificateVerificationError
+	return errors.As(err, &unverified)
 }
 
 // flagError makes an error of flags one of usage, and names the nearest flag.

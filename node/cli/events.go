@@ -11,6 +11,9 @@ import (
 	"github.com/hansa-mesh/hansa/node/api"
 )
 
+// eventsMax is how many events of the past one call may ask for.
+const eventsMax = 1000
+
 func (s *session) eventsVerb() *cobra.Command {
 	var follow bool
 	var limit int
@@ -29,6 +32,9 @@ Examples:
 			at, err := s.parseSince(since)
 			if err != nil {
 				return err
+			}
+			if limit < 1 || limit > eventsMax {
+				return usagef("--limit %d: want 1 to %d", limit, eventsMax)
 			}
 			if cmd.Flags().Changed("namespace") || q.App != "" {
 				q.Namespace = s.namespace

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/hansa-mesh/hansa/node/api"
+	"github.com/hansa-mesh/hansa/placement"
 )
 
 func (s *session) explainVerb() *cobra.Command {
@@ -60,6 +61,14 @@ Examples:
 	return cmd
 }
 
+// fits is how many slots fit: "any" of those that ask for nothing.
+func fits(n int) string {
+	if n >= placement.SlotsMax {
+		return "any"
+	}
+	return strconv.Itoa(n)
+}
+
 func (s *session) writeDecision(w io.Writer, d api.Decision) error {
 	slots := ""
 	if d.Slots != "" {
@@ -81,7 +90,7 @@ func (s *session) writeDecision(w io.Writer, d api.Decision) error {
 	}
 	t := s.table("  PEER", "SITE", "TAKEN", "FITS", "SCORE", "DATA FROM", "WHY")
 	for _, x := range d.Considered {
-		t.add("  "+peerName(x.Peer), orDash(x.Peer.Site), strconv.Itoa(x.Taken), strconv.Itoa(x.Fits),
+		t.add("  "+peerName(x.Peer), orDash(x.Peer.Site), strconv.Itoa(x.Taken), fits(x.Fits),
 			strconv.FormatFloat(x.Score, 'f', 1, 64), span(time.Duration(x.AgeMillis)*time.Millisecond)+" before", x.Reason)
 	}
 	return t.write(w)

@@ -19,11 +19,22 @@ const (
 	documentsMax     = 256
 )
 
+// inputName stands for a manifest from the input in messages.
+const inputName = "the input"
+
 // document is one app of a manifest file, and the files that it names.
 type document struct {
 	app   placement.App
 	from  string // file, for messages
 	files []localFile
+}
+
+// name is the app's, or the file where it has none.
+func (d document) name() string {
+	if d.app.Name == "" {
+		return d.from
+	}
+	return d.app.Key().String()
 }
 
 // localFile is a "./path" of a manifest.
@@ -42,13 +53,13 @@ func (s *session) readDocuments(names []string) ([]document, error) {
 		if err != nil {
 			return nil, err
 		}
-		apps, err := api.ParseManifests(data)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
-		}
 		dir := filepath.Dir(name)
 		if name == "-" {
-			dir = "."
+			dir, name = ".", inputName
+		}
+		apps, err := api.ParseManifests(data)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, api.NewProblem(err))
 		}
 		for _, app := range apps {
 			if app.Namespace == "" {
@@ -58,6 +69,13 @@ func (s *session) readDocuments(names []string) ([]document, error) {
 			if err := doc.resolve(dir); err != nil {
 				return nil, err
 			}
+			// Told here already, before anything is uploaded.
+			if err := doc.app.Validate(); err != nil {
+				if len(apps) > 1 {
+					name = doc.name()
+				}
+				return nil, fmt.Errorf("%s: %w", name, api.NewProblem(err))
+			}
 			docs = append(docs, doc)
 		}
 		if len(docs) > documentsMax {
@@ -66,8 +84,11 @@ func (s *session) readDocuments(names []string) ([]document, error) {
 	}
 	seen := map[placement.AppKey]string{}
 	for _, doc := range docs {
-		if first, ok := seen[doc.app.Key()]; ok {
-			return nil, fmt.Errorf("%s: app %s is described twice (also in %s)", doc.from, doc.app.Key(), first)
+		switch first, ok := seen[doc.app.Key()]; {
+		case ok && first == doc.from:
+			return nil, fmt.Errorf("%s: app %s is described twice: keep one of them", doc.from, doc.app.Key())
+		case ok:
+			return nil, fmt.Errorf("%s: app %s is described twice, also in %s: keep one of them", doc.from, doc.app.Key(), first)
 		}
 		seen[doc.app.Key()] = doc.from
 	}
@@ -96,16 +117,21 @@ func (s *session) readManifest(name string) ([]byte, error) {
 
 // resolve replaces every "./path" by the digest of the file.
 func (d *document) resolve(dir string) error {
-	for name, c := range d.app.Components {
+	for _, name := range d.app.ComponentNames() {
+		c := d.app.Components[name]
 		for _, field := range localFields(&c) {
-			if !isLocal(*field) {
+			if !isLocal(*field.value) {
 				continue
 			}
-			f, err := hashFile(filepath.Join(dir, *field))
-			if err != nil {
-				return fmt.Errorf("%s: component %s: %w", d.from, name, err)
+			path := *field.value
+			if !filepath.IsAbs(path) {
+				path = filepath.Join(dir, path)
 			}
-			*field = f.digest
+			f, err := hashFile(path)
+			if err != nil {
+				return fmt.Errorf("%s: components.%s.%s %q: %w", d.from, name, field.path, *field.value, err)
+			}
+			*field.value = f.digest
 			d.files = append(d.files, f)
 		}
 		d.app.Components[name] = c
@@ -113,23 +139,29 @@ func (d *document) resolve(dir string) error {
 	return nil
 }
 
+// localField is a field of a component and where it stands below it.
+type localField struct {
+	path  string
+	value *string
+}
+
 // localFields are the fields of c that may name a local file. What they point
 // to is copied first, so that the caller's manifest is not changed.
-func localFields(c *placement.Component) []*string {
-	var fields []*string
+func localFields(c *placement.Component) []localField {
+	var fields []localField
 	if c.Function != nil {
 		f := *c.Function
 		c.Function = &f
-		fields = append(fields, &f.Module)
+		fields = append(fields, localField{"function.module", &f.Module})
 	}
 	if c.Server != nil {
 		server := *c.Server
 		c.Server = &server
-		fields = append(fields, &server.Image)
+		fields = append(fields, localField{"server.image", &server.Image})
 		if server.Process != nil {
 			process := *server.Process
 			server.Process = &process
-			fields = append(fields, &process.Artifact)
+			fields = append(fields, localField{"server.process.artifact", &process.Artifact})
 		}
 	}
 	return fields

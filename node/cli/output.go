@@ -20,6 +20,12 @@ func (s *session) print(v any, human func(w io.Writer) error) error {
 	if !s.structured() {
 		return human(s.io.Out)
 	}
+	if s.output == "yaml" && s.printed { // a document of its own
+		if _, err := io.WriteString(s.io.Out, "---\n"); err != nil {
+			return err
+		}
+	}
+	s.printed = true
 	var buf bytes.Buffer
 	enc := json.NewEncoder(&buf)
 	enc.SetEscapeHTML(false)

@@ -27,6 +27,11 @@ Examples:
   hansa ps shop -o json | jq -r '.items[].ports.http'`,
 		Args: takes(0, 1, "at most one app"), ValidArgsFunction: s.names(1, s.appNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			for _, state := range q.States {
+				if !slices.Contains(api.AllocationStates, state) {
+					return usagef("--state %q: want one of %s", state, strings.Join(api.AllocationStates, ", "))
+				}
+			}
 			q.Namespace = s.namespace
 			if everywhere {
 				q.Namespace = ""
@@ -61,7 +66,7 @@ Examples:
 	flags.StringVar(&q.Peer, "peer", "", "only at this peer, by name or id")
 	flags.StringVar(&q.Component, "component", "", "only of this component")
 	flags.StringSliceVar(&q.States, "state", nil, "only in these states, with commas between")
-	mustComplete(cmd, "state", "pending", "fetching", "starting", "running", "stopping", "stopped", "failed", "lost")
+	mustComplete(cmd, "state", api.AllocationStates...)
 	return cmd
 }
 

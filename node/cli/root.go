@@ -25,6 +25,7 @@ type session struct {
 	namespace string
 	api       string
 	token     string
+	printed   bool // print was called before
 }
 
 // Main runs the command and returns its exit code. Errors go to streams.Err as
@@ -56,6 +57,8 @@ func (s *session) run(ctx context.Context, args []string) error {
 				}
 				return cmd.Help()
 			}
+			c.Short = "Prints a script with which a shell completes verbs, flags and names"
+			c.Long = completionLong
 		}
 	}
 	// Unknown verbs are told before their flags are looked at. Completion has
@@ -67,6 +70,14 @@ func (s *session) run(ctx context.Context, args []string) error {
 	}
 	return root.ExecuteContext(ctx)
 }
+
+const completionLong = `Prints a script for a shell. With it, tab completes verbs, flags, and the names of
+apps, components, peers and sites, which are asked of the peer.
+
+Examples:
+  source <(hansa completion bash)
+  hansa completion zsh > "${fpath[1]}/_hansa"
+  hansa completion fish > ~/.config/fish/completions/hansa.fish`
 
 const rootLong = `Hansa runs servers, containers and functions over many sites, without a master:
 every peer answers the same, and a site that is cut off goes on.
@@ -134,10 +145,17 @@ func (s *session) addVerbs(root *cobra.Command) {
 func (s *session) checkGlobals() error {
 	switch s.output {
 	case "table", "wide", "json", "yaml":
-		return nil
+	default:
+		return usagef("-o %q: want table, wide, json or yaml", s.output)
 	}
-	return usagef("-o %q: want table, wide, json or yaml", s.output)
+	if !api.IsName(s.namespace) {
+		return usagef("-n %q: not a name (%s)", s.namespace, nameRule)
+	}
+	return nil
 }
+
+// nameRule says what the names of namespaces, apps and components are.
+const nameRule = "lower-case letters, digits and hyphens, at most 63"
 
 // client is the client of the peer that the flags or the environment name.
 func (s *session) client() (*api.Client, error) {

@@ -41,11 +41,14 @@ type scaleTarget struct {
 func parseScale(text string) (scaleTarget, error) {
 	name, number, ok := strings.Cut(text, "=")
 	app, component, ok2 := strings.Cut(name, "/")
-	n, err := strconv.ParseUint(number, 10, 31)
-	if !ok || !ok2 || app == "" || component == "" || err != nil {
+	if !ok || !ok2 || app == "" || component == "" {
 		return scaleTarget{}, usagef("%q: want APP/COMPONENT=N, for instance shop/api=5", text)
 	}
-	return scaleTarget{app, component, int(n)}, nil
+	n, err := strconv.Atoi(number)
+	if err != nil || n < 0 || n > placement.SlotsMax {
+		return scaleTarget{}, usagef("%q: want 0 to %d slots, for instance shop/api=5", text, placement.SlotsMax)
+	}
+	return scaleTarget{app, component, n}, nil
 }
 
 func (s *session) scale(ctx context.Context, args []string, wait bool, timeout time.Duration) error {

@@ -33,6 +33,9 @@ func listen(path string) (net.Listener, error) {
 		conn.Close()
 		return nil, fmt.Errorf("dev: a mesh is running already (socket %s): end it, or set HANSA_DEV_SOCKET to run another", path)
 	}
+	if info, err := os.Lstat(path); err == nil && info.Mode()&os.ModeSocket == 0 {
+		return nil, fmt.Errorf("dev: control socket %s: a file is in the way: name another with --socket", path)
+	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("dev: control socket: %w", err)
 	}
@@ -126,6 +129,10 @@ func Control(ctx context.Context, socket string, o Order) ([]Peer, error) {
 		return nil, err
 	}
 	response, err := client.Do(request)
+	var syscallErr *net.OpError
+	if errors.As(err, &syscallErr) { // not in the words of HTTP
+		err = syscallErr.Err
+	}
 	if err != nil {
 		return nil, fmt.Errorf("no dev mesh answers at %s: start one with 'hansa dev': %w", socket, err)
 	}

@@ -243,7 +243,7 @@ func (m *Mesh) share() placement.Resources {
 	n := int64(m.cfg.Sites)
 	return placement.Resources{
 		CPU:    max(cpuLeast, all.CPU/placement.CPU(n)),
-		Memory: max(memoryLeast, all.Memory/placement.Bytes(n)),
+		Memory: max(memoryLeast, all.Memory/placement.Bytes(n)&^(1<<20-1)), // whole mebibytes, to be read
 		Disk:   all.Disk / placement.Bytes(n),
 	}
 }

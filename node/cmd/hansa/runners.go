@@ -87,10 +87,12 @@ func joinMesh(_ context.Context, cfg cli.JoinConfig) (cli.JoinResult, error) {
 }
 
 func runDev(ctx context.Context, cfg cli.DevConfig, version string) error {
-	if cfg.Port != 0 { // told before anything is started
-		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", cfg.Port)); err != nil {
-			return fmt.Errorf("port %d is in use: choose another with --api-port, or 0 for any: %w", cfg.Port, err)
-		} else if err := l.Close(); err != nil {
+	for port := cfg.Port; port != 0 && port < cfg.Port+cfg.Sites; port++ { // told before anything is started
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil {
+			return fmt.Errorf("port %d is in use: choose other ones with --api-port, or 0 for any: %w", port, err)
+		}
+		if err := l.Close(); err != nil {
 			return err
 		}
 	}
@@ -101,8 +103,9 @@ func runDev(ctx context.Context, cfg cli.DevConfig, version string) error {
 			return err
 		}
 	}
+	// A round trip of zero is dev's default, and --rtt 0 is none.
 	m, err := dev.New(dev.Config{
-		Sites: cfg.Sites, RTT: cfg.RTT, Socket: cfg.Socket, APIPort: cfg.Port, DataDir: dir, Log: cfg.Log, Version: version,
+		Sites: cfg.Sites, RTT: max(cfg.RTT, 1), Socket: cfg.Socket, APIPort: cfg.Port, DataDir: dir, Log: cfg.Log, Version: version,
 		Ready: func(peers []dev.Peer) {
 			var out []cli.DevPeer
 			for _, p := range peers {
