@@ -343,6 +343,34 @@ func TestDeployMinCopies(t *testing.T) {
 	}
 }
 
+// An app that never runs says why, and does not use up the time of another.
+func TestDeployWaitsForEach(t *testing.T) {
+	term := newTerminal(t)
+	term.backend.Crashing = map[string]string{"bad": "exited with code 3"}
+	const apps = "app: bad\ncomponents: {x: {server: {process: {command: [run]}}}}\n---\n" +
+		"app: good\ncomponents: {x: {server: {process: {command: [run]}}}}\n"
+	code := term.run(t.Context(), apps, "deploy", "-", "--timeout", "500ms", "-o", "yaml")
+	said := term.err.String()
+	if code != 1 || !strings.Contains(said, "bad/x[0] is pending at fra-1: exited with code 3") || !strings.Contains(said, "hansa logs bad/COMPONENT") {
+		t.Errorf("%d %s", code, said)
+	}
+	if strings.Contains(said, "default/good is accepted, but") {
+		t.Errorf("the good one runs: %s", said)
+	}
+	if n := strings.Count(term.out.String(), "---\n"); n != 1 {
+		t.Errorf("%d marks between two documents:\n%s", n, term.out)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	run := term.start(apps)
+	ended := make(chan int, 1)
+	go func() { ended <- run(ctx, words("deploy -")) }()
+	term.err.await(t, "bad: x 0/1")
+	cancel()
+	if code := <-ended; code != 1 || !strings.Contains(term.err.String(), "default/bad is accepted; waiting for it: interrupted") {
+		t.Errorf("ctrl-c: %d %s", code, term.err)
+	}
+}
+
 func TestInterrupts(t *testing.T) {
 	term := newTerminal(t)
 	if code := term.run(t.Context(), "app: a\ncomponents: {x: {server: {process: {command: [run]}}}}\n", "deploy", "-"); code != 0 {

@@ -162,12 +162,11 @@ func (s *session) deploy(ctx context.Context, c *api.Client, docs []document, f 
 	}
 	var waited error
 	if f.wait {
-		ctx, cancel := context.WithTimeoutCause(ctx, f.timeout, errWaited)
-		defer cancel()
+		var keys []placement.AppKey
 		for _, result := range results {
-			key := placement.AppKey{Namespace: result.Namespace, App: result.App}
-			waited = errors.Join(waited, s.waitRunning(ctx, c, key, f.timeout))
+			keys = append(keys, placement.AppKey{Namespace: result.Namespace, App: result.App})
 		}
+		waited = s.waitAll(ctx, c, keys, f.timeout)
 	}
 	for _, result := range results {
 		if err := s.print(result, func(w io.Writer) error {

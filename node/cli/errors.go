@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -23,7 +24,7 @@ func (s *session) explain(err error) string {
 	var problem *api.Problem
 	switch {
 	case errors.Is(err, context.Canceled):
-		return "interrupted"
+		return strings.ReplaceAll(text, context.Canceled.Error(), "interrupted")
 	case isCertificate(err):
 		return text + ": to trust a certificate of your own, name it in SSL_CERT_FILE"
 	case errors.Is(err, api.ErrNoAnswer):

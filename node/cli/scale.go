@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -85,14 +86,7 @@ func (s *session) scale(ctx context.Context, args []string, wait bool, timeout t
 	if !wait {
 		return nil
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, timeout, errWaited)
-	defer cancel()
-	for _, key := range keys {
-		if err := s.waitRunning(ctx, c, key, timeout); err != nil {
-			return err
-		}
-	}
-	return nil
+	return s.waitAll(ctx, c, slices.Compact(keys), timeout)
 }
 
 func (s *session) removeVerb() *cobra.Command {

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/hansa-mesh/hansa/node/api"
@@ -20,9 +22,23 @@ const (
 
 var errWaited = errors.New("waited long enough")
 
+// waitAll waits until all of several apps run, all at once: one that never does
+// must not use up the time of the others.
+func (s *session) waitAll(ctx context.Context, c *api.Client, keys []placement.AppKey, limit time.Duration) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, errWaited)
+	defer cancel()
+	errs := make([]error, len(keys))
+	var wg sync.WaitGroup
+	for i, key := range keys { // at most documentsMax
+		wg.Go(func() { errs[i] = s.waitRunning(ctx, c, key, limit) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
 // waitRunning waits until all of an app runs, and tells of progress.
 func (s *session) waitRunning(ctx context.Context, c *api.Client, key placement.AppKey, limit time.Duration) error {
-	last, told, since := "", "", time.Now()
+	last, told, since := "", false, time.Now()
 	var status api.Status
 	err := poll(ctx, func() (bool, error) {
 		st, err := c.Status(ctx, key)
@@ -35,23 +51,48 @@ func (s *session) waitRunning(ctx context.Context, c *api.Client, key placement.
 			s.say("%s: %s", key, text)
 		}
 		// What hangs says why, once.
-		if why := strings.Join(st.Open, "; "); time.Since(since) > hangs && why != "" && why != told {
-			told = why
-			s.say("  waiting: %s", why)
+		if time.Since(since) > hangs && !told {
+			if why := whyNot(ctx, c, key, st); len(why) > 0 {
+				told = true
+				s.say("%s waits: %s", key, strings.Join(why, "; "))
+			}
 		}
 		return st.State == "running", nil
 	})
 	if errors.Is(err, errWaited) {
-		why := ""
-		if len(status.Open) > 0 {
-			why = " (" + strings.Join(status.Open, "; ") + ")"
+		text := fmt.Sprintf("%s is accepted, but not all of it runs after %v: %s", key, limit, progress(status))
+		late, cancel := context.WithTimeout(context.WithoutCancel(ctx), whyTimeMax)
+		defer cancel()
+		for _, why := range whyNot(late, c, key, status) {
+			text += "\n  " + why
 		}
-		return fmt.Errorf("%s is accepted, but not all of it runs after %v: %s%s: hansa explain %s says why", key, limit, progress(status), why, key.App)
+		return fmt.Errorf("%s\n  hansa explain %s and hansa logs %s/COMPONENT say more", text, key.App, key.App)
 	}
 	if err != nil {
 		return fmt.Errorf("%s is accepted; waiting for it: %w", key, err)
 	}
 	return nil
+}
+
+// Bounds on the reasons that are looked for when an app does not run.
+const (
+	whysMax    = 8
+	whyTimeMax = 2 * time.Second
+)
+
+// whyNot is what is open of an app, and what keeps its slots from running.
+func whyNot(ctx context.Context, c *api.Client, key placement.AppKey, st api.Status) []string {
+	why := slices.Clone(st.Open)
+	l, err := c.Allocations(ctx, api.AllocationQuery{Namespace: key.Namespace, App: key.App, Page: onePage})
+	if err != nil {
+		return why // only the words are fewer
+	}
+	for _, a := range l.Items {
+		if a.State != "running" && a.Reason != "" && len(why) < whysMax {
+			why = append(why, clean(fmt.Sprintf("%s is %s at %s: %s", slotName(a), a.State, nameOr(a.PeerName, a.Peer), a.Reason)))
+		}
+	}
+	return why
 }
 
 // waitGone waits until nothing of an app runs at a peer that is in reach.

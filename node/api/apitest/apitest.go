@@ -27,6 +27,8 @@ type Backend struct {
 	ArtifactSpace int64
 	// Short makes every PUT end below a majority of the keepers.
 	Short bool
+	// Crashing are apps of which nothing runs, and why.
+	Crashing map[string]string
 	// NotReady is what Ready answers.
 	NotReady error
 
@@ -348,6 +350,10 @@ func (b *Backend) Status(_ context.Context, key placement.AppKey) (api.Status, e
 				cs.Places = append(cs.Places, api.PlaceStatus{Peer: r, States: map[string]int{"running": n}, Stale: i == 2, AsOf: b.now().Add(-time.Duration(i) * time.Minute)})
 			}
 		}
+		if b.Crashing[key.App] != "" {
+			s.State, s.Open = "deploying", []string{name + " does not run yet"}
+			cs.Running, cs.States, cs.Places = 0, map[string]int{"pending": c.Wanted()}, nil
+		}
 		s.Components = append(s.Components, cs)
 	}
 	return s, nil
@@ -389,6 +395,9 @@ func (b *Backend) all() []api.Allocation {
 						Namespace: key.Namespace, App: key.App, Component: name, Slot: slot, Site: r.Site, Peer: r.ID, PeerName: r.Name, Host: r.Name,
 						Kind: c.Kind(), Driver: c.Driver(), State: "running", Since: a.updated, Ports: map[string]string{}, Revision: a.version.String(),
 						UID: a.uid, Stale: i == 2, AsOf: b.now().Add(-time.Duration(i) * time.Minute)})
+					if why := b.Crashing[key.App]; why != "" {
+						all[len(all)-1].State, all[len(all)-1].Reason = "pending", why
+					}
 				}
 			}
 		}
