@@ -125,17 +125,28 @@ func (w *recorder) timed(write func()) {
 // Unwrap lets http.ResponseController reach the connection.
 func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// steadyBody gives each read of a body its own deadline, and lifts it after:
-// a deadline that passes while the handler works would end the request.
+// steadyBody gives each read of a body its own deadline. It stays set until the
+// end of the body, since net/http reads what the handler left before it
+// answers, and is lifted there: a deadline that passes while the handler works
+// would end the request.
 type steadyBody struct {
 	io.ReadCloser
 	control *http.ResponseController
 }
 
+// newSteadyBody bounds the wait for the first byte as well, which a handler may
+// never ask for.
+func newSteadyBody(body io.ReadCloser, control *http.ResponseController) steadyBody {
+	_ = control.SetReadDeadline(time.Now().Add(stallMax)) // not every reader has deadlines
+	return steadyBody{body, control}
+}
+
 func (b steadyBody) Read(p []byte) (int, error) {
 	_ = b.control.SetReadDeadline(time.Now().Add(stallMax))
 	n, err := b.ReadCloser.Read(p)
-	_ = b.control.SetReadDeadline(time.Time{})
+	if err == io.EOF {
+		_ = b.control.SetReadDeadline(time.Time{})
+	}
 	return n, err
 }
 
@@ -147,7 +158,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	info := requestInfo{id: requestID(r), answer: rec}
 	r = r.WithContext(context.WithValue(r.Context(), requestInfoKey{}, info))
 	if r.Body != nil && r.Body != http.NoBody {
-		r.Body = steadyBody{r.Body, rec.control}
+		r.Body = newSteadyBody(r.Body, rec.control)
 	}
 	h := rec.Header()
 	h.Set(requestHeader, info.id)

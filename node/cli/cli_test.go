@@ -249,7 +249,7 @@ func runScript(t *testing.T, path string) {
 // TestReference keeps docs/CLI.md and the help of every verb as they are.
 func TestReference(t *testing.T) {
 	s := &session{getenv: func(string) string { return "" }, runners: testRunners(), now: time.Now}
-	golden(t, "../../docs/CLI.md", reference(s.root()))
+	golden(t, "../../docs/CLI.md", reference(s.whole()))
 }
 
 func TestAgentConfiguration(t *testing.T) {

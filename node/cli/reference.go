@@ -15,7 +15,7 @@ func reference(root *cobra.Command) string {
 	var below func(cmd *cobra.Command)
 	below = func(cmd *cobra.Command) {
 		for _, c := range cmd.Commands() {
-			if !c.IsAvailableCommand() || c.Name() == "help" || c.Name() == "completion" {
+			if !c.IsAvailableCommand() || c.Name() == "help" || c.Parent().Name() == "completion" {
 				continue
 			}
 			fmt.Fprintf(&b, "\n## %s\n\n%s\n\n%s\n", c.CommandPath(), c.Short+".", fenceExamples(c.Long))

@@ -44,8 +44,21 @@ func (s *session) main(ctx context.Context, args []string) int {
 }
 
 func (s *session) run(ctx context.Context, args []string) error {
-	root := s.root()
+	root := s.whole(args...)
 	root.SetArgs(args)
+	// Unknown verbs are told before their flags are looked at. Completion has
+	// hidden verbs of its own, which cobra adds while it runs.
+	if len(args) == 0 || !strings.HasPrefix(args[0], cobra.ShellCompRequestCmd) {
+		if _, _, err := root.Find(args); err != nil {
+			return unknownVerb(root, err)
+		}
+	}
+	return root.ExecuteContext(ctx)
+}
+
+// whole is the root with the verbs that cobra would add only while it runs.
+func (s *session) whole(args ...string) *cobra.Command {
+	root := s.root()
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd(args...)
 	for _, c := range root.Commands() {
@@ -61,14 +74,7 @@ func (s *session) run(ctx context.Context, args []string) error {
 			c.Long = completionLong
 		}
 	}
-	// Unknown verbs are told before their flags are looked at. Completion has
-	// hidden verbs of its own, which cobra adds while it runs.
-	if len(args) == 0 || !strings.HasPrefix(args[0], cobra.ShellCompRequestCmd) {
-		if _, _, err := root.Find(args); err != nil {
-			return unknownVerb(root, err)
-		}
-	}
-	return root.ExecuteContext(ctx)
+	return root
 }
 
 const completionLong = `Prints a script for a shell. With it, tab completes verbs, flags, and the names of

@@ -278,7 +278,7 @@ func (m *Mesh) stopAll() {
 			continue
 		}
 		wg.Go(func() {
-			s.cancel(nil)
+			s.cancel(node.ErrKilled) // all go at once: there is nobody to say goodbye to
 			<-s.done
 			// A throw-away mesh leaves nothing behind: its work ends with it.
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(m.ctx), endWorkMax)
