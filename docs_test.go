@@ -3,6 +3,7 @@ package hansa_test
 import (
 	"context"
 	"errors"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -71,6 +72,38 @@ func TestReadmeRuns(t *testing.T) {
 	}
 	if commands < 10 {
 		t.Errorf("only %d commands were found", commands)
+	}
+}
+
+// TestMetricsAreDocumented keeps the table of metrics in docs/API.md as the code
+// has them.
+func TestMetricsAreDocumented(t *testing.T) {
+	names := func(file, pattern string) map[string]bool {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := map[string]bool{}
+		for _, m := range regexp.MustCompile(pattern).FindAllStringSubmatch(string(text), -1) {
+			found["hansa_"+m[1]] = true
+		}
+		if len(found) == 0 {
+			t.Fatalf("%s names no metric", file)
+		}
+		return found
+	}
+	documented := names("docs/API.md", "(?m)^\\| `hansa_([a-z_]+)`")
+	inCode := names("node/metrics.go", `desc\("([a-z_]+)"`)
+	maps.Copy(inCode, names("node/api/observe.go", `Name: "hansa_([a-z_]+)"`))
+	for name := range inCode {
+		if !documented[name] {
+			t.Errorf("%s is not in docs/API.md", name)
+		}
+	}
+	for name := range documented {
+		if !inCode[name] {
+			t.Errorf("docs/API.md speaks of %s, which is no metric", name)
+		}
 	}
 }
 
