@@ -508,3 +508,64 @@ func TestRunEndsGracefully(t *testing.T) {
 		t.Fatal("Run does not end")
 	}
 }
+
+// The description that programs are made from is whole: every reference leads
+// somewhere, every operation has a name of its own, and says what it answers
+// and which parts of its path vary.
+func TestOpenAPIIsWhole(t *testing.T) {
+	b := serve(t, nil)
+	_, spec := b.do(t, "GET", "/openapi.json", "")
+	var doc map[string]any
+	if err := json.Unmarshal([]byte(spec), &doc); err != nil {
+		t.Fatal(err)
+	}
+	var refs func(v any)
+	refs = func(v any) {
+		switch v := v.(type) {
+		case map[string]any:
+			if ref, ok := v["$ref"].(string); ok {
+				var at any = doc
+				for part := range strings.SplitSeq(strings.TrimPrefix(ref, "#/"), "/") {
+					in, _ := at.(map[string]any)
+					at = in[part]
+				}
+				if at == nil {
+					t.Errorf("%s leads nowhere", ref)
+				}
+			}
+			for _, inner := range v {
+				refs(inner)
+			}
+		case []any:
+			for _, inner := range v {
+				refs(inner)
+			}
+		}
+	}
+	refs(doc)
+	ids := map[string]bool{}
+	for path, item := range doc["paths"].(map[string]any) {
+		for method, op := range item.(map[string]any) {
+			op := op.(map[string]any)
+			id, _ := op["operationId"].(string)
+			if id == "" || ids[id] {
+				t.Errorf("%s %s: operationId %q", method, path, id)
+			}
+			ids[id] = true
+			if responses, _ := op["responses"].(map[string]any); len(responses) < 2 {
+				t.Errorf("%s %s answers only %v", method, path, responses)
+			}
+			params := map[string]bool{}
+			list, _ := op["parameters"].([]any)
+			for _, p := range list {
+				p := p.(map[string]any)
+				params[fmt.Sprint(p["in"], " ", p["name"])] = true
+			}
+			for part := range strings.SplitSeq(path, "/") {
+				if name, ok := strings.CutPrefix(part, "{"); ok && !params["path "+strings.TrimSuffix(name, "}")] {
+					t.Errorf("%s %s does not describe %s", method, path, part)
+				}
+			}
+		}
+	}
+}

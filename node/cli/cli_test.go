@@ -360,12 +360,12 @@ func TestDeployWaitsForEach(t *testing.T) {
 	if n := strings.Count(term.out.String(), "---\n"); n != 1 {
 		t.Errorf("%d marks between two documents:\n%s", n, term.out)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx, cancel := context.WithCancelCause(t.Context())
 	run := term.start(apps)
 	ended := make(chan int, 1)
 	go func() { ended <- run(ctx, words("deploy -")) }()
 	term.err.await(t, "bad: x 0/1")
-	cancel()
+	cancel(errors.New("interrupt signal received")) // as signal.NotifyContext does
 	if code := <-ended; code != 1 || !strings.Contains(term.err.String(), "default/bad is accepted; waiting for it: interrupted") {
 		t.Errorf("ctrl-c: %d %s", code, term.err)
 	}

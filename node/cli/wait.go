@@ -117,15 +117,15 @@ func (s *session) waitGone(ctx context.Context, c *api.Client, key placement.App
 	return err
 }
 
-// poll calls look until it is true, fails, or ctx ends; the cause of that is
-// the error. An answer that is late or lost is only looked for again.
+// poll calls look until it is true, fails, or ctx ends; errWaited or
+// context.Canceled is the error. An answer that is late or lost is only looked for again.
 func poll(ctx context.Context, look func() (bool, error)) error {
 	delay := lookFirst
 	for {
 		done, err := look()
 		switch {
 		case ctx.Err() != nil:
-			return context.Cause(ctx)
+			return ended(ctx)
 		case done:
 			return nil
 		case err != nil && !passing(err):
@@ -135,11 +135,20 @@ func poll(ctx context.Context, look func() (bool, error)) error {
 		select {
 		case <-ctx.Done():
 			timer.Stop()
-			return context.Cause(ctx)
+			return ended(ctx)
 		case <-timer.C:
 		}
 		delay = min(delay*3/2, lookMax)
 	}
+}
+
+// ended is why ctx is done: the time is up, or a person ended it, whatever the
+// signal that said so.
+func ended(ctx context.Context) error {
+	if cause := context.Cause(ctx); errors.Is(cause, errWaited) {
+		return cause
+	}
+	return ctx.Err()
 }
 
 // passing says whether an error may pass by itself.
