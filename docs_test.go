@@ -34,31 +34,10 @@ func TestReadmeRuns(t *testing.T) {
 		t.Fatal(err)
 	}
 	env := append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"), "HANSA_DEV_SOCKET="+filepath.Join(dir, "dev.sock"))
-	mesh := exec.Command(filepath.Join(dir, "hansa"), "dev", "--sites", "3")
-	mesh.Env = env
-	out, err := os.Create(filepath.Join(dir, "dev.out"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer out.Close()
-	mesh.Stdout, mesh.Stderr = out, out
-	if err := mesh.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = mesh.Process.Signal(os.Interrupt)
-		_ = mesh.Wait()
-	})
-	ready := func() bool {
-		data, err := os.ReadFile(out.Name())
-		return err == nil && strings.Contains(string(data), "the mesh is up")
-	}
-	for begin := time.Now(); !ready(); <-time.After(100 * time.Millisecond) {
-		if time.Since(begin) > time.Minute {
-			data, err := os.ReadFile(out.Name())
-			t.Fatalf("no mesh (is port 7601 free?): %s %v", data, err)
-		}
-	}
+	ports := startMesh(t, dir, env)
+	env = append(env, "HANSA_API=127.0.0.1:"+ports[0])
+	// The README's ports are the usual ones, which may be in use here.
+	here := strings.NewReplacer("127.0.0.1:7602", "127.0.0.1:"+ports[1], "127.0.0.1:7603", "127.0.0.1:"+ports[2])
 	commands := 0
 	for _, block := range fence.FindAllStringSubmatch(string(text), -1) {
 		for command := range strings.SplitSeq("\n"+block[1], "\n$ ") {
@@ -67,11 +46,45 @@ func TestReadmeRuns(t *testing.T) {
 				continue
 			}
 			commands++
-			runShown(t, env, line, shown)
+			runShown(t, env, here.Replace(line), shown)
 		}
 	}
 	if commands < 10 {
 		t.Errorf("only %d commands were found", commands)
+	}
+}
+
+// startMesh starts a dev mesh that ends with the test, and returns the ports of
+// its three peers.
+func startMesh(t *testing.T, dir string, env []string) []string {
+	t.Helper()
+	mesh := exec.Command(filepath.Join(dir, "hansa"), "dev", "--sites", "3", "--api-port", "0", "-o", "json")
+	mesh.Env = env
+	out, err := os.Create(filepath.Join(dir, "dev.out"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = out.Close() })
+	mesh.Stdout, mesh.Stderr = out, out
+	if err := mesh.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = mesh.Process.Signal(os.Interrupt)
+		_ = mesh.Wait()
+	})
+	port := regexp.MustCompile(`"api":"http://127.0.0.1:([0-9]+)"`)
+	for begin := time.Now(); ; <-time.After(100 * time.Millisecond) {
+		data, err := os.ReadFile(out.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if found := port.FindAllStringSubmatch(string(data), -1); len(found) == 3 {
+			return []string{found[0][1], found[1][1], found[2][1]}
+		}
+		if time.Since(begin) > time.Minute {
+			t.Fatalf("no mesh: %s", data)
+		}
 	}
 }
 
@@ -127,7 +140,7 @@ func runShown(t *testing.T, env []string, line, shown string) {
 		cmd := exec.CommandContext(ctx, "sh", "-c", line)
 		cmd.Env = env
 		text, err := cmd.CombinedOutput()
-		if err == nil && strings.HasPrefix(heading, "SLOT ") || strings.HasPrefix(heading, "PEER ") {
+		if err == nil && (strings.HasPrefix(heading, "SLOT ") || strings.HasPrefix(heading, "PEER ")) {
 			first, _, _ := strings.Cut(string(text), "\n")
 			if strings.Join(strings.Fields(first), " ") != strings.Join(strings.Fields(heading), " ") {
 				err = errors.New("the heading is another one than the README's")

@@ -117,8 +117,8 @@ func (s *session) waitGone(ctx context.Context, c *api.Client, key placement.App
 	return err
 }
 
-// poll calls look until it is true, fails, or ctx ends; errWaited or
-// context.Canceled is the error. An answer that is late or lost is only looked for again.
+// poll calls look until it is true, fails, or ctx ends: errWaited or
+// context.Canceled. An answer that is late or lost is only looked for again.
 func poll(ctx context.Context, look func() (bool, error)) error {
 	delay := lookFirst
 	for {
