@@ -84,3 +84,14 @@ components:
 		t.Errorf("%+v %v", c, err)
 	}
 }
+
+// A large body that is no YAML is refused about as fast as it is read: the
+// parser's error draws its whole source, for minutes.
+func TestHostileYAMLIsCheap(t *testing.T) {
+	for _, unit := range []string{"x: ", "&a ", "!a ", `"x": `, "x:\n", "a: |\n", "- x\n", "'", ":"} {
+		text := strings.Repeat(unit, manifestBytesMax/4/len(unit))
+		if _, err := ParseManifests([]byte(text)); err == nil {
+			t.Errorf("%q, many times, is taken", unit)
+		}
+	}
+}

@@ -56,9 +56,11 @@ func yamlDocuments(data []byte) ([][]byte, error) {
 
 // yamlError is an error of the parser, with its place and without its picture.
 func yamlError(err error) error {
-	message := err.Error()
+	var message string
 	var at yaml.Error
-	if errors.As(err, &at) {
+	if !errors.As(err, &at) {
+		message = err.Error()
+	} else { // its text would draw the whole source, in quadratic time
 		message = at.GetMessage()
 		if t := at.GetToken(); t != nil && t.Position != nil {
 			message = fmt.Sprintf("line %d, column %d: %s", t.Position.Line, t.Position.Column, message)

@@ -128,7 +128,7 @@ type VersionInfo struct {
 type InviteRequest struct {
 	_ struct{} `additionalProperties:"false"`
 
-	Name     string             `json:"name" minLength:"1" maxLength:"63" pattern:"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$" doc:"Name of the peer that is invited"`
+	Name     string             `json:"name" minLength:"1" maxLength:"63" pattern:"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$" patternDescription:"lower-case letters, digits, dots and hyphens" doc:"Name of the peer that is invited"`
 	Site     string             `json:"site,omitempty" maxLength:"63" doc:"Site that it must belong to; empty for any"`
 	Replaces string             `json:"replaces,omitempty" maxLength:"128" doc:"Id or name of a lost peer whose place it takes"`
 	TTL      placement.Duration `json:"ttl,omitempty" doc:"How long the token is good; default 1h"`

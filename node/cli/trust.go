@@ -99,8 +99,12 @@ Examples:
 				return err
 			}
 			return s.print(invite, func(w io.Writer) error {
-				s.say("a token for %s, good once, at %s; it expires %s. There: hansa agent --join %s --site SITE --token TOKEN",
-					name, strings.Join(invite.Address, " or "), s.age(invite.Expires), strings.Join(invite.Address, ","))
+				where := site
+				if where == "" {
+					where = "SITE"
+				}
+				s.say("a token for %s, good once, at %s; it expires %s. There: hansa agent --join %s --site %s --token TOKEN",
+					name, strings.Join(invite.Address, " or "), s.age(invite.Expires), strings.Join(invite.Address, ","), where)
 				_, err := fmt.Fprintln(w, invite.Token)
 				return err
 			})
