@@ -1,11 +1,13 @@
 package api
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"mime"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/hansa-mesh/hansa/placement"
 )
@@ -68,6 +70,10 @@ func fieldErrorsOf(err error) []FieldProblem {
 func ParseManifests(data []byte) ([]placement.App, error) {
 	if len(data) > manifestBytesMax {
 		return nil, &manifestError{FieldProblem: FieldProblem{Message: fmt.Sprintf("the manifest is larger than %d bytes", manifestBytesMax)}}
+	}
+	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")) // some editors mark UTF-8 so
+	if !utf8.Valid(data) {
+		return nil, malformed("it is not text in UTF-8", "")
 	}
 	docs := [][]byte{data}
 	if !json.Valid(data) {

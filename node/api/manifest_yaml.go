@@ -47,7 +47,7 @@ func yamlDocuments(data []byte) ([][]byte, error) {
 			return nil, yamlError(err)
 		}
 		if !json.Valid(converted) {
-			return nil, bad("a value that JSON can't hold (.inf, .nan)", "write a plain number")
+			return nil, bad("a value that JSON can't hold: .inf, .nan or a control character", "write a plain number or text")
 		}
 		docs = append(docs, converted)
 	}

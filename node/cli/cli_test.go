@@ -419,6 +419,14 @@ func TestNoRunnerNoVerb(t *testing.T) {
 	}
 }
 
+// What a file, a peer or an argument holds never steers the terminal.
+func TestErrorsAreClean(t *testing.T) {
+	term := newTerminal(t)
+	if code := term.run(t.Context(), "", "logs", "a\x1b[31m/c"); code == 0 || strings.Contains(term.err.String(), "\x1b") {
+		t.Errorf("%d %q", code, term.err)
+	}
+}
+
 func TestTablesAlignWideText(t *testing.T) {
 	s := &session{getenv: func(string) string { return "" }, io: Streams{Out: &bytes.Buffer{}}}
 	table := s.table("A", "B")

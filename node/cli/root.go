@@ -38,7 +38,11 @@ func Main(ctx context.Context, args []string, streams Streams, getenv func(strin
 func (s *session) main(ctx context.Context, args []string) int {
 	err := s.run(ctx, args)
 	if err != nil {
-		fmt.Fprintln(s.io.Err, "hansa: "+s.explain(err))
+		lines := strings.Split(s.explain(err), "\n")
+		for i := range lines {
+			lines[i] = clean(lines[i]) // a file or a peer may have put anything in it
+		}
+		fmt.Fprintln(s.io.Err, "hansa: "+strings.Join(lines, "\n"))
 	}
 	return api.ExitCode(err)
 }
