@@ -2,6 +2,7 @@ package gossip
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -98,32 +99,36 @@ func (g *Gossip) nextToSync(now time.Time) (string, bool) {
 	return best.id, true
 }
 
-// syncWith reports whether all tables were equal when each was done.
-func (g *Gossip) syncWith(ctx context.Context, id string) (bool, error) {
-	equal := true
-	for _, name := range slices.Sorted(maps.Keys(g.tables)) {
-		stats, err := g.syncTable(ctx, id, g.tables[name])
-		if err != nil {
-			return false, err
-		}
-		equal = equal && stats.EqualAfterwards
-	}
-	g.settleMissing()
-	return equal, nil
-}
-
-func (g *Gossip) syncTable(ctx context.Context, id string, t *replicated) (table.SyncStats, error) {
+// syncWith exchanges all tables, on one stream, and reports whether they were
+// equal when each was done. A table that fails ends the stream, as what comes
+// next on it is unknown; those that follow get another, so that one table that
+// the two can't agree on keeps no other from agreeing.
+func (g *Gossip) syncWith(ctx context.Context, id string) (equal bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, syncTimeout)
 	defer cancel()
-	rw, err := g.cfg.OpenSync(ctx, id, t.replica.Name())
-	if err != nil {
-		g.noteSync(table.SyncStats{}, err)
-		return table.SyncStats{}, err
+	equal = true
+	var failed []error
+	for todo := g.order; len(todo) > 0 && ctx.Err() == nil; {
+		rw, err := g.cfg.OpenSync(ctx, id)
+		if err != nil {
+			g.noteSync(table.SyncStats{}, err)
+			failed = append(failed, err)
+			break
+		}
+		g.noteStream()
+		for err == nil && len(todo) > 0 {
+			var stats table.SyncStats
+			stats, err = todo[0].replica.Sync(ctx, rw)
+			g.noteSync(stats, err)
+			equal = equal && stats.EqualAfterwards
+			todo = todo[1:]
+		}
+		_ = rw.Close()
+		failed = append(failed, err)
 	}
-	stats, err := t.replica.Sync(ctx, rw)
-	_ = rw.Close()
-	g.noteSync(stats, err)
-	return stats, err
+	g.settleMissing(id)
+	err = errors.Join(failed...)
+	return equal && err == nil, err
 }
 
 // afterSync notes what was found out about the peer's tables, and when to look

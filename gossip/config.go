@@ -74,10 +74,12 @@ type Config struct {
 	// Pull fetches a peer's whole digest: what WholeDigest returned there.
 	Pull func(ctx context.Context, peer string) ([]byte, error)
 
+	// Tables are exchanged in this order: one that says who may write the
+	// others comes first.
 	Tables []*table.Replica
 	// OpenSync opens a stream that ends in HandleSync at the peer. Nil: no
 	// anti-entropy.
-	OpenSync func(ctx context.Context, peer, table string) (io.ReadWriteCloser, error)
+	OpenSync func(ctx context.Context, peer string) (io.ReadWriteCloser, error)
 
 	Events func(Event) // nil: nobody
 	Logger *slog.Logger

@@ -1,6 +1,7 @@
 package gossip
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/hashicorp/memberlist"
@@ -18,9 +19,24 @@ var (
 )
 
 func (d delegate) NotifyAlive(n *memberlist.Node) error { return d.g.notifyAlive(n) }
-func (d delegate) NotifyJoin(n *memberlist.Node)        { d.g.notifyJoin(n) }
-func (d delegate) NotifyLeave(n *memberlist.Node)       { d.g.notifyLeave(n) }
-func (d delegate) NotifyUpdate(n *memberlist.Node)      { d.g.notifyUpdate(n) }
+
+// asEverybody refuses what metadata does not sign and every peer has alike. A
+// life sign with another address would make memberlist refuse all later ones
+// of that peer, as of another at the same name; one with another protocol
+// would make it refuse to exchange members with anybody.
+func asEverybody(n *memberlist.Node) error {
+	switch {
+	case !placeholderIP.Equal(n.Addr) || n.Port != placeholderPort:
+		return fmt.Errorf("life sign of %s at %s:%d: %w", n.Name, n.Addr, n.Port, errMalformed)
+	case n.PMin > protocolVersion || n.PCur != protocolVersion || n.PMax < protocolVersion, n.DMin > 0 || n.DCur != 0:
+		return fmt.Errorf("life sign of %s with protocol %d (%d to %d): %w", n.Name, n.PCur, n.PMin, n.PMax, errMalformed)
+	}
+	return nil
+}
+
+func (d delegate) NotifyJoin(n *memberlist.Node)   { d.g.notifyJoin(n) }
+func (d delegate) NotifyLeave(n *memberlist.Node)  { d.g.notifyLeave(n) }
+func (d delegate) NotifyUpdate(n *memberlist.Node) { d.g.notifyUpdate(n) }
 
 // NodeMeta is asked for when memberlist starts and when metadata changed.
 func (d delegate) NodeMeta(int) []byte {
@@ -124,6 +140,7 @@ const (
 	pushPullBytesMax = 1 << 20
 	pushPullJoin     = 1024 // entries of each kind for one who joins
 	pushPullUsual    = 64
+	forgedMax        = 8 // forged digests, after which the rest is not looked at
 )
 
 func (d delegate) LocalState(join bool) []byte {
@@ -170,13 +187,21 @@ func (d delegate) MergeRemoteState(b []byte, _ bool) {
 	if len(b) > pushPullBytesMax || decoder.Unmarshal(b, &s) != nil {
 		return
 	}
+	forged := 0
 	for _, m := range s.Digests {
-		d.g.takeDigest(m)
+		if !d.g.takeDigest(m) {
+			forged++
+		}
+		if forged > forgedMax { // each costs a verification
+			return
+		}
 	}
 	for _, m := range s.Hashes {
 		d.g.takeHash(m)
 	}
 	for _, c := range s.Coords {
-		d.g.coords.hearsay(c.Peer, c.Coord)
+		if d.g.isPeer(c.Peer) { // or made-up ones would fill what is held
+			d.g.coords.hearsay(c.Peer, c.Coord)
+		}
 	}
 }

@@ -110,29 +110,29 @@ func digestText(peer string, seqAndHash, class []byte) []byte {
 	return signedText("hansa/gossip/digest", peer, append(bytes.Clone(seqAndHash), class...))
 }
 
-// takeDigest takes a digest message that came by whatever way.
-func (g *Gossip) takeDigest(m []byte) {
+// takeDigest takes a digest message that came by whatever way; false for one
+// that is forged. One that is old or about nobody is left out.
+func (g *Gossip) takeDigest(m []byte) bool {
 	if len(m) < digestHead || len(m) > digestBytesMax || m[0] != digestMsg {
-		return
+		return false
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	id, ok := g.owners[owner(m[1:17])]
 	if !ok {
-		return
+		return true
 	}
 	seq := binary.BigEndian.Uint64(m[17:25])
 	if id == g.cfg.Self {
-		g.ownDigest(m, seq)
-		return
+		return g.ownDigest(m, seq)
 	}
 	p, key, err := g.admit(id)
 	if err != nil || seq <= p.digest.sequence {
-		return
+		return true
 	}
 	if !digestVerifies(id, m, key) {
 		g.stats.RefusedDigests++
-		return
+		return false
 	}
 	now := time.Now()
 	m = bytes.Clone(m)
@@ -142,6 +142,7 @@ func (g *Gossip) takeDigest(m []byte) {
 	p.heard = now
 	g.enqueue(g.notices, "d/"+id, m)
 	g.emit(EventDigest, p)
+	return true
 }
 
 func digestVerifies(id string, m []byte, key ed25519.PublicKey) bool {
@@ -150,13 +151,18 @@ func digestVerifies(id string, m []byte, key ed25519.PublicKey) bool {
 
 // ownDigest: a later one than this peer remembers having sent. Its next must
 // be above, or nobody would take it.
-func (g *Gossip) ownDigest(m []byte, seq uint64) {
-	if seq <= g.own.sequence || !digestVerifies(g.cfg.Self, m, g.cfg.Signer.Public().(ed25519.PublicKey)) {
-		return
+func (g *Gossip) ownDigest(m []byte, seq uint64) bool {
+	if seq <= g.own.sequence {
+		return true
+	}
+	if !digestVerifies(g.cfg.Self, m, g.cfg.Signer.Public().(ed25519.PublicKey)) {
+		g.stats.RefusedDigests++
+		return false
 	}
 	g.own.sequence = seq
 	g.own.dirty = g.own.message != nil || g.own.dirty
 	g.wake()
+	return true
 }
 
 // Digest returns what is known of a peer's digest, this peer's own included.

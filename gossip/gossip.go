@@ -22,6 +22,7 @@ type Gossip struct {
 	rumours *memberlist.TransmitLimitedQueue // operations and announcements
 	notices *memberlist.TransmitLimitedQueue // digests and hashes
 	tables  map[string]*replicated
+	order   []*replicated // as Config.Tables
 	size    atomic.Int64  // peers reachable, for the queues
 	awake   chan struct{} // maintain looks at once
 	serving chan struct{} // slots of HandleSync
@@ -32,6 +33,7 @@ type Gossip struct {
 
 	mu        sync.Mutex // guards what follows; memberlist is never called with it held
 	peers     map[string]*peer
+	served    map[string]bool // peers whose exchange is served now, or waits for that
 	owners    map[owner]string
 	forgotten map[string]struct{}
 	meta      meta   // of this peer
@@ -66,7 +68,8 @@ type Stats struct {
 	PacketsIn, PacketsOut          uint64
 	BytesIn, BytesOut              uint64
 	Joins, JoinsFailed             uint64
-	Syncs, SyncsFailed, SyncsEqual uint64
+	Syncs, SyncsFailed, SyncsEqual uint64 // exchanges of one table
+	SyncStreams                    uint64 // that carried them, begun here or there
 	SyncBytes                      uint64
 	HealthScore                    int // memberlist's; 0 is healthy
 }
@@ -78,7 +81,7 @@ func New(cfg Config) (*Gossip, error) {
 		return nil, err
 	}
 	g := &Gossip{cfg: cfg, coords: newCoords(), tables: map[string]*replicated{}, peers: map[string]*peer{},
-		owners: map[owner]string{ownerOf(cfg.Self): cfg.Self}, forgotten: map[string]struct{}{},
+		owners: map[owner]string{ownerOf(cfg.Self): cfg.Self}, forgotten: map[string]struct{}{}, served: map[string]bool{},
 		awake: make(chan struct{}, 1), serving: make(chan struct{}, servingMax),
 		pushes: make(chan push, pushWaiting)}
 	nodes := func() int { return int(g.size.Load()) + 1 }
@@ -88,7 +91,8 @@ func New(cfg Config) (*Gossip, error) {
 		if _, twice := g.tables[r.Name()]; twice || r.Name() == "" || len(r.Name()) > nameBytesMax {
 			return nil, fmt.Errorf("%w: table %q", errConfig, r.Name())
 		}
-		g.tables[r.Name()] = newReplicated(r)
+		t := newReplicated(r)
+		g.tables[r.Name()], g.order = t, append(g.order, t)
 	}
 	g.meta = meta{Name: cfg.Name, Site: cfg.Site, Addr: cfg.Addr, Version: cfg.Version}
 	if err := g.load(); err != nil {

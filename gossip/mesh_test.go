@@ -8,6 +8,7 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,6 +25,8 @@ type mesh struct {
 	events map[string][]eventAt // by the observer
 	nodes  map[string]*node
 	adapt  func(cfg *Config)
+
+	streams atomic.Int64 // of anti-entropy, opened so far
 }
 
 type eventAt struct {
@@ -131,19 +134,20 @@ func (m *mesh) start(id string, r *table.Replica, known ...string) *node {
 	return n
 }
 
-func (m *mesh) openSync(from string) func(context.Context, string, string) (io.ReadWriteCloser, error) {
-	return func(ctx context.Context, to, name string) (io.ReadWriteCloser, error) {
+func (m *mesh) openSync(from string) func(context.Context, string) (io.ReadWriteCloser, error) {
+	return func(ctx context.Context, to string) (io.ReadWriteCloser, error) {
 		m.mu.Lock()
 		n := m.nodes[to]
 		m.mu.Unlock()
 		if _, ok := m.wire.reach(from, to); !ok || n == nil {
 			return nil, io.ErrClosedPipe
 		}
+		m.streams.Add(1)
 		here, there := m.wire.stream(from, to)
 		go func() {
 			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 			defer cancel()
-			_ = n.HandleSync(ctx, from, name, there) // the other end judges
+			_ = n.HandleSync(ctx, from, there) // the other end judges
 			_ = there.Close()
 		}()
 		return here, nil

@@ -139,12 +139,15 @@ func (g *Gossip) admit(id string) (*peer, ed25519.PublicKey, error) {
 func (g *Gossip) notifyAlive(n *memberlist.Node) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if n.Name == g.cfg.Self {
-		return g.ownAlive(n.Meta)
-	}
-	p, key, err := g.admit(n.Name)
-	if err == nil {
-		err = g.learnMeta(p, n.Meta, key)
+	err := asEverybody(n)
+	if err == nil && n.Name == g.cfg.Self {
+		err = g.ownAlive(n.Meta)
+	} else if err == nil {
+		var p *peer
+		var key ed25519.PublicKey
+		if p, key, err = g.admit(n.Name); err == nil {
+			err = g.learnMeta(p, n.Meta, key)
+		}
 	}
 	if err != nil {
 		g.stats.RefusedAlive++
@@ -161,7 +164,6 @@ func (g *Gossip) ownAlive(sealed []byte) error {
 	}
 	m, err := openMeta(g.cfg.Self, sealed, g.cfg.Signer.Public().(ed25519.PublicKey))
 	if err != nil {
-		g.stats.RefusedAlive++
 		return err
 	}
 	if g.meta.olderThan(m) {
@@ -322,6 +324,14 @@ func (g *Gossip) Forget(id string) {
 	}
 	g.coords.forget(id)
 	g.unsaved = true
+}
+
+// isPeer says whether a peer is known here.
+func (g *Gossip) isPeer(id string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	_, ok := g.peers[id]
+	return ok
 }
 
 // admitted says whether packets and streams of a peer are taken.

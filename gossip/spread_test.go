@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -132,10 +133,14 @@ func TestDownForAnHour(t *testing.T) {
 			}
 		}
 		time.Sleep(time.Minute)
+		before := m.streams.Load()
 		back := m.start(gone.id, gone.table, nodes[0].id)
 		took := m.eventually(15*time.Second, "it caught up", func() bool { return back.table.Hash() == nodes[0].table.Hash() })
 		s := back.Stats()
 		t.Logf("caught up in %v with %d exchanges, %d B", took, s.Syncs, s.SyncBytes)
+		if n := m.streams.Load() - before; n != 1 || s.SyncStreams > 1 {
+			t.Errorf("it took %d streams, want one", n)
+		}
 		if s.SyncBytes > 30_000 || back.table.Len() != 1990 {
 			t.Errorf("%d B moved, %d keys", s.SyncBytes, back.table.Len())
 		}
@@ -348,7 +353,7 @@ func TestForget(t *testing.T) {
 			if n.Stats().RefusedPackets == 0 {
 				t.Error("nothing of it was refused")
 			}
-			if err := n.HandleSync(t.Context(), bad.id, "things", nil); !errors.Is(err, errNotAdmitted) {
+			if err := n.HandleSync(t.Context(), bad.id, nil); !errors.Is(err, errNotAdmitted) {
 				t.Errorf("tables are exchanged with it: %v", err)
 			}
 		}
@@ -395,5 +400,96 @@ func TestPowerReturnsToAll(t *testing.T) {
 		all := time.Since(start)
 		settled := m.eventually(time.Minute, "all are settled", allSettled(nodes))
 		t.Logf("50 peers: all see all after %v, settled %v later", all, settled)
+	})
+}
+
+// TestOneTableRulesAnother: a newcomer can't judge the records of a table
+// before it has another one, and takes few that it can't judge. It gets both
+// all the same; and a table that it never takes keeps it from no other.
+func TestOneTableRulesAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMesh(t, 50*time.Millisecond, 0)
+		ids := []string{m.identity(0), m.identity(1), m.identity(2)}
+		tables := func(id string) (rules, judged, never, last *table.Replica) {
+			open := func(name string, check func(string, []byte) error) *table.Replica {
+				r, err := table.Open(table.ReplicaConfig{Log: memoryLog{},
+					Table: table.Config{Name: name, Self: id, Incarnation: 1, Check: check}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				return r
+			}
+			rules = open("rules", nil)
+			judged = open("judged", func(string, []byte) error {
+				if _, ok := rules.Get("known"); !ok {
+					return errors.New("who wrote this?")
+				}
+				return nil
+			})
+			return rules, judged, open("never", func(string, []byte) error { return errors.New("no") }), open("z-last", nil)
+		}
+		var all [3][4]*table.Replica
+		m.adapt = func(c *Config) {
+			rules, judged, never, last := tables(c.Self)
+			all[slices.Index(ids, c.Self)] = [4]*table.Replica{rules, judged, never, last}
+			c.Tables, c.OpenSync = all[slices.Index(ids, c.Self)][:], m.openSync(c.Self)
+		}
+		m.start(ids[0], nil)
+		fill := func(r *table.Replica, n int) {
+			for i := range n {
+				if err := r.Put(t.Context(), fmt.Sprint("k", i), []byte("v")); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		fill(all[0][1], 3000)
+		fill(all[0][2], 3000)
+		fill(all[0][3], 1)
+		if err := all[0][0].Put(t.Context(), "known", nil); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute) // no rumour is left
+		m.start(ids[1], nil, ids[0])
+		m.eventually(30*time.Second, "the newcomer has what it may have", func() bool {
+			return all[1][0].Len() == 1 && all[1][1].Len() == 3000 && all[1][3].Len() == 1
+		})
+		if n := all[1][2].Len(); n != 0 {
+			t.Errorf("it took %d records that it refuses", n)
+		}
+	})
+}
+
+// TestServingIsShared: one peer that opens many exchanges and says nothing
+// takes one place, and not for long.
+func TestServingIsShared(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMesh(t, 50*time.Millisecond, 0)
+		nodes := m.startMany(3, true)
+		m.eventually(time.Minute, "all are settled", allSettled(nodes))
+		host, bad, good := nodes[0], nodes[1], nodes[2]
+		for range 10 {
+			if _, err := m.openSync(bad.id)(t.Context(), host.id); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(time.Second)
+		if err := good.table.Put(t.Context(), "k", []byte("v")); err != nil {
+			t.Fatal(err)
+		}
+		rw, err := m.openSync(good.id)(t.Context(), host.id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := good.table.Sync(t.Context(), rw); err != nil || value(host.table, "k") != "v" {
+			t.Errorf("a second peer is not served: %v", err)
+		}
+		if err := rw.Close(); err != nil {
+			t.Fatal(err)
+		}
+		m.eventually(time.Minute+time.Second, "the silent one is given up", func() bool {
+			host.mu.Lock()
+			defer host.mu.Unlock()
+			return len(host.served) == 0
+		})
 	})
 }

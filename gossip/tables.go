@@ -1,10 +1,12 @@
 package gossip
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"sync/atomic"
 	"time"
 
@@ -15,12 +17,13 @@ import (
 
 // Limits of what tables may cost.
 const (
-	rumoursWaiting = 4096 // operations that wait to be applied, for each table
-	rumoursAtOnce  = 256  // in one batch
-	announcedMax   = 1024 // operations known to exist and not fetched yet
-	servingMax     = 2    // exchanges served at once
-	servingWait    = 10 * time.Second
-	syncTimeout    = 10 * time.Minute
+	rumoursWaiting  = 4096    // operations that wait to be applied, for each table
+	rumourBytesWait = 8 << 20 // and their bytes
+	rumoursAtOnce   = 256     // in one batch
+	announcedMax    = 1024    // operations known to exist and not fetched yet
+	servingMax      = 2       // exchanges served at once
+	servingWait     = 10 * time.Second
+	syncTimeout     = 10 * time.Minute
 
 	// An operation too large for a packet is pushed over streams, by each peer
 	// that it is new to, to a few others; announcements find who was left out.
@@ -37,13 +40,14 @@ var ErrBusy = errors.New("busy with other exchanges")
 type replicated struct {
 	replica *table.Replica
 	waiting chan []byte
+	bytes   atomic.Int64 // of what waits
 	dropped atomic.Uint64
 
-	missing map[table.Dot]struct{} // announced, not held; guarded by Gossip.mu
+	missing map[table.Dot]string // announced by whom, not held; guarded by Gossip.mu
 }
 
 func newReplicated(r *table.Replica) *replicated {
-	return &replicated{replica: r, waiting: make(chan []byte, rumoursWaiting), missing: map[table.Dot]struct{}{}}
+	return &replicated{replica: r, waiting: make(chan []byte, rumoursWaiting), missing: map[table.Dot]string{}}
 }
 
 // announcement tells of an operation that is too large to ride on gossip.
@@ -131,11 +135,16 @@ func (g *Gossip) takeRumour(b []byte) {
 	if !ok {
 		return
 	}
-	select {
-	case t.waiting <- append([]byte(nil), b[1+int(b[0]):]...):
-	default:
-		t.dropped.Add(1) // not covered, so anti-entropy brings it
+	b = b[1+int(b[0]):]
+	if t.bytes.Add(int64(len(b))) <= rumourBytesWait {
+		select {
+		case t.waiting <- bytes.Clone(b):
+			return
+		default:
+		}
 	}
+	t.bytes.Add(-int64(len(b)))
+	t.dropped.Add(1) // not covered, so anti-entropy brings it
 }
 
 func (g *Gossip) applyRumours(ctx context.Context, t *replicated) {
@@ -149,6 +158,9 @@ func (g *Gossip) applyRumours(ctx context.Context, t *replicated) {
 		}
 		for len(batch) < rumoursAtOnce && len(t.waiting) > 0 {
 			batch = append(batch, <-t.waiting)
+		}
+		for _, b := range batch {
+			t.bytes.Add(-int64(len(b)))
 		}
 		// What is new comes back through spread, once it is durable.
 		if err := t.replica.Apply(ctx, batch...); err != nil && ctx.Err() == nil {
@@ -169,10 +181,16 @@ func (g *Gossip) takeAnnouncement(b []byte) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	p, ok := g.peers[a.Holder]
-	if _, known := t.missing[a.Dot]; !ok || known || len(t.missing) >= announcedMax {
+	if _, known := t.missing[a.Dot]; !ok || known {
 		return
 	}
-	t.missing[a.Dot] = struct{}{}
+	if len(t.missing) >= announcedMax {
+		for d := range t.missing { // one at random, lest what was made up stays for ever
+			delete(t.missing, d)
+			break
+		}
+	}
+	t.missing[a.Dot] = a.Holder
 	if p.syncAt.IsZero() {
 		// Spread the readers of one writer a little.
 		p.syncAt = time.Now().Add(g.jitter(time.Duration(g.size.Load()) * 5 * time.Millisecond))
@@ -180,18 +198,19 @@ func (g *Gossip) takeAnnouncement(b []byte) {
 }
 
 // settleMissing announces what was announced and has come, from a further
-// holder, and forgets it.
-func (g *Gossip) settleMissing() {
-	for _, t := range g.tables {
+// holder, and forgets it; and what a peer announced that it did not have, or
+// would not give, when tables were just exchanged with it.
+func (g *Gossip) settleMissing(with string) {
+	for _, t := range g.order {
 		g.mu.Lock()
-		dots := make([]table.Dot, 0, len(t.missing))
-		for d := range t.missing {
-			dots = append(dots, d)
-		}
+		missing := maps.Clone(t.missing)
 		g.mu.Unlock()
-		for _, d := range dots {
-			if t.replica.Covered(d) {
+		for d, holder := range missing {
+			come := t.replica.Covered(d)
+			if come {
 				g.announce(t.replica.Name(), d)
+			}
+			if come || holder == with {
 				g.mu.Lock()
 				delete(t.missing, d)
 				g.mu.Unlock()
@@ -200,35 +219,65 @@ func (g *Gossip) settleMissing() {
 	}
 }
 
-// HandleSync serves an exchange that a peer opened with Config.OpenSync, two
-// at a time. The caller closes the stream after it.
-func (g *Gossip) HandleSync(ctx context.Context, from, name string, rw io.ReadWriter) error {
-	t, ok := g.tables[name]
-	if !ok {
-		return fmt.Errorf("sync table %q for %s: %w", name, from, errMalformed)
-	}
+// HandleSync serves the exchanges of a stream that a peer opened with
+// Config.OpenSync: two peers at a time, and one stream of each. The caller
+// closes the stream after it.
+func (g *Gossip) HandleSync(ctx context.Context, from string, rw io.ReadWriter) error {
 	if !g.admitted(from) {
-		return fmt.Errorf("sync table %s for %s: %w", name, from, errNotAdmitted)
+		return fmt.Errorf("exchange tables with %s: %w", from, errNotAdmitted)
 	}
+	if !g.beginServing(from) {
+		return fmt.Errorf("exchange tables with %s: a second stream: %w", from, ErrBusy)
+	}
+	defer g.endServing(from)
 	wait := time.NewTimer(servingWait)
 	defer wait.Stop()
 	select {
 	case g.serving <- struct{}{}:
 		defer func() { <-g.serving }()
 	case <-wait.C:
-		return fmt.Errorf("sync table %s for %s: %w", name, from, ErrBusy)
+		return fmt.Errorf("exchange tables with %s: %w", from, ErrBusy)
 	case <-ctx.Done():
-		return fmt.Errorf("sync table %s for %s: %w", name, from, ctx.Err())
+		return fmt.Errorf("exchange tables with %s: %w", from, ctx.Err())
 	}
+	g.noteStream()
 	ctx, cancel := context.WithTimeout(ctx, syncTimeout)
 	defer cancel()
-	stats, err := t.replica.Serve(ctx, rw)
-	g.noteSync(stats, err)
-	g.settleMissing()
+	err := table.Serve(ctx, rw, func(name string) (*table.Replica, bool) {
+		if t, ok := g.tables[name]; ok {
+			return t.replica, true
+		}
+		return nil, false
+	}, g.noteSync)
+	g.settleMissing(from)
 	if err != nil {
-		return fmt.Errorf("serve %s: %w", from, err)
+		return fmt.Errorf("exchange tables with %s: %w", from, err)
 	}
 	return nil
+}
+
+// beginServing is false for a peer that is being served already: whoever
+// stalls one stream can't stall both places with a second.
+func (g *Gossip) beginServing(from string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.served[from] {
+		return false
+	}
+	g.served[from] = true
+	return true
+}
+
+func (g *Gossip) endServing(from string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.served, from)
+}
+
+func (g *Gossip) noteStream() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.stats.SyncStreams++
 }
 
 func (g *Gossip) noteSync(s table.SyncStats, err error) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 
 	"github.com/hashicorp/memberlist"
@@ -24,8 +25,15 @@ func TestForgeriesAreRefused(t *testing.T) {
 		}
 		return b
 	}
-	alive := func(id string, sealed []byte) error {
-		return g.notifyAlive(&memberlist.Node{Name: id, Meta: sealed})
+	node := func(id string, sealed []byte) *memberlist.Node {
+		return &memberlist.Node{Name: id, Meta: sealed, Addr: placeholderIP, Port: placeholderPort,
+			PMin: memberlist.ProtocolVersionMin, PMax: memberlist.ProtocolVersionMax, PCur: protocolVersion}
+	}
+	alive := func(id string, sealed []byte) error { return g.notifyAlive(node(id, sealed)) }
+	altered := func(change func(*memberlist.Node)) error {
+		n := node(victim, seal(meta{Name: "v", Addr: "good:1", Generation: 5, Revision: 2}, victim, victim))
+		change(n)
+		return g.notifyAlive(n)
 	}
 	genuine := seal(meta1, victim, victim)
 	if err := alive(victim, genuine); err != nil {
@@ -52,6 +60,12 @@ func TestForgeriesAreRefused(t *testing.T) {
 		"flipped":           {alive(victim, flipped), errForged, false},
 		"empty":             {alive(victim, nil), errMalformed, false},
 		"not admitted":      {alive(stranger, gone), errNotAdmitted, false},
+		// What is genuine, with what is not signed changed on the way.
+		"another address":     {altered(func(n *memberlist.Node) { n.Addr = []byte{10, 0, 0, 1} }), errMalformed, false},
+		"another port":        {altered(func(n *memberlist.Node) { n.Port++ }), errMalformed, false},
+		"an older protocol":   {altered(func(n *memberlist.Node) { n.PMax = 1 }), errMalformed, false},
+		"a later protocol":    {altered(func(n *memberlist.Node) { n.PCur, n.PMax = 200, 200 }), errMalformed, false},
+		"an unknown delegate": {altered(func(n *memberlist.Node) { n.DMin, n.DCur = 3, 3 }), errMalformed, false},
 	} {
 		if !errors.Is(c.err, c.want) {
 			t.Errorf("%s: %v, want %v", name, c.err, c.want)
@@ -79,6 +93,29 @@ func TestForgeriesAreRefused(t *testing.T) {
 	}
 	if len(digest(victim, victim, 7))-2 > 150-ClassBytesMax {
 		t.Errorf("a digest has %d bytes without its class", len(digest(victim, victim, 7))-2)
+	}
+	before := g.Stats().RefusedDigests
+	flood := pushPull{From: forger}
+	for i := range 1000 {
+		flood.Digests = append(flood.Digests, digest(victim, forger, uint64(100+i)))
+	}
+	for i := range peersMax { // and would leave no room for coordinates that are true
+		flood.Coords = append(flood.Coords, coordOf{fmt.Sprint("made-up-", i), g.coords.encode()})
+	}
+	merge := func(s pushPull) {
+		b, err := encoder.Marshal(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.MergeRemoteState(b, false)
+	}
+	merge(flood)
+	if n := g.Stats().RefusedDigests - before; n > forgedMax+1 {
+		t.Errorf("%d forged digests of one message were verified", n)
+	}
+	merge(pushPull{From: forger, Coords: append(flood.Coords, coordOf{victim, g.coords.encode()})})
+	if len(g.coords.others) != 1 {
+		t.Errorf("%d coordinates are held, of one peer that is known", len(g.coords.others))
 	}
 	g.Forget(victim)
 	if err := alive(victim, genuine); !errors.Is(err, errNotAdmitted) || len(g.Members()) != 0 {

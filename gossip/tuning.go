@@ -56,6 +56,9 @@ const (
 	gossipToDead      = 30 * time.Second
 	pushPullEvery     = 30 * time.Second
 	streamTimeout     = 5 * time.Second
+
+	// protocolVersion is memberlist's, the same in all builds.
+	protocolVersion = memberlist.ProtocolVersion2Compatible
 )
 
 // memberlistConfig is the tuning, without the delegates.
@@ -75,6 +78,7 @@ func memberlistConfig(self string, logger *slog.Logger) *memberlist.Config {
 	c.EnableCompression = false // bombs, and LZW does nothing for hashes
 	c.RequireNodeNames = true
 	c.BindPort = placeholderPort
+	c.ProtocolVersion = protocolVersion
 	c.QueueCheckInterval = time.Minute
 	c.Logger = log.New(logWriter(logger), "", 0)
 	return c

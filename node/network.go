@@ -20,8 +20,8 @@ import (
 )
 
 const (
-	// kindSync prefixes the streams of anti-entropy; the table's name follows.
-	kindSync = "sync/1/"
+	// kindSync are the streams of anti-entropy.
+	kindSync = "sync/1"
 	// methodDigest fetches a peer's whole digest.
 	methodDigest = "digest/1"
 	// tableNode is the store's table of what the node itself remembers.
@@ -48,11 +48,9 @@ func (n *Node) openTransport() (err error) {
 	n.link.HandleStream(invoke.Kind, func(ctx context.Context, _ string, s *transport.Stream) error {
 		return n.router.Serve(ctx, s)
 	})
-	for name := range n.tables {
-		n.link.HandleStream(kindSync+name, func(ctx context.Context, from string, s *transport.Stream) error {
-			return n.gossip.HandleSync(ctx, from, name, s)
-		})
-	}
+	n.link.HandleStream(kindSync, func(ctx context.Context, from string, s *transport.Stream) error {
+		return n.gossip.HandleSync(ctx, from, s)
+	})
 	n.serveQueries()
 	return nil
 }
@@ -77,8 +75,8 @@ func (n *Node) openGossip() error {
 			return n.link.Call(ctx, peer, methodDigest, nil)
 		},
 		Tables: tables,
-		OpenSync: func(ctx context.Context, peer, table string) (io.ReadWriteCloser, error) {
-			return n.link.Open(ctx, peer, kindSync+table)
+		OpenSync: func(ctx context.Context, peer string) (io.ReadWriteCloser, error) {
+			return n.link.Open(ctx, peer, kindSync)
 		},
 		Events: n.gossiped, Logger: n.log.With("part", "gossip"),
 	})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net"
 	"slices"
@@ -191,6 +192,11 @@ func TestWatcherMayWrite(t *testing.T) {
 	}
 }
 
+// only finds one replica.
+func only(r *Replica) func(string) (*Replica, bool) {
+	return func(name string) (*Replica, bool) { return r, name == r.Name() }
+}
+
 func syncOver(t testing.TB, a, b *Replica, ca, cb net.Conn) (SyncStats, SyncStats, error) {
 	t.Helper()
 	var statsB SyncStats
@@ -198,9 +204,10 @@ func syncOver(t testing.TB, a, b *Replica, ca, cb net.Conn) (SyncStats, SyncStat
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		statsB, errB = b.Serve(context.Background(), cb)
+		errB = Serve(context.Background(), cb, only(b), func(s SyncStats, _ error) { statsB = s })
 	}()
 	statsA, errA := a.Sync(context.Background(), ca)
+	_ = ca.Close() // there is no other table
 	<-done
 	return statsA, statsB, errors.Join(errA, errB)
 }
@@ -272,6 +279,91 @@ func TestSyncEndsWithItsContext(t *testing.T) {
 	defer cancel()
 	if _, err := a.Sync(ctx, ca); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("error %v", err)
+	}
+}
+
+// TestStallsAreEnded: whoever opens or answers an exchange and then says
+// nothing, or a byte now and then, holds up nobody for long.
+func TestStallsAreEnded(t *testing.T) {
+	silent := func(net.Conn) {}
+	cut := func(c net.Conn) { _, _ = c.Write([]byte{0, 0, 1, 0, 0xa0}) }
+	drip := func(c net.Conn) {
+		_, err := c.Write([]byte{0, 1, 0, 0})
+		for err == nil {
+			_, err = c.Write([]byte{0})
+			time.Sleep(5 * time.Second)
+		}
+	}
+	for name, stall := range map[string]func(net.Conn){"silent": silent, "cut short": cut, "a byte now and then": drip} {
+		for side, run := range map[string]func(*Replica, net.Conn) error{
+			"served": func(r *Replica, c net.Conn) error { return Serve(context.Background(), c, only(r), nil) },
+			"begun":  func(r *Replica, c net.Conn) error { _, err := r.Sync(context.Background(), c); return err },
+		} {
+			synctest.Test(t, func(t *testing.T) {
+				r := open(t, "a", newLog())
+				here, there := net.Pipe()
+				go func() { _, _ = io.Copy(io.Discard, there) }()
+				var stalling sync.WaitGroup
+				defer stalling.Wait()
+				stalling.Go(func() { stall(there) })
+				start := time.Now()
+				err := run(r, here)
+				if took := time.Since(start); !errors.Is(err, ErrStalled) || took > 2*stallMax+10*time.Second {
+					t.Errorf("%s, %s: %v after %v", name, side, err, took)
+				}
+				_ = here.Close()
+				_ = there.Close()
+				if err := r.Put(context.Background(), "k", nil); err != nil {
+					t.Errorf("%s, %s: the table is stuck: %v", name, side, err)
+				}
+			})
+		}
+	}
+}
+
+// TestTablesFollowOnOneStream: what is read of one exchange is nothing of the
+// next, and a table that is not here ends the stream.
+func TestTablesFollowOnOneStream(t *testing.T) {
+	var here, there []*Replica
+	for _, name := range []string{"one", "two", "three"} {
+		for _, side := range []*[]*Replica{&here, &there} {
+			r, err := Open(ReplicaConfig{Table: Config{Name: name, Self: fmt.Sprint(len(*side), side == &here), Incarnation: 1}, Log: newLog()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range 100 {
+				if err := r.Put(t.Context(), fmt.Sprint(side == &here, i), make([]byte, 1000)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			*side = append(*side, r)
+		}
+	}
+	ca, cb := net.Pipe()
+	served, exchanges := make(chan error, 1), 0
+	go func() {
+		served <- Serve(context.Background(), cb, func(name string) (*Replica, bool) {
+			i := slices.IndexFunc(there, func(r *Replica) bool { return r.Name() == name })
+			return there[max(i, 0)], i >= 0
+		}, func(SyncStats, error) { exchanges++ })
+	}()
+	for i, r := range here {
+		if _, err := r.Sync(t.Context(), ca); err != nil || r.Hash() != there[i].Hash() || r.Len() != 200 {
+			t.Errorf("%s: %v, %d keys", r.Name(), err, r.Len())
+		}
+	}
+	_ = ca.Close()
+	if err := <-served; err != nil || exchanges != 3 {
+		t.Errorf("%v after %d exchanges", err, exchanges)
+	}
+	ca, cb = net.Pipe()
+	go func() {
+		_, _ = here[0].Sync(context.Background(), ca)
+		_ = ca.Close()
+	}()
+	err := Serve(context.Background(), cb, func(string) (*Replica, bool) { return nil, false }, nil)
+	if _ = cb.Close(); !errors.Is(err, ErrProtocol) {
+		t.Errorf("a table that is not here: %v", err)
 	}
 }
 

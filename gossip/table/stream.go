@@ -7,56 +7,140 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync/atomic"
 	"time"
 )
 
+// ErrStalled is the other side of an exchange going silent, or too slow.
+var ErrStalled = errors.New("the other side stalls")
+
+// How long one frame may take: stallMax, and what its bytes need at rateMin.
+// A peer that opens exchanges and says nothing must not keep others waiting.
+const (
+	stallMax = 30 * time.Second
+	rateMin  = 8 << 10 // bytes a second
+)
+
 // Sync runs one exchange over a stream, as the side that began it. It returns
-// when the copies have what they lacked, or when ctx ends or the stream
-// breaks; then what was applied stays. It does not close the stream.
+// when the copies have what they lacked, or when ctx ends, the other side
+// stalls or the stream breaks; then what was applied stays. It does not close
+// the stream: the next table may follow on it, unless there was an error.
 func (r *Replica) Sync(ctx context.Context, rw io.ReadWriter) (SyncStats, error) {
-	return r.exchange(ctx, rw, (*Table).Initiate)
+	e := newExchanger(ctx, rw)
+	defer e.end()
+	return e.exchange(ctx, r, (*Table).Initiate, nil)
 }
 
-// Serve is Sync for the side that was called.
-func (r *Replica) Serve(ctx context.Context, rw io.ReadWriter) (SyncStats, error) {
-	return r.exchange(ctx, rw, (*Table).Respond)
+// Serve answers the exchanges that the other side begins on a stream, one
+// table after another, until it ends the stream. find gives the table that is
+// asked for; each, if any, is told of every exchange.
+func Serve(ctx context.Context, rw io.ReadWriter, find func(name string) (*Replica, bool), each func(SyncStats, error)) error {
+	e := newExchanger(ctx, rw)
+	defer e.end()
+	for {
+		first, err := e.read()
+		if err == io.EOF { // between exchanges: all is said
+			return nil
+		}
+		if err != nil {
+			return e.failed(ctx, "", err)
+		}
+		f, err := decodeFrame(first)
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrProtocol, err)
+		}
+		r, ok := find(f.Name)
+		if !ok {
+			return fmt.Errorf("%w: asked for table %.64q, which is not here", ErrProtocol, f.Name)
+		}
+		stats, err := e.exchange(ctx, r, (*Table).Respond, first)
+		if each != nil {
+			each(stats, err)
+		}
+		if err != nil {
+			return err
+		}
+	}
 }
 
-func (r *Replica) exchange(ctx context.Context, rw io.ReadWriter, begin func(*Table) *Session) (SyncStats, error) {
-	defer context.AfterFunc(ctx, func() { interrupt(rw) })()
-	e := &exchanger{r: r, in: bufio.NewReader(rw), out: bufio.NewWriterSize(rw, chunkBytes)}
+// exchanger is one side of a stream of exchanges. It reads frame by frame and
+// nothing beyond, so that the next exchange finds its first one.
+type exchanger struct {
+	rw       io.ReadWriter
+	out      *bufio.Writer
+	stop     func() bool
+	patience *time.Timer // runs while the other side is waited for
+	stalled  atomic.Bool
+}
+
+func newExchanger(ctx context.Context, rw io.ReadWriter) *exchanger {
+	e := &exchanger{rw: rw, out: bufio.NewWriterSize(rw, chunkBytes)}
+	e.stop = context.AfterFunc(ctx, func() { interrupt(rw) })
+	e.patience = time.AfterFunc(stallMax, func() {
+		e.stalled.Store(true)
+		interrupt(rw)
+	})
+	return e
+}
+
+func (e *exchanger) end() {
+	e.patience.Stop()
+	e.stop()
+}
+
+// wait gives the other side the time for so many bytes.
+func (e *exchanger) wait(bytes int) {
+	e.patience.Reset(stallMax + time.Duration(bytes)*time.Second/rateMin)
+}
+
+// failed says why an exchange ended: a stream that was interrupted only knows
+// that it was.
+func (e *exchanger) failed(ctx context.Context, name string, err error) error {
+	if e.stalled.Load() {
+		err = errors.Join(ErrStalled, err)
+	}
+	return fmt.Errorf("sync table %s: %w", name, errors.Join(ctx.Err(), err))
+}
+
+// exchange runs one session; first is the frame that was read already.
+func (e *exchanger) exchange(ctx context.Context, r *Replica, begin func(*Table) *Session, first []byte) (SyncStats, error) {
+	var s *Session
 	// Within a batch, so that nothing that is not durable is announced.
-	err := r.do(ctx, func() error { e.s = begin(r.table); return nil })
+	err := r.do(ctx, func() (err error) {
+		s = begin(r.table)
+		if first != nil {
+			err = s.step(first)
+		}
+		return err
+	})
 	for err == nil {
-		if err = e.speak(); err != nil || e.s.Done() {
+		if err = e.speak(s); err != nil || s.Done() {
 			break
 		}
-		err = e.listen(ctx)
-	}
-	if e.s == nil {
-		return SyncStats{}, err
+		var b []byte
+		if b, err = e.read(); err == nil {
+			err = r.do(ctx, func() error { return s.step(b) })
+		}
 	}
 	if err != nil {
-		err = fmt.Errorf("sync table %s: %w", r.name, errors.Join(ctx.Err(), err))
+		err = e.failed(ctx, r.name, err)
 	}
-	return e.s.Stats(), err
-}
-
-type exchanger struct {
-	r   *Replica
-	s   *Session
-	in  *bufio.Reader
-	out *bufio.Writer
+	if s == nil {
+		return SyncStats{}, err
+	}
+	return s.Stats(), err
 }
 
 // speak sends all that there is to send. The frames are of records that no
 // longer change, so the replica's lock is not needed.
-func (e *exchanger) speak() error {
+func (e *exchanger) speak(s *Session) error {
+	defer e.patience.Stop()
 	for {
-		b, ok := e.s.Next()
+		b, ok := s.Next()
 		if !ok {
 			return e.out.Flush()
 		}
+		e.wait(len(b) + chunkBytes) // what is buffered goes first
 		var size [4]byte
 		binary.BigEndian.PutUint32(size[:], uint32(len(b)))
 		if _, err := e.out.Write(size[:]); err != nil {
@@ -68,21 +152,24 @@ func (e *exchanger) speak() error {
 	}
 }
 
-// listen takes one frame and makes its effect durable.
-func (e *exchanger) listen(ctx context.Context) error {
+// read takes one frame; io.EOF if the stream ended before it.
+func (e *exchanger) read() ([]byte, error) {
+	defer e.patience.Stop() // what follows is this side's own time
+	e.wait(0)
 	var size [4]byte
-	if _, err := io.ReadFull(e.in, size[:]); err != nil {
-		return err
+	if _, err := io.ReadFull(e.rw, size[:]); err != nil {
+		return nil, err
 	}
 	n := binary.BigEndian.Uint32(size[:])
 	if n > frameBytesMax {
-		return fmt.Errorf("%w: frame of %d bytes", ErrProtocol, n)
+		return nil, fmt.Errorf("%w: frame of %d bytes", ErrProtocol, n)
 	}
-	b, err := readGrowing(e.in, int(n))
-	if err != nil {
-		return err
+	e.wait(int(n))
+	b, err := readGrowing(e.rw, int(n))
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
 	}
-	return e.r.do(ctx, func() error { return e.s.step(b) })
+	return b, err
 }
 
 // readGrowing reads n bytes without trusting n: memory follows what arrives.
