@@ -35,7 +35,7 @@ type network struct {
 	dial     func(ctx context.Context, peer string) (net.Conn, error)
 	accept   func(ctx context.Context) (net.Conn, error)
 	admitted func(peer string) bool
-	tap      func(packet []byte)
+	tap      func(packet []byte) bool // looks at it; false: it is not to be taken
 
 	ctx     context.Context
 	cancel  context.CancelFunc
@@ -48,7 +48,7 @@ type network struct {
 
 var _ memberlist.NodeAwareTransport = (*network)(nil)
 
-func newNetwork(ctx context.Context, cfg *Config, admitted func(string) bool, tap func([]byte)) *network {
+func newNetwork(ctx context.Context, cfg *Config, admitted func(string) bool, tap func([]byte) bool) *network {
 	n := &network{conn: cfg.PacketConn, dial: cfg.Dial, accept: cfg.Accept, admitted: admitted, tap: tap,
 		packets: make(chan *memberlist.Packet, packetQueue), streams: make(chan net.Conn)}
 	n.ctx, n.cancel = context.WithCancel(ctx)
@@ -77,7 +77,10 @@ func (n *network) readPackets() {
 		n.packetsIn.Add(1)
 		n.bytesIn.Add(uint64(k))
 		p := &memberlist.Packet{Buf: append([]byte(nil), buf[:k]...), From: from, Timestamp: time.Now()}
-		n.tap(p.Buf)
+		if !n.tap(p.Buf) {
+			n.refused.Add(1)
+			continue
+		}
 		select {
 		case n.packets <- p:
 		default:
@@ -104,7 +107,7 @@ func (n *network) acceptStreams() {
 			continue
 		}
 		select {
-		case n.streams <- c:
+		case n.streams <- &plainConn{Conn: c}:
 		case <-n.ctx.Done():
 			_ = c.Close()
 			return
@@ -124,7 +127,7 @@ func (n *network) WriteTo(_ []byte, addr string) (time.Time, error) {
 // not write to it, and a dead peer is exactly one that cannot be written to.
 func (n *network) WriteToAddress(b []byte, addr memberlist.Address) (time.Time, error) {
 	now := time.Now()
-	n.tap(b)
+	_ = n.tap(b) // of its own making
 	n.packetsOut.Add(1)
 	n.bytesOut.Add(uint64(len(b)))
 	if _, err := n.conn.WriteTo(b, peerAddr(addr.Name)); err != nil {
@@ -146,7 +149,29 @@ func (n *network) DialAddressTimeout(addr memberlist.Address, timeout time.Durat
 	}
 	ctx, cancel := context.WithTimeout(n.ctx, timeout)
 	defer cancel()
-	return n.dial(ctx, addr.Name)
+	c, err := n.dial(ctx, addr.Name)
+	if err != nil {
+		return nil, err
+	}
+	return &plainConn{Conn: c}, nil
+}
+
+// plainConn is a stream that ends where compression begins: no peer compresses,
+// and memberlist would take 40 MiB out of a few bytes.
+type plainConn struct {
+	net.Conn
+	begun bool
+}
+
+func (c *plainConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if n > 0 && !c.begun {
+		c.begun = true
+		if b[0] == compressMsg {
+			return 0, fmt.Errorf("stream of %s: compressed: %w", c.RemoteAddr(), errMalformed)
+		}
+	}
+	return n, err
 }
 
 // Shutdown ends both readers and returns after them.

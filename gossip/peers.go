@@ -253,24 +253,31 @@ func (g *Gossip) setState(p *peer, s State) {
 	g.unsaved = true
 }
 
-// sawPacket follows suspicions, see tap.go.
-func (g *Gossip) sawPacket(b []byte) {
-	tapPacket(b, func(node string, incarnation uint64, suspect bool) {
+// sawPacket follows suspicions, see tap.go; false for a packet that must not
+// be taken.
+func (g *Gossip) sawPacket(b []byte) (good bool) {
+	good = true
+	plain := tapPacket(b, func(_ string, incarnation uint64, _ byte) { good = good && incarnation <= incarnationMax })
+	if !plain || !good {
+		return false
+	}
+	tapPacket(b, func(node string, incarnation uint64, kind byte) {
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		p, ok := g.peers[node]
-		if !ok || incarnation < p.incarnation {
+		if !ok || kind == deadMsg || incarnation < p.incarnation {
 			return
 		}
 		newer := incarnation > p.incarnation
 		p.incarnation = incarnation
 		switch {
-		case suspect && p.state == StateAlive:
+		case kind == suspectMsg && p.state == StateAlive:
 			g.setState(p, StateSuspect)
-		case !suspect && newer && p.state == StateSuspect:
+		case kind == aliveMsg && newer && p.state == StateSuspect:
 			g.setState(p, StateAlive)
 		}
 	})
+	return true
 }
 
 // expireSuspects ends suspicions whose refutation came by a way that is not

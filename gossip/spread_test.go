@@ -493,3 +493,37 @@ func TestServingIsShared(t *testing.T) {
 		})
 	})
 }
+
+// TestAccusationNobodyCanRefute: memberlist refutes with an incarnation above
+// the accusation's, and there is none above the highest.
+func TestAccusationNobodyCanRefute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMesh(t, 50*time.Millisecond, 0)
+		nodes := m.startMany(5, false)
+		liar, victim := nodes[4], nodes[0]
+		for _, kind := range []byte{suspectMsg, deadMsg} {
+			word := []byte{kind, 0x83}
+			word = append(append(word, "\xa4Node\xba"...), victim.id...)
+			word = append(append(word, "\xa4From\xba"...), liar.id...)
+			word = append(word, "\xabIncarnation\xce\xff\xff\xff\xff"...)
+			word[bytes.IndexByte(word, 0xba)] = 0xa0 | byte(len(victim.id))
+			word[bytes.IndexByte(word, 0xba)] = 0xa0 | byte(len(liar.id))
+			for _, n := range nodes[:4] {
+				compound := append([]byte{compoundMsg, 1, 0, byte(len(word))}, word...)
+				nested := append([]byte{compoundMsg, 1, 0, byte(len(compound))}, compound...)
+				for _, packet := range [][]byte{word, compound, nested} {
+					if _, err := liar.port.WriteTo(packet, peerAddr(n.id)); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+		}
+		time.Sleep(time.Minute)
+		if n := m.count(EventDead, victim.id); n > 0 || !allAlive(nodes, nodes) {
+			t.Errorf("%d times it was called dead", n)
+		}
+		if n := nodes[1].Stats().RefusedPackets; n == 0 {
+			t.Error("nothing was refused")
+		}
+	})
+}

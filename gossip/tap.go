@@ -5,49 +5,64 @@ import (
 )
 
 // memberlist tells of deaths, not of suspicions, so the packets that go by are
-// looked at for them. Only what is displayed and Settled depend on this.
+// looked at for them. What is displayed and Settled depend on this, and that a
+// word that nobody could refute is not taken.
+
+// incarnationMax is the highest that a packet may name. A peer's begins at
+// nought and grows by one with each refutation, above what it is accused of;
+// memberlist's has 32 bits, and one accused of the highest could never refute.
+const incarnationMax = 1 << 30
 
 // memberlist's message types that matter here; part of its protocol.
 const (
 	suspectMsg  = 3
 	aliveMsg    = 4
+	deadMsg     = 5
 	compoundMsg = 7
+	compressMsg = 9
 	hasCRCMsg   = 12
 )
 
-// tapPacket calls fn for every suspicion (true) and life sign (false) in a
-// packet of memberlist's.
-func tapPacket(b []byte, fn func(node string, incarnation uint64, suspect bool)) {
+// tapPacket calls fn for every suspicion, death and life sign in a packet of
+// memberlist's, with the type of the message. It is false for one in wrappings
+// that no peer uses: compression, which a little of may become much, and
+// messages within messages within messages.
+func tapPacket(b []byte, fn func(node string, incarnation uint64, kind byte)) bool {
 	if len(b) > 5 && b[0] == hasCRCMsg {
 		b = b[5:]
 	}
 	if len(b) < 2 || b[0] != compoundMsg {
-		tapMessage(b, fn)
-		return
+		return tapMessage(b, fn)
 	}
 	parts := int(b[1])
 	lengths := b[2:]
 	if len(lengths) < 2*parts {
-		return
+		return false
 	}
 	rest := lengths[2*parts:]
 	for i := range parts {
 		n := int(binary.BigEndian.Uint16(lengths[2*i:]))
-		if n > len(rest) {
-			return
+		if n > len(rest) || !tapMessage(rest[:n], fn) {
+			return false
 		}
-		tapMessage(rest[:n], fn)
 		rest = rest[n:]
 	}
+	return true
 }
 
-func tapMessage(b []byte, fn func(string, uint64, bool)) {
-	if len(b) < 2 || (b[0] != suspectMsg && b[0] != aliveMsg) {
-		return
+func tapMessage(b []byte, fn func(string, uint64, byte)) bool {
+	if len(b) < 2 {
+		return true
 	}
-	if node, inc, ok := nodeAndIncarnation(b[1:]); ok {
-		fn(node, inc, b[0] == suspectMsg)
+	switch b[0] {
+	case suspectMsg, aliveMsg, deadMsg:
+		if node, inc, ok := nodeAndIncarnation(b[1:]); ok {
+			fn(node, inc, b[0])
+		}
+	case compoundMsg, compressMsg, hasCRCMsg:
+		return false
 	}
+	return true
 }
 
 // nodeAndIncarnation reads two fields of a MessagePack map, stopping at the
