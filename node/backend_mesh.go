@@ -69,15 +69,20 @@ func (n *Node) nameOf(peer string) string {
 
 // findPeer is the id of a peer that is named by id or by name.
 func (n *Node) findPeer(name string) (string, error) {
-	var found []string
+	var found, out []string
 	for _, a := range n.trust.Peers() {
 		id := a.ID()
-		if id == name {
+		switch {
+		case id == name:
 			return id, nil
-		}
-		if a.Name == name {
+		case a.Name == name && n.trust.Admitted(id) == nil:
 			found = append(found, id)
+		case a.Name == name:
+			out = append(out, id)
 		}
+	}
+	if len(found) == 0 { // one that was shut out, if no other has its name now
+		found = out
 	}
 	switch len(found) {
 	case 0:
@@ -175,12 +180,7 @@ func (n *Node) peers(ctx context.Context) ([]api.Peer, map[string]time.Time, err
 	if err != nil {
 		return nil, nil, err
 	}
-	conflicts := map[string]string{}
-	for name, ids := range n.trust.NameConflicts() {
-		for _, id := range ids {
-			conflicts[id] = fmt.Sprintf("%d keys have the name %s", len(ids), name)
-		}
-	}
+	conflicts := n.doubts()
 	now := time.Now().UTC()
 	asOf := map[string]time.Time{}
 	seen := map[string]bool{}

@@ -29,7 +29,6 @@ const (
 // feed tells the core what it cannot see: this machine, what already runs on
 // it, the other peers and how far they are.
 func (n *Node) feed(ctx context.Context) error {
-	n.keepTrust(ctx)
 	n.probe(ctx)
 	for _, d := range n.drivers {
 		n.work.Go(func() { n.listWork(ctx, d) })
@@ -67,7 +66,7 @@ func (n *Node) feed(ctx context.Context) error {
 func (n *Node) probe(ctx context.Context) {
 	host := placement.Host{
 		ID: n.member.Name, Labels: n.labels(), Arch: runtime.GOARCH,
-		Capacity: machine(n.cfg.DataDir, n.cfg.Capacity),
+		Capacity: machine(n.cfg.DataDir, n.cfg.Capacity), Cordoned: n.displaced(),
 	}
 	for _, d := range n.drivers {
 		if d.Probe(ctx).Available {

@@ -65,10 +65,11 @@ type Node struct {
 	started   chan struct{}
 	panics    atomic.Int64 // that the core contained
 
-	since     time.Time
-	joining   sync.Mutex // held while a newcomer is let in
-	refresher *refresher
-	told      map[recordKey][]table.Dot // what the core knows of each key; only the loop's goroutine
+	since      time.Time
+	joining    sync.Mutex    // held while a newcomer is let in
+	trustMoved chan struct{} // has one when the table of trust changed
+	refresher  *refresher
+	told       map[recordKey][]table.Dot // what the core knows of each key; only the loop's goroutine
 
 	mu      sync.Mutex // guards what follows
 	answers map[uint64]chan placement.Result
@@ -87,7 +88,7 @@ func New(cfg Config, deps Deps) (*Node, error) {
 	n := &Node{
 		cfg: cfg.withDefaults(), deps: deps, log: deps.Log, started: make(chan struct{}),
 		answers: map[uint64]chan placement.Result{}, here: map[invoke.Target][]string{}, heard: map[string]lastHeard{},
-		rtts: map[string]time.Duration{}, told: map[recordKey][]table.Dot{}, metrics: prometheus.NewRegistry(), since: time.Now(),
+		rtts: map[string]time.Duration{}, told: map[recordKey][]table.Dot{}, trustMoved: make(chan struct{}, 1), metrics: prometheus.NewRegistry(), since: time.Now(),
 	}
 	if n.log == nil {
 		n.log = slog.New(slog.DiscardHandler)
@@ -287,6 +288,7 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	part("gossip", n.gossip.Run)
 	part("runner", n.runner.Run)
 	part("core", func(ctx context.Context) error { n.loop.run(ctx); return nil })
+	part("trust", n.keepTrust)
 	part("feed", n.feed)
 	part("digests", n.refresher.run)
 	if n.server != nil {

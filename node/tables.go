@@ -40,23 +40,23 @@ func (l storeLog) Apply(ctx context.Context, writes []table.Write) error {
 
 func (n *Node) openTables() error {
 	n.tables = map[string]*table.Replica{}
-	open := func(name string, check func(string, []byte) error) error {
+	open := func(cfg table.Config) error {
+		cfg.Self, cfg.Incarnation = n.id.ID(), n.store.Incarnation()
 		replica, err := table.Open(table.ReplicaConfig{
-			Table:  table.Config{Name: name, Self: n.id.ID(), Incarnation: n.store.Incarnation(), Check: check},
-			Log:    storeLog{n.store, replicatedPrefix + name},
-			Logger: n.log.With("part", "table", "table", name),
+			Table: cfg, Log: storeLog{n.store, replicatedPrefix + cfg.Name},
+			Logger: n.log.With("part", "table", "table", cfg.Name),
 		})
 		if err != nil {
 			return err
 		}
-		n.tables[name] = replica
+		n.tables[cfg.Name] = replica
 		return nil
 	}
 	if err := n.openTrust(open); err != nil {
 		return err
 	}
 	for _, name := range coreTables {
-		if err := open(name, n.checkRecord); err != nil {
+		if err := open(table.Config{Name: name, Check: n.checkRecord}); err != nil {
 			return err
 		}
 	}

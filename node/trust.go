@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/hansa-mesh/hansa/gossip"
@@ -25,20 +23,20 @@ const (
 	// seedsMax bounds the addresses that a newcomer is given, and those that
 	// mesh.json keeps.
 	seedsMax = 64
-	// keepKnownEvery is how often mesh.json takes up the addresses of peers.
-	keepKnownEvery = time.Minute
+	// trustKeysMax bounds the records of trust.
+	trustKeysMax = 1 << 17
 )
 
 // openTrust makes the trust set from this peer's own chain and the table, and
 // keeps it at what the table says.
-func (n *Node) openTrust(open func(name string, check func(string, []byte) error) error) error {
+func (n *Node) openTrust(open func(table.Config) error) error {
 	n.trust = trust.NewSet(n.member.Root)
 	for _, raw := range n.member.Records {
 		if _, err := n.trust.Add(raw); err != nil {
 			return fmt.Errorf("%s: %w", meshFile, err)
 		}
 	}
-	if err := open(tableTrust, checkTrust); err != nil {
+	if err := open(table.Config{Name: tableTrust, Check: n.trust.Check, KeysMax: trustKeysMax, ValueMax: trust.RecordMax}); err != nil {
 		return err
 	}
 	replica := n.tables[tableTrust]
@@ -50,16 +48,6 @@ func (n *Node) openTrust(open func(name string, check func(string, []byte) error
 	return nil
 }
 
-// checkTrust refuses what is no record of trust. Its signature is checked by
-// the set, once the signer is known.
-func checkTrust(key string, value []byte) error {
-	own, err := trust.RecordKey(value)
-	if err == nil && own != key {
-		err = fmt.Errorf("trust record %s under the key %s", own, key)
-	}
-	return err
-}
-
 func (n *Node) trustChanged(replica *table.Replica, keys []string) {
 	for _, key := range keys {
 		for _, r := range replica.Siblings(key) {
@@ -67,6 +55,10 @@ func (n *Node) trustChanged(replica *table.Replica, keys []string) {
 				n.log.Warn("a record of trust does not count", "key", key, "err", err)
 			}
 		}
+	}
+	select {
+	case n.trustMoved <- struct{}{}:
+	default:
 	}
 }
 
@@ -77,7 +69,7 @@ func (n *Node) publishTrust(ctx context.Context, records ...[]byte) error {
 		if err != nil {
 			return err
 		}
-		if err := n.tables[tableTrust].Put(ctx, key, raw); err != nil {
+		if err := n.putTrust(ctx, key, raw); err != nil {
 			return storeError(err)
 		}
 		if _, err := n.trust.Add(raw); err != nil {
@@ -85,23 +77,6 @@ func (n *Node) publishTrust(ctx context.Context, records ...[]byte) error {
 		}
 	}
 	return nil
-}
-
-// keepTrust brings what mesh.json proves into the table, where it is missing:
-// at the first start, and after the store was lost.
-func (n *Node) keepTrust(ctx context.Context) {
-	for _, raw := range n.member.Records {
-		key, err := trust.RecordKey(raw)
-		if err != nil {
-			continue // it was read at the start
-		}
-		if _, ok := n.tables[tableTrust].Get(key); ok {
-			continue
-		}
-		if err := n.publishTrust(ctx, raw); err != nil && ctx.Err() == nil {
-			n.log.Warn("this peer's own admission is not in the table yet", "err", err)
-		}
-	}
 }
 
 // peerTrustChanged acts on what the set says anew of a peer.
@@ -112,6 +87,9 @@ func (n *Node) peerTrustChanged(id string) {
 		return
 	}
 	n.log.Info("a peer was let in", "peer", id, "name", n.nameOf(id))
+	if doubt := n.doubts()[id]; doubt != "" {
+		n.log.Warn("there is doubt about a peer: forget the wrong one with 'hansa forget'", "peer", id, "doubt", doubt)
+	}
 }
 
 // join decides about a newcomer.
@@ -206,12 +184,15 @@ func (n *Node) welcome(id string) (transport.JoinReply, error) {
 	if len(chain) == 0 {
 		return transport.JoinReply{}, fmt.Errorf("peer %s has no admission", id)
 	}
-	reply := transport.JoinReply{Admission: chain[len(chain)-1], Records: n.trust.Records()}
+	reply := transport.JoinReply{Admission: chain[len(chain)-1]}
+	ids := []string{id}
 	for _, m := range n.members() {
 		if m.Peer != id && m.State == gossip.StateAlive && len(reply.Seeds) < seedsMax {
 			reply.Seeds = append(reply.Seeds, transport.Seed{ID: m.Peer, Addr: m.Addr})
+			ids = append(ids, m.Peer)
 		}
 	}
+	reply.Records = n.trust.Chains(ids) // the rest comes with the table
 	return reply, nil
 }
 
@@ -231,32 +212,14 @@ func memberFrom(id *identity.Identity, tokenText string, reply transport.JoinRep
 		return membership{}, fmt.Errorf("the peer answered, but did not let this one in: %w", err)
 	}
 	own, _ := set.Admission(id.ID())
-	m := membership{Mesh: set.Mesh(), Root: token.Root, Name: own.Name, Site: own.Site, Records: set.Chain(id.ID())}
+	m := membership{Mesh: set.Mesh(), Root: token.Root, Name: own.Name, Site: own.Site}
 	for _, s := range reply.Seeds[:min(len(reply.Seeds), seedsMax)] {
 		if identity.ValidID(s.ID) && s.ID != id.ID() {
 			m.Known = append(m.Known, known{s.ID, s.Addr})
 		}
 	}
+	m.Records = m.proofs(set, id.ID())
 	return m, nil
-}
-
-// keepKnown writes the addresses of peers into mesh.json, apart from the
-// store: a peer whose store is lost finds its mesh again.
-func (n *Node) keepKnown() {
-	var now []known
-	for _, m := range n.gossip.Members() {
-		if m.Addr != "" && n.trust.Admitted(m.Peer) == nil && len(now) < seedsMax {
-			now = append(now, known{m.Peer, m.Addr})
-		}
-	}
-	slices.SortFunc(now, func(a, b known) int { return strings.Compare(a.ID, b.ID) })
-	if len(now) == 0 || slices.Equal(now, n.member.Known) {
-		return
-	}
-	n.member.Known = now
-	if err := n.member.save(n.cfg.DataDir); err != nil {
-		n.log.Warn("the addresses of peers were not kept", "err", err)
-	}
 }
 
 // InviteOptions say whom an invitation is for.
@@ -269,6 +232,11 @@ type InviteOptions struct {
 
 // Invite makes an invitation, which is good once, at any peer.
 func (n *Node) Invite(_ context.Context, o InviteOptions) (string, error) {
+	for field, v := range map[string]string{"name": o.Name, "site": o.Site} {
+		if v != "" && !labelName.MatchString(v) {
+			return "", fmt.Errorf("%s %q: %w: use letters, digits, '-', '_' and '.', at most 63", field, v, placement.ErrInvalid)
+		}
+	}
 	if o.Name != "" {
 		if err := n.nameFree(o.Name, "", o.Replaces); err != nil {
 			return "", fmt.Errorf("%w: %w", placement.ErrConflict, err)

@@ -88,7 +88,11 @@ func TestTrustInTheMesh(t *testing.T) {
 			return nil
 		})
 		if err := m.join("s5", later, first); err != nil { // the name is free again
-			t.Error(err)
+			t.Fatal(err)
+		}
+		again := m.sites[len(m.sites)-1].node.ID()
+		if id, err := first.node.findPeer("s3-1"); err != nil || id != again {
+			t.Errorf("the name means %s, %v; want who has it now, %s", id, err, again)
 		}
 	})
 }

@@ -42,9 +42,9 @@ type Set struct {
 	keys     map[string]ed25519.PublicKey // of everyone ever let in
 	admitted map[string]byMaker           // by id
 	children map[string]map[string]*record
-	revoked  map[string]byMaker            // by id
-	spent    map[string]map[string]*record // by invitation, then by who came in with it
-	standing map[string]standing           // by id: see resolve
+	revoked  map[string]byMaker  // by id
+	spent    map[string]byMaker  // by invitation, then by who came in with it
+	standing map[string]standing // by id: see resolve
 	waiting  waiting
 	changed  []func(id string)
 }
@@ -55,7 +55,7 @@ func NewSet(root ed25519.PublicKey) *Set {
 		root: root, rootID: identity.IDOf(root),
 		keys:     map[string]ed25519.PublicKey{},
 		admitted: map[string]byMaker{}, children: map[string]map[string]*record{},
-		revoked: map[string]byMaker{}, spent: map[string]map[string]*record{},
+		revoked: map[string]byMaker{}, spent: map[string]byMaker{},
 		standing: map[string]standing{}, waiting: waiting{bySigner: map[string][]*record{}},
 	}
 	s.keys[s.rootID] = root
@@ -281,19 +281,7 @@ func (w *waiting) take(id string) []*record {
 func (s *Set) Records() [][]byte {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	all := make([]*record, 0, s.count)
-	for _, of := range []map[string]byMaker{s.admitted, s.revoked} {
-		for _, m := range of {
-			for _, r := range m {
-				all = append(all, r)
-			}
-		}
-	}
-	for _, m := range s.spent {
-		for _, r := range m {
-			all = append(all, r)
-		}
-	}
+	all := slices.Collect(s.all())
 	slices.SortFunc(all, func(a, b *record) int {
 		if c := strings.Compare(a.key(), b.key()); c != 0 {
 			return c

@@ -325,3 +325,38 @@ func FuzzToken(f *testing.F) {
 		}
 	})
 }
+
+func TestTableIsHeldAgainstTheSet(t *testing.T) {
+	root, a, b, stranger := newIdentity(t), newIdentity(t), newIdentity(t), newIdentity(t)
+	s := NewSet(root.Public())
+	byRoot, byA := admit(t, root, b, "b", 2), admit(t, a, b, "b too", 3)
+	renewed := admit(t, root, b, "b", 9)
+	addAll(t, s, admit(t, root, a, "a", 1), byRoot, byA, renewed)
+	key, err := RecordKey(byRoot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if held := s.ByKey()[key]; len(held) != 2 {
+		t.Errorf("%d records under one key, want that of each maker", len(held))
+	}
+	if got := s.Replaced([][]byte{byRoot, byA, renewed, byA, []byte("no record"), admit(t, stranger, b, "b", 4)}); !slices.Equal(got, []int{0, 3}) {
+		t.Errorf("replaced: %v", got)
+	}
+	forged := bytes.Clone(renewed)
+	forged[len(forged)-1] ^= 1
+	for name, c := range map[string]struct {
+		key  string
+		raw  []byte
+		good bool
+	}{
+		"good": {key, renewed, true}, "another key": {key + "x", renewed, false}, "forged": {key, forged, false},
+		"noise": {key, []byte("noise"), false}, "of one who is not known yet": {key, admit(t, stranger, b, "b", 4), true},
+	} {
+		if err := s.Check(c.key, c.raw); (err == nil) != c.good {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if chains := s.Chains([]string{a.ID(), b.ID(), a.ID(), stranger.ID()}); len(chains) != 2 {
+		t.Errorf("%d records prove two peers that the root let in", len(chains))
+	}
+}
