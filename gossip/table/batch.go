@@ -110,11 +110,17 @@ func (t *Table) cover(d Dot) bool {
 		return true
 	}
 	w := d.writer()
+	if d.Counter > t.context.highest(w)+aheadMax {
+		return false
+	}
 	t.noteWriter(w)
 	return t.context.Add(d)
 }
 
 func (t *Table) coverSpans(w writer, spans []span) {
+	if spans[len(spans)-1].hi > t.context.highest(w)+aheadMax {
+		return
+	}
 	t.noteWriter(w)
 	t.context.mergeWriter(w, spans)
 }
@@ -157,6 +163,7 @@ func (t *Table) insert(r *Record) {
 		t.sorted.add(r.Key)
 	}
 	t.live[r.Dot] = r
+	t.bytes += len(r.raw)
 	t.buckets.toggle(r.hash)
 }
 
@@ -172,5 +179,6 @@ func (t *Table) delete(r *Record) {
 		t.keys[r.Key] = siblings
 	}
 	delete(t.live, r.Dot)
+	t.bytes -= len(r.raw)
 	t.buckets.toggle(r.hash)
 }

@@ -14,6 +14,13 @@ import (
 const (
 	writersMax = 16384 // incarnations of all peers that ever wrote
 	spansMax   = 4096  // runs of counters of one writer
+	// spansTotalMax keeps a context within one frame, and in memory: a context
+	// that could not be sent would end anti-entropy for good.
+	spansTotalMax = 1 << 16
+	// aheadMax is how far one step may take the counters of a writer: 35 years
+	// of a thousand writes a second. Who claimed to have seen the last counter
+	// that there is would leave the writer none.
+	aheadMax = 1 << 40
 )
 
 // span is a run of counters, both ends included.
@@ -25,6 +32,7 @@ type span struct{ lo, hi uint64 }
 type Context struct {
 	writers map[writer]*seen
 	hash    Hash // XOR of the writers' hashes
+	total   int  // spans
 }
 
 // seen is what a context knows of one writer.
@@ -61,7 +69,7 @@ func (c *Context) Equal(o *Context) bool {
 
 // Clone returns an independent copy.
 func (c *Context) Clone() *Context {
-	n := &Context{writers: make(map[writer]*seen, len(c.writers)), hash: c.hash}
+	n := &Context{writers: make(map[writer]*seen, len(c.writers)), hash: c.hash, total: c.total}
 	for w, s := range c.writers {
 		n.writers[w] = &seen{spans: s.spans, hash: s.hash} // spans are replaced, never changed in place
 	}
@@ -76,11 +84,17 @@ func (c *Context) Add(d Dot) bool {
 		return true
 	}
 	merged := spansUnion(old, []span{{d.Counter, d.Counter}})
-	if len(merged) > spansMax || (len(old) == 0 && len(c.writers) >= writersMax) {
+	if !c.mayHold(old, merged) {
 		return false
 	}
 	c.set(w, merged)
 	return true
+}
+
+// mayHold says whether the limits allow a writer's runs to become others.
+func (c *Context) mayHold(old, merged []span) bool {
+	more := len(merged) - len(old)
+	return len(merged) <= spansMax && (more <= 0 || c.total+more <= spansTotalMax) && (len(old) > 0 || len(c.writers) < writersMax)
 }
 
 // Merge covers all that o covers, within the limits.
@@ -97,7 +111,7 @@ func (c *Context) mergeWriter(w writer, spans []span) bool {
 	if slices.Equal(old, merged) {
 		return false
 	}
-	if len(merged) > spansMax || (len(old) == 0 && len(c.writers) >= writersMax) {
+	if !c.mayHold(old, merged) {
 		return false
 	}
 	c.set(w, merged)
@@ -145,6 +159,7 @@ func (c *Context) highest(w writer) uint64 {
 func (c *Context) set(w writer, spans []span) {
 	if s, ok := c.writers[w]; ok {
 		c.hash.xor(s.hash)
+		c.total -= len(s.spans)
 		if len(spans) == 0 {
 			delete(c.writers, w)
 			return
@@ -156,6 +171,7 @@ func (c *Context) set(w writer, spans []span) {
 	s := &seen{spans: spans, hash: hashSpans(w, spans)}
 	c.writers[w] = s
 	c.hash.xor(s.hash)
+	c.total += len(spans)
 }
 
 func hashSpans(w writer, spans []span) Hash {
@@ -265,7 +281,9 @@ func (c *Context) UnmarshalBinary(b []byte) error {
 		if _, twice := n.writers[w]; twice {
 			return fmt.Errorf("decode context: %q twice", w.Peer)
 		}
-		n.set(w, spans)
+		if n.set(w, spans); n.total > spansTotalMax {
+			return fmt.Errorf("decode context: more than %d runs", spansTotalMax)
+		}
 	}
 	*c = *n
 	return nil

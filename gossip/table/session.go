@@ -50,6 +50,7 @@ type Session struct {
 	theirs  *Context
 	refused []Dot
 	spared  map[string]struct{} // keys with a refused record: nothing is dropped there
+	listed  [subsTotal]bool     // subs whose dots the other side told
 
 	ready  [][]byte
 	groups []group // still to send
@@ -389,7 +390,14 @@ func (s *Session) takeSubs(theirs []subs) error {
 func (s *Session) takeDots(lists []subDot) error {
 	theirs := map[uint16]map[Dot]struct{}{}
 	var removed []Dot
+	if len(lists) == 0 {
+		return fmt.Errorf("%w: an empty list", ErrProtocol)
+	}
 	for _, l := range lists {
+		if s.listed[l.Sub] { // each list costs a look at all that is here
+			return fmt.Errorf("%w: sub %d is listed twice", ErrProtocol, l.Sub)
+		}
+		s.listed[l.Sub] = true
 		set := make(map[Dot]struct{}, len(l.Dots))
 		for _, d := range l.Dots {
 			set[d] = struct{}{}

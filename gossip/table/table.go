@@ -16,7 +16,7 @@ var (
 	ErrRefused = errors.New("record refused")
 	// ErrTooLarge is a key or a value beyond the limits.
 	ErrTooLarge = errors.New("key or value too large")
-	// ErrFull is a table that holds as many keys as it may.
+	// ErrFull is a table that holds as many keys or bytes as it may.
 	ErrFull = errors.New("table full")
 )
 
@@ -24,6 +24,7 @@ var (
 const (
 	valueMaxDefault    = 256 << 10
 	keysMaxDefault     = 1 << 20
+	bytesMaxDefault    = 256 << 20
 	siblingsMaxDefault = 64
 )
 
@@ -53,12 +54,14 @@ type Config struct {
 
 	ValueMax    int // bytes of a value; 256 KiB
 	KeysMax     int // 1,048,576
+	BytesMax    int // of all records, which are in memory; 256 MiB
 	SiblingsMax int // of one key; 64, at most 240
 }
 
 func (c Config) filled() (Config, error) {
 	c.ValueMax = cmp.Or(c.ValueMax, valueMaxDefault)
 	c.KeysMax = cmp.Or(c.KeysMax, keysMaxDefault)
+	c.BytesMax = cmp.Or(c.BytesMax, bytesMaxDefault)
 	c.SiblingsMax = min(cmp.Or(c.SiblingsMax, siblingsMaxDefault), supersedesMax-ancestorsMax-holesMax)
 	if c.Self == "" || len(c.Self) > peerBytesMax {
 		return c, fmt.Errorf("table %q: own id of %d bytes", c.Name, len(c.Self))
@@ -69,10 +72,11 @@ func (c Config) filled() (Config, error) {
 	return c, nil
 }
 
-// Counts are totals since the table was made, but for Keys, Records and
+// Counts are totals since the table was made, but for Keys, Records, Bytes and
 // Writers, which are of now.
 type Counts struct {
 	Keys, Records, Writers int
+	Bytes                  int    // of the records
 	Applied                uint64 // operations that were new
 	Duplicates             uint64 // operations already covered
 	Refused                uint64 // by Check or a limit
@@ -88,6 +92,7 @@ type Table struct {
 	context *Context
 	keys    map[string][]*Record // siblings, sorted by dot
 	live    map[Dot]*Record
+	bytes   int // of the live records
 	sorted  sortedKeys
 	buckets buckets
 	last    uint64   // greatest counter used in this life, durable or not
@@ -176,8 +181,8 @@ func (t *Table) put(key string, value []byte, over []Dot) error {
 	if len(over) > t.cfg.SiblingsMax {
 		return fmt.Errorf("put %q in table %s over %d siblings: %w", key, t.cfg.Name, len(over), ErrTooLarge)
 	}
-	if len(t.keys[key]) == 0 && len(t.keys) >= t.cfg.KeysMax {
-		return fmt.Errorf("put %q in table %s: %w", key, t.cfg.Name, ErrFull)
+	if err := t.room(key, len(value), over); err != nil {
+		return fmt.Errorf("put %q in table %s: %w", key, t.cfg.Name, err)
 	}
 	return t.write(&operation{Key: key, Value: value, Supersedes: t.ancestry(key, over)})
 }
@@ -252,12 +257,11 @@ func (t *Table) mayHold(o *operation) error {
 	if o.Removal {
 		return nil
 	}
-	siblings := t.keys[o.Key]
-	if len(siblings) == 0 && len(t.keys) >= t.cfg.KeysMax {
-		return ErrFull
+	if err := t.room(o.Key, len(o.Value), o.Supersedes); err != nil {
+		return err
 	}
 	left := 1
-	for _, r := range siblings {
+	for _, r := range t.keys[o.Key] {
 		if !slices.Contains(o.Supersedes, r.Dot) {
 			left++
 		}
@@ -267,6 +271,22 @@ func (t *Table) mayHold(o *operation) error {
 	}
 	if t.cfg.Check != nil {
 		return t.cfg.Check(o.Key, o.Value)
+	}
+	return nil
+}
+
+// room says whether a value fits the table, over the records that it replaces.
+func (t *Table) room(key string, bytes int, over []Dot) error {
+	if len(t.keys[key]) == 0 && len(t.keys) >= t.cfg.KeysMax {
+		return fmt.Errorf("%d keys: %w", len(t.keys), ErrFull)
+	}
+	for _, d := range over {
+		if r, alive := t.live[d]; alive {
+			bytes -= len(r.raw)
+		}
+	}
+	if bytes > 0 && t.bytes+bytes > t.cfg.BytesMax {
+		return fmt.Errorf("%d bytes of records: %w", t.bytes, ErrFull)
 	}
 	return nil
 }
@@ -367,7 +387,7 @@ func (t *Table) Context() *Context { return t.context.Clone() }
 // Counts returns the totals.
 func (t *Table) Counts() Counts {
 	c := t.counts
-	c.Keys, c.Records, c.Writers = len(t.keys), len(t.live), len(t.context.writers)
+	c.Keys, c.Records, c.Bytes, c.Writers = len(t.keys), len(t.live), t.bytes, len(t.context.writers)
 	return c
 }
 
