@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/hansa-mesh/hansa/gossip/table"
 	"github.com/hansa-mesh/hansa/node/api"
 	"github.com/hansa-mesh/hansa/node/driver"
 	"github.com/hansa-mesh/hansa/node/driver/wasm"
@@ -294,11 +295,11 @@ func (n backend) putUnsized(ctx context.Context, digest string, r io.Reader) (bo
 // storeError gives an error of the store the kind that people see.
 func storeError(err error) error {
 	switch {
-	case errors.Is(err, store.ErrFull):
+	case errors.Is(err, store.ErrFull), errors.Is(err, table.ErrFull):
 		return fmt.Errorf("%w: %w", placement.ErrFull, err)
 	case errors.Is(err, store.ErrInvalid), errors.Is(err, store.ErrDigest):
 		return fmt.Errorf("%w: %w", placement.ErrInvalid, err)
-	case errors.Is(err, store.ErrBusy):
+	case errors.Is(err, store.ErrBusy), errors.Is(err, table.ErrBusy):
 		return fmt.Errorf("%w: %w", api.ErrUnavailable, err)
 	}
 	return err

@@ -141,7 +141,7 @@ func (t *Transport) publish(c *conn) error {
 		t.conns--
 		t.work.Go(func() { _ = old.CloseWithError(codeClosing, "replaced") })
 	}
-	c.inFlight = p.inFlight
+	c.shares = p.shares
 	p.conns = append(p.conns, c)
 	p.retryAt, p.failure, p.failed = time.Time{}, 0, nil
 	if c.inbound {
@@ -165,20 +165,22 @@ func (t *Transport) accept(ctx context.Context, q *quic.Conn) {
 
 // greet finds out who calls; nil for one that was turned away.
 func (t *Transport) greet(ctx context.Context, q *quic.Conn) *conn {
-	select {
-	case t.greetings <- struct{}{}:
-		defer func() { <-t.greetings }()
-	default:
-		t.stats.refused.Add(1)
-		_ = q.CloseWithError(codeRefused, "too many connections at once")
-		return nil
-	}
 	ctx, cancel := context.WithTimeout(ctx, helloWait)
 	defer cancel()
 	id := identity.IDOf(peerKey(q))
 	if id == t.ID() {
 		_ = q.CloseWithError(codeProtocol, "this is you") // an address that leads back here
 		return nil
+	}
+	if t.cfg.Trust.Admitted(id) != nil { // strangers keep out no peer
+		select {
+		case t.greetings <- struct{}{}:
+			defer func() { <-t.greetings }()
+		default:
+			t.stats.refused.Add(1)
+			_ = q.CloseWithError(codeRefused, "too many strangers at once: try again in a moment")
+			return nil
+		}
 	}
 	if err := t.hello(ctx, q); err != nil {
 		_ = q.CloseWithError(codeProtocol, "no hello") // it is gone already

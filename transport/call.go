@@ -61,6 +61,7 @@ const (
 	errorMax   = 4 << 10
 	headWait   = 10 * time.Second // for the head of a stream
 	timeoutMax = 10 * time.Minute // that a caller may ask for
+	answerWait = time.Second      // for the answer to leave, beyond the caller's timeout
 )
 
 // A call is: padding, kind, length of the method (1 byte), method, timeout in
@@ -209,7 +210,7 @@ func (t *Transport) serveStream(c *conn, s *quic.Stream) {
 	defer c.end()
 	defer s.CancelRead(streamCancelled)
 	defer s.Close()
-	if err := s.SetReadDeadline(time.Now().Add(headWait)); err != nil {
+	if err := s.SetDeadline(time.Now().Add(headWait)); err != nil {
 		return
 	}
 	r := bufio.NewReaderSize(s, 512)
@@ -217,7 +218,7 @@ func (t *Transport) serveStream(c *conn, s *quic.Stream) {
 	if err != nil {
 		return
 	}
-	if kind == streamGossip { // of the mesh itself, and bounded by it
+	if kind == streamGossip {
 		t.acceptGossip(c, s, r)
 		return
 	}
@@ -251,8 +252,8 @@ func (t *Transport) room(c *conn) (release func(), ok bool) {
 		return nil, false
 	}
 	select {
-	case c.inFlight <- struct{}{}:
-		return func() { <-c.inFlight; <-t.serving }, true
+	case c.shares.inFlight <- struct{}{}:
+		return func() { <-c.shares.inFlight; <-t.serving }, true
 	default:
 		<-t.serving
 		return nil, false
@@ -288,7 +289,15 @@ func (t *Transport) serveCall(c *conn, s *quic.Stream, r *bufio.Reader, method s
 		_ = writeError(s, &Error{Kind: KindNotFound, Msg: fmt.Sprintf("no method %q here: another version?", method)})
 		return
 	}
-	if err := s.SetReadDeadline(time.Now().Add(timeout)); err != nil {
+	release, ok := t.hold(c, int(length))
+	if !ok {
+		t.stats.exhausted.Add(1)
+		_ = writeError(s, &Error{Kind: KindExhausted, Msg: method + ": too many bytes at once"})
+		return
+	}
+	defer release()
+	// A caller that does not read its answer is not waited for either.
+	if err := s.SetDeadline(time.Now().Add(timeout + answerWait)); err != nil {
 		return
 	}
 	request, err := readBody(r, int(length))
@@ -301,6 +310,15 @@ func (t *Transport) serveCall(c *conn, s *quic.Stream, r *bufio.Reader, method s
 	response, err := contain(t, method, func() ([]byte, error) { return h(ctx, c.peer, request) })
 	if err == nil && len(response) > t.cfg.RequestMax {
 		err = &Error{Kind: KindTooLarge, Msg: fmt.Sprintf("%s: an answer of %d bytes, at most %d", method, len(response), t.cfg.RequestMax)}
+	}
+	if err == nil {
+		var release func()
+		if release, ok = t.hold(c, len(response)); ok {
+			defer release()
+		} else {
+			t.stats.exhausted.Add(1)
+			err = &Error{Kind: KindExhausted, Msg: method + ": too many bytes of answers that were not fetched"}
+		}
 	}
 	if err != nil {
 		_ = writeError(s, err) // the caller may have left

@@ -22,8 +22,8 @@ const (
 	helloMax  = 128 << 10
 	helloWait = 5 * time.Second
 	quietLook = 10 * time.Second
-	// greetingsMax bounds the inbound connections that are not admitted yet,
-	// each of which may hold a connection's receive window.
+	// greetingsMax bounds the inbound connections of those that are not known
+	// yet, each of which may hold a connection's receive window.
 	greetingsMax = 128
 	// dialsMax is how often one call dials, when connections end at once.
 	dialsMax = 3
@@ -46,21 +46,20 @@ type peer struct {
 	failure int           // attempts that failed in a row
 	retryAt time.Time
 	packets *packetQueue // gossip datagrams on their way there
-	// inFlight has one for each call or stream of that peer being served, over
-	// all its connections.
-	inFlight chan struct{}
+	shares  *shares
 }
 
 // conn is one admitted connection.
 type conn struct {
 	*quic.Conn
-	peer     string
-	inbound  bool
-	since    time.Time
-	used     atomic.Int64  // Unix nanoseconds of the last call, stream or packet
-	inFlight chan struct{} // of the peer
+	peer    string
+	inbound bool
+	since   time.Time
+	used    atomic.Int64 // Unix nanoseconds of the last call, stream or packet
+	shares  *shares      // of the peer
+	packets bucket       // taken from it; see packets.deliver
 
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards what follows, and packets
 	streams int        // open now, calls among them
 	quiet   bool       // given up: nothing more is begun on it
 }
@@ -198,7 +197,7 @@ func (t *Transport) closeQuiet(ctx context.Context) {
 					quiet = append(quiet, c)
 				}
 			}
-			if len(p.conns) == 0 && p.addr == "" && len(p.inFlight) == 0 && p.dialing == nil && p.packets == nil {
+			if len(p.conns) == 0 && p.addr == "" && p.shares.idle() && p.dialing == nil && p.packets == nil {
 				delete(t.peers, id)
 			}
 		}

@@ -31,7 +31,7 @@ func (t *Transport) Learn(id, addr string) {
 func (t *Transport) peerOf(id string) *peer {
 	p := t.peers[id]
 	if p == nil {
-		p = &peer{inFlight: make(chan struct{}, t.cfg.InFlightPeerMax)}
+		p = &peer{shares: newShares(t.cfg.InFlightPeerMax)}
 		t.peers[id] = p
 	}
 	return p

@@ -224,8 +224,17 @@ func (t *Transport) acceptUni(ctx context.Context, c *conn) {
 	}
 }
 
+// deliver hands a packet on. One peer that sends without end leaves room for
+// the others.
 func (p *packets) deliver(c *conn, data []byte) {
 	c.touch()
+	c.mu.Lock()
+	ok := c.packets.take(time.Now(), packetsBurst, packetsEvery)
+	c.mu.Unlock()
+	if !ok {
+		p.t.stats.packetsDropped.Add(1)
+		return
+	}
 	select {
 	case p.in <- packet{c.peer, data}:
 		p.t.stats.packetsIn.Add(1)
@@ -298,7 +307,15 @@ func (t *Transport) AcceptGossip(ctx context.Context) (net.Conn, error) {
 
 // acceptGossip hands a stream of gossip over and waits until it is done with.
 func (t *Transport) acceptGossip(c *conn, q *quic.Stream, r *bufio.Reader) {
-	if err := q.SetReadDeadline(time.Time{}); err != nil {
+	select {
+	case c.shares.gossip <- struct{}{}:
+		defer func() { <-c.shares.gossip }()
+	default:
+		t.stats.exhausted.Add(1)
+		q.CancelWrite(streamCancelled)
+		return
+	}
+	if err := q.SetDeadline(time.Time{}); err != nil {
 		return
 	}
 	g := &gossipConn{Stream: &Stream{s: q, r: r, c: c, peer: c.peer}, local: Addr(t.ID()), remote: Addr(c.peer), finished: make(chan struct{})}

@@ -258,26 +258,6 @@ type limiter struct {
 	addrs map[netip.Addr]*bucket
 }
 
-// bucket is a token bucket.
-type bucket struct {
-	level float64
-	at    time.Time
-}
-
-func (b *bucket) take(now time.Time, burst float64, every time.Duration) bool {
-	if b.at.IsZero() {
-		b.level = burst
-	} else {
-		b.level = min(burst, b.level+float64(now.Sub(b.at))/float64(every))
-	}
-	b.at = now
-	if b.level < 1 {
-		return false
-	}
-	b.level--
-	return true
-}
-
 func newLimiter() *limiter { return &limiter{addrs: map[netip.Addr]*bucket{}} }
 
 func (l *limiter) allow(from net.Addr, now time.Time) bool {

@@ -66,10 +66,10 @@ func (t *Transport) serveOpen(c *conn, q *quic.Stream, r *bufio.Reader, kind str
 		_ = writeError(q, &Error{Kind: KindNotFound, Msg: "no streams of kind " + kind + " here: another version?"})
 		return
 	}
-	if err := q.SetReadDeadline(time.Time{}); err != nil {
+	if _, err := q.Write([]byte{statusDone}); err != nil {
 		return
 	}
-	if _, err := q.Write([]byte{statusDone}); err != nil {
+	if err := q.SetDeadline(time.Time{}); err != nil {
 		return
 	}
 	// The reading side's end is not the caller's end: a stream may be half

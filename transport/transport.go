@@ -84,11 +84,12 @@ type Transport struct {
 	gossip   *packets
 	accepted chan *gossipConn // streams of gossip that wait to be accepted
 	serving  chan struct{}    // one for each call or stream being served
+	bodies   budget           // of all peers
 	stats    counters
 	work     sync.WaitGroup
 	ready    chan struct{} // closed when Run has set up ctx
 
-	greetings chan struct{}   // one for each inbound connection that is not admitted yet
+	greetings chan struct{}   // one for each inbound connection of a stranger
 	ctx       context.Context // of Run; set before ready is closed
 
 	mu      sync.Mutex // guards what follows
@@ -136,9 +137,8 @@ func New(cfg Config) (*Transport, error) {
 		greetings: make(chan struct{}, greetingsMax),
 		peers:     map[string]*peer{},
 	}
-	// When many call at once, they must first show that they are where they
-	// say.
-	t.quic.VerifySourceAddress = func(net.Addr) bool { return len(t.greetings) > greetingsMax/2 }
+	t.bodies.max = bodiesMax
+	t.quic.VerifySourceAddress = new(handshakes).mustVerify
 	t.gossip = newPackets(t)
 	cfg.Trust.OnChange(t.trustChanged)
 	return t, nil
