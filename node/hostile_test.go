@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/hansa-mesh/hansa/gossip"
 	"github.com/hansa-mesh/hansa/gossip/table"
 	"github.com/hansa-mesh/hansa/node/api"
 	"github.com/hansa-mesh/hansa/placement"
@@ -217,4 +218,18 @@ func TestInviteRefuses(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestClockAhead(t *testing.T) {
+	now := time.Now()
+	for ahead, want := range map[time.Duration]time.Duration{
+		-time.Hour: 0, 0: 0, clockAheadMax - time.Second: 0, clockAheadMax + time.Second: clockAheadMax + time.Second, 30 * time.Hour: 30 * time.Hour,
+	} {
+		if got := clockAhead(gossip.Digest{Sequence: uint64(now.Add(ahead).UnixMilli()), AsOf: now}); got != want {
+			t.Errorf("%v ahead is shown as %v", ahead, got)
+		}
+	}
+	if got := clockAhead(gossip.Digest{Sequence: 1<<63 + 1, AsOf: now}); got != 0 {
+		t.Errorf("no time at all is shown as %v", got)
+	}
 }

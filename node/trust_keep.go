@@ -87,13 +87,43 @@ func (n *Node) restoreTrust(ctx context.Context) error {
 	return nil
 }
 
-// doubts are what is wrong with how peers came in, by peer: keys under one
-// name, and invitations that were used on both sides of a cut.
+// clockAheadMax is how far a peer's clock may be ahead of this one's before it
+// is said.
+const clockAheadMax = time.Minute
+
+// clockAhead is how far a peer's clock is ahead of this one's, as its digest
+// shows, which it numbers by its clock; 0 where that is within bounds. A clock
+// that is behind does not show: the digest may be old.
+func clockAhead(d gossip.Digest) time.Duration {
+	const sane = 1 << 50 // milliseconds; a number beyond is no time
+	if d.Sequence > sane {
+		return 0
+	}
+	ahead := time.UnixMilli(int64(d.Sequence)).Sub(d.AsOf)
+	if ahead <= clockAheadMax {
+		return 0
+	}
+	return ahead.Round(time.Second)
+}
+
+// doubts are what people should know of peers, by peer: keys under one name,
+// invitations that were used on both sides of a cut, and clocks that are ahead.
 func (n *Node) doubts() map[string]string {
 	doubts := map[string]string{}
+	add := func(id, doubt string) {
+		if doubts[id] != "" {
+			doubt = doubts[id] + "; " + doubt
+		}
+		doubts[id] = doubt
+	}
 	for name, ids := range n.trust.NameConflicts() {
 		for _, id := range ids {
-			doubts[id] = fmt.Sprintf("%d keys have the name %s", len(ids), name)
+			add(id, fmt.Sprintf("%d keys have the name %s", len(ids), name))
+		}
+	}
+	for _, m := range n.gossip.Members() {
+		if d, ok := n.gossip.Digest(m.Peer); ok && clockAhead(d) > 0 {
+			add(m.Peer, fmt.Sprintf("its clock is %v ahead of this peer's", clockAhead(d)))
 		}
 	}
 	for _, ids := range n.trust.SpentTwice() {
@@ -102,10 +132,7 @@ func (n *Node) doubts() map[string]string {
 			continue // decided
 		}
 		for _, id := range in {
-			if doubts[id] != "" {
-				doubts[id] += "; "
-			}
-			doubts[id] += fmt.Sprintf("its invitation was used by %d peers", len(in))
+			add(id, fmt.Sprintf("its invitation was used by %d peers", len(in)))
 		}
 	}
 	return doubts

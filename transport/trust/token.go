@@ -130,7 +130,11 @@ func (s *Set) CheckToken(t Token, now time.Time) error {
 		return fmt.Errorf("%w: %w", ErrTokenRevoked, err)
 	}
 	if now.After(time.Unix(t.Expires, 0).Add(skewMax)) {
-		return fmt.Errorf("%w at %s: make another with 'hansa invite'", ErrTokenExpired, time.Unix(t.Expires, 0).UTC().Format(time.RFC3339))
+		hint := "make another with 'hansa invite'"
+		if a, ok := s.Admission(t.By); ok && t.Issued < a.At-int64(skewMax/time.Second) {
+			hint = fmt.Sprintf("the clock of %s was wrong, it was not even let in by then; set it, or make one at another peer", a.Name)
+		}
+		return fmt.Errorf("%w at %s: %s", ErrTokenExpired, time.Unix(t.Expires, 0).UTC().Format(time.RFC3339), hint)
 	}
 	s.mu.RLock()
 	defer s.mu.RUnlock()

@@ -250,6 +250,21 @@ func TestTokens(t *testing.T) {
 	check("at the root's peer too", good, now.Add(59*time.Minute), nil)
 	check("with a clock of 1970", good, time.Unix(0, 0), nil)
 	check("expired", good, now.Add(2*time.Hour), ErrTokenExpired)
+	unset := newIdentity(t)
+	addAll(t, s, admit(t, root, unset, "unset", now.Unix()))
+	old, err := NewToken(unset, TokenOptions{Mesh: root.Public(), Name: "n", Now: time.Unix(60, 0)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ofOld, err := ParseToken(old)
+	if err != nil {
+		t.Fatal(err)
+	}
+	check("made by a clock of 1970", ofOld, now, ErrTokenExpired)
+	if err := s.CheckToken(ofOld, now); !strings.Contains(err.Error(), "the clock of unset was wrong") {
+		t.Errorf("%v; want what to do about it", err)
+	}
+	check("made by a clock of 1970, for one", ofOld, time.Unix(120, 0), nil)
 	_, other := invite(a, stranger)
 	check("of another mesh", other, now, ErrTokenMesh)
 	_, forged := invite(stranger, root)
