@@ -21,6 +21,9 @@ import (
 //	 │            left ◀──────────────────────────┘ │   │
 //	 │                 └────────── refutes ─────────┘   │
 //	 └───────────────────── not refuted in time ────────┘
+//
+// A death that comes out of the blue, of a peer that nobody suspected, is
+// hearsay: it is suspicion until this peer has asked for itself.
 type State uint8
 
 // A peer that was never heard of is dead since the zero time.
@@ -103,6 +106,10 @@ type peer struct {
 
 	digest digestState
 	tables tableState
+
+	// doubted is set while memberlist holds it dead and this peer asks for
+	// itself: when it is to be believed.
+	doubted time.Time
 
 	joinAt    time.Time // when to try next
 	joinTries int
@@ -210,7 +217,7 @@ func (g *Gossip) notifyJoin(n *memberlist.Node) {
 	if err != nil { // it is this peer, for one
 		return
 	}
-	p.joinTries = 0
+	p.joinTries, p.doubted = 0, time.Time{}
 	g.setState(p, StateAlive)
 	g.meet(p)
 	g.retell = true
@@ -226,13 +233,38 @@ func (g *Gossip) notifyLeave(n *memberlist.Node) {
 	if !ok {
 		return
 	}
-	if p.meta.Leaving {
+	now := time.Now()
+	p.joinTries = 0
+	switch {
+	case p.meta.Leaving:
 		g.setState(p, StateLeft)
-	} else {
+	case p.state == StateAlive || p.state == StateSuspect && now.Sub(p.since) < suspectLeast:
+		// Anybody can say that a peer is dead. One that is has been suspected
+		// for a while, and was told so.
+		g.setState(p, StateSuspect)
+		p.doubted, p.joinAt = now.Add(doubtMax), now
+		return
+	default:
 		g.setState(p, StateDead)
 	}
 	// The first tries come soon: a false verdict is over at once.
-	p.joinTries, p.joinAt = 0, time.Now().Add(g.jitter(joinFirst))
+	p.joinAt = now.Add(g.jitter(joinFirst))
+}
+
+const (
+	// suspectLeast is less than the shortest suspicion, by the time that the
+	// news of it takes.
+	suspectLeast = suspicionMult*probeInterval - 1500*time.Millisecond
+	// doubtMax is how long a verdict out of the blue is doubted: a round trip
+	// or two, and doubtMore when the peer did answer, for its refutation.
+	doubtMax  = time.Second
+	doubtMore = 3 * time.Second
+)
+
+// settleDoubt believes that a peer is dead. The caller holds mu.
+func (g *Gossip) settleDoubt(p *peer) {
+	p.doubted = time.Time{}
+	g.setState(p, StateDead)
 }
 
 func (g *Gossip) notifyUpdate(n *memberlist.Node) {
@@ -273,7 +305,7 @@ func (g *Gossip) sawPacket(b []byte) (good bool) {
 		switch {
 		case kind == suspectMsg && p.state == StateAlive:
 			g.setState(p, StateSuspect)
-		case kind == aliveMsg && newer && p.state == StateSuspect:
+		case kind == aliveMsg && newer && p.state == StateSuspect && p.doubted.IsZero():
 			g.setState(p, StateAlive)
 		}
 	})
@@ -284,7 +316,12 @@ func (g *Gossip) sawPacket(b []byte) (good bool) {
 // looked at. memberlist would have declared the peer dead by now.
 func (g *Gossip) expireSuspects(now time.Time) {
 	for _, p := range g.peers {
-		if p.state == StateSuspect && now.Sub(p.since) > suspectShown {
+		switch {
+		case !p.doubted.IsZero():
+			if now.After(p.doubted) {
+				g.settleDoubt(p)
+			}
+		case p.state == StateSuspect && now.Sub(p.since) > suspectShown:
 			g.setState(p, StateAlive)
 		}
 	}

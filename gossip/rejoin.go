@@ -90,6 +90,13 @@ func (g *Gossip) contact(id string) error {
 	if err != nil {
 		g.stats.JoinsFailed++
 	}
+	if ok && !p.doubted.IsZero() {
+		if err != nil {
+			g.settleDoubt(p)
+		} else {
+			p.doubted = time.Now().Add(doubtMore) // it heard, and will refute
+		}
+	}
 	if ok {
 		p.joining = false
 		p.joinTries++
@@ -141,7 +148,7 @@ func (g *Gossip) dueToJoin(now time.Time, limit int) []string {
 	}
 	var due []*peer
 	for _, p := range g.peers {
-		if !p.reachable() && !p.joining && !p.joinAt.After(now) {
+		if (!p.reachable() || !p.doubted.IsZero()) && !p.joining && !p.joinAt.After(now) {
 			due = append(due, p)
 		}
 	}

@@ -2,8 +2,10 @@ package gossip
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -494,6 +496,54 @@ func TestServingIsShared(t *testing.T) {
 	})
 }
 
+// memberlistWord is a message of memberlist's about a peer.
+func memberlistWord(kind byte, node, from string, incarnation uint32) []byte {
+	word := append([]byte{kind, 0x83}, "\xa4Node"...)
+	word = append(append(word, 0xa0|byte(len(node))), node...)
+	word = append(append(word, "\xa4From"...), 0xa0|byte(len(from)))
+	word = append(append(word, from...), "\xabIncarnation\xce"...)
+	return binary.BigEndian.AppendUint32(word, incarnation)
+}
+
+// TestDeathOutOfTheBlue: a member that calls a live peer dead is not believed
+// by those who can ask that peer themselves.
+func TestDeathOutOfTheBlue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMesh(t, 100*time.Millisecond, 0)
+		nodes := m.startMany(10, false)
+		liar, victim := nodes[9], nodes[0]
+		for _, from := range []string{liar.id, victim.id} { // from itself: as one that leaves
+			for round := range uint32(5) {
+				word := memberlistWord(deadMsg, victim.id, from, 100*(round+1))
+				for _, n := range nodes[1:9] {
+					if _, err := liar.port.WriteTo(word, peerAddr(n.id)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				time.Sleep(5 * time.Second)
+			}
+		}
+		if n := m.count(EventDead, victim.id) + m.count(EventLeft, victim.id); n > 0 {
+			t.Errorf("%d times it was believed", n)
+		}
+		if n := m.count(EventSuspect, victim.id); n < 8 {
+			t.Errorf("the accusation was noticed %d times: it proves nothing", n)
+		}
+		if !allAlive(nodes, nodes) {
+			t.Error("not all are alive")
+		}
+		m.kill(victim)
+		m.eventually(10*time.Second, "its real death is known", func() bool {
+			for _, n := range nodes[1:] {
+				if stateOf(n, victim.id) != StateDead {
+					return false
+				}
+			}
+			return true
+		})
+	})
+}
+
 // TestAccusationNobodyCanRefute: memberlist refutes with an incarnation above
 // the accusation's, and there is none above the highest.
 func TestAccusationNobodyCanRefute(t *testing.T) {
@@ -502,12 +552,7 @@ func TestAccusationNobodyCanRefute(t *testing.T) {
 		nodes := m.startMany(5, false)
 		liar, victim := nodes[4], nodes[0]
 		for _, kind := range []byte{suspectMsg, deadMsg} {
-			word := []byte{kind, 0x83}
-			word = append(append(word, "\xa4Node\xba"...), victim.id...)
-			word = append(append(word, "\xa4From\xba"...), liar.id...)
-			word = append(word, "\xabIncarnation\xce\xff\xff\xff\xff"...)
-			word[bytes.IndexByte(word, 0xba)] = 0xa0 | byte(len(victim.id))
-			word[bytes.IndexByte(word, 0xba)] = 0xa0 | byte(len(liar.id))
+			word := memberlistWord(kind, victim.id, liar.id, math.MaxUint32)
 			for _, n := range nodes[:4] {
 				compound := append([]byte{compoundMsg, 1, 0, byte(len(word))}, word...)
 				nested := append([]byte{compoundMsg, 1, 0, byte(len(compound))}, compound...)
