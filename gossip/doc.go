@@ -18,8 +18,13 @@
 // is said about a peer is signed by that peer: its metadata (name, site,
 // address, version) and its digest. KeyOf says who is admitted; anything about
 // or from anybody else is dropped. Suspicion and death cannot be signed by
-// their subject: a member that lies about them causes refutations, nothing
-// more. Hashes for Settled are not signed either, since they only inform.
+// their subject: a member that lies about them causes refutations, and a death
+// that comes out of the blue is doubted until this peer has asked for itself.
+// Hashes for Settled are not signed either, since they only inform.
+//
+// One member can fill no table of what is known here with things made up: it
+// is held of peers that are known, and up to a limit. Exchanges of tables are
+// served to two peers at a time, one stream each, and end when a peer stalls.
 //
 // # Concurrency
 //

@@ -30,8 +30,9 @@
 // A stream begins with padding (zeros, so that its first packet is large
 // enough to be answered with a stateless reset) and a byte for its kind. A
 // call is a head (method, timeout, length) and a request; the answer is a
-// status and a response. Everything is bounded; an error crosses with its
-// Kind.
+// status and a response. Everything is bounded, and each peer has its share
+// of it (limit.go), so that one that floods, stalls or fetches no answer harms
+// itself; an error crosses with its Kind.
 //
 // A call is made at most once: whether one that ended as unavailable or
 // timed out was done is not known, so what must be done once says so itself.

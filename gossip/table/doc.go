@@ -38,7 +38,10 @@
 //
 // Config.Check verifies what a record says. That a dot was removed cannot be
 // verified: an admitted peer is believed when it says so, just as it would be
-// if it wrote the removal itself.
+// if it wrote the removal itself, or said beforehand that what another one
+// writes next is gone. Who can't live with that puts back what was removed.
+// No peer can make a copy outgrow its limits, its context a frame, or a writer
+// run out of counters.
 //
 // # Debugging
 //

@@ -6,6 +6,9 @@
 // the original bytes. A Set takes them in any order: one whose signer is not
 // known yet waits, and counts when the chain is complete.
 //
+// The table that carries records believes whoever removes one; so its owner
+// holds it against the set (ByKey, Replaced) and puts back what it lost.
+//
 // Concurrency: a Set may be used from any goroutine.
 //
 // Invariants: what a Set says depends on the records in it, not on their
