@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -570,5 +571,72 @@ func TestAccusationNobodyCanRefute(t *testing.T) {
 		if n := nodes[1].Stats().RefusedPackets; n == 0 {
 			t.Error("nothing was refused")
 		}
+	})
+}
+
+const userMsg = 8 // of memberlist's
+
+// TestNoiseOfAMember: what an admitted peer sends may be anything; the others
+// go on, and hold no more than before.
+func TestNoiseOfAMember(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMesh(t, 20*time.Millisecond, 0)
+		nodes := m.startMany(4, true)
+		host, bad := nodes[0], nodes[3]
+		seed := rand.Uint64()
+		t.Logf("seed %d", seed)
+		rng := rand.New(rand.NewPCG(seed, 0))
+		// What is sent is a real message, cut, changed or prolonged, or noise.
+		real := [][]byte{
+			memberlistWord(suspectMsg, nodes[1].id, bad.id, 1), memberlistWord(aliveMsg, nodes[1].id, bad.id, 1),
+			memberlistWord(deadMsg, "nobody", bad.id, 1), delegate{host.Gossip}.LocalState(true),
+			append([]byte{compoundMsg, 3, 0, 4, 0, 9, 255, 255}, "some and more"...), {compoundMsg, 255}, {hasCRCMsg, 1, 2, 3, 4},
+			append([]byte{userMsg, digestMsg}, make([]byte, digestHead)...), append([]byte{userMsg, hashMsg}, make([]byte, hashMsgSize)...),
+			append([]byte{userMsg, rumourMsg, 6}, "thingsx"...), {userMsg, announceMsg, 0xa3, 1, 0x66},
+		}
+		noise := func() []byte {
+			b := bytes.Clone(real[rng.IntN(len(real))])
+			for range rng.IntN(4) {
+				b[rng.IntN(len(b))] = byte(rng.Uint32())
+			}
+			if rng.IntN(3) == 0 {
+				b = b[:1+rng.IntN(len(b))]
+			}
+			for range rng.IntN(3) * 20 {
+				b = append(b, byte(rng.Uint32()))
+			}
+			if rng.IntN(4) == 0 {
+				b[0] = byte(rng.IntN(16))
+			}
+			return b
+		}
+		for range 200 {
+			for range 20 {
+				if _, err := bad.port.WriteTo(noise(), peerAddr(host.id)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			c, err := bad.port.dial(t.Context(), host.id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := c.Write(noise()); err != nil {
+				t.Fatal(err)
+			}
+			if rng.IntN(2) == 0 {
+				time.Sleep(time.Second)
+			}
+			_ = c.Close()
+		}
+		time.Sleep(time.Minute)
+		good := nodes[:3]
+		m.eventually(time.Minute, "the others are well", func() bool { return allAlive(good, good) })
+		if n := len(host.Members()); n != 3 {
+			t.Errorf("%d members were made of noise", n-3)
+		}
+		if err := good[1].table.Put(t.Context(), "k", []byte("v")); err != nil {
+			t.Fatal(err)
+		}
+		m.eventually(time.Minute, "tables spread", everywhere(good, "k", "v"))
 	})
 }

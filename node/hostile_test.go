@@ -208,6 +208,48 @@ func TestStrayFindsItsMesh(t *testing.T) {
 	})
 }
 
+// TestFirstSiteIsGone: the peer that founded the mesh made an invitation and
+// is lost; any other redeems it, and makes and redeems others. What a peer
+// that was shut out had made is refused.
+func TestFirstSiteIsGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMesh(t, 3, 20*time.Millisecond)
+		defer m.close()
+		first, second, third := m.sites[0], m.sites[1], m.sites[2]
+		invite := func(at *testSite, name string) string {
+			token, err := at.node.Invite(t.Context(), InviteOptions{Name: name, Site: name})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return token
+		}
+		byFirst, byThird := invite(first, "s4"), invite(third, "s6")
+		m.kill(first, true)
+		if err := m.join("s4", byFirst, second); err != nil {
+			t.Fatal(err)
+		}
+		fourth := m.sites[3]
+		m.until("the newcomer is known", time.Minute, func() error {
+			for _, s := range []*testSite{second, third, fourth} {
+				if n := s.node.PeersReady(t.Context()); n != 3 {
+					return fmt.Errorf("%s knows %d peers", s.name, n)
+				}
+			}
+			return nil
+		})
+		if err := m.join("s5", invite(fourth, "s5"), fourth); err != nil { // and lets others in itself
+			t.Fatal(err)
+		}
+		if err := (backend{second.node}).Forget(t.Context(), third.node.ID(), false); err != nil {
+			t.Fatal(err)
+		}
+		m.until("it is out", time.Minute, m.forgotten(fourth, third.node.ID()))
+		if err := m.join("s6", byThird, fourth); err == nil || !strings.Contains(err.Error(), "was shut out") {
+			t.Errorf("an invitation of one that was shut out: %v", err)
+		}
+	})
+}
+
 func TestInviteRefuses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMesh(t, 1, 0)
