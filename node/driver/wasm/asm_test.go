@@ -17,6 +17,8 @@ type asm struct {
 	memMin  uint32
 	imports [][2]string // beside the two
 	start   string      // name of the export; "_start"
+	takes   byte        // type of it: 0 nothing, 2 a number
+	tables  []byte      // of the section, if there is one
 }
 
 func leb(n uint32) []byte { return binary.AppendUvarint(nil, uint64(n)) }
@@ -70,7 +72,8 @@ func (a asm) bytes() []byte {
 			[]byte{0x60, 1, i32, 0},
 		)),
 		section(2, vec(imports...)),
-		section(3, vec([]byte{0})),
+		section(3, vec([]byte{a.takes})),
+		a.tables,
 		section(5, vec(cat([]byte{0}, leb(a.memMin)))),
 		section(7, vec(cat(str("memory"), []byte{2, 0}), cat(str(a.start), []byte{0}, start))),
 		section(10, vec(cat(leb(uint32(len(body))), body))),
@@ -98,5 +101,15 @@ func opLoop(body []byte) []byte { return cat([]byte{0x03, 0x40}, body, []byte{0x
 
 // opGrow grows memory page by page until it is refused.
 var opGrow = []byte{0x03, 0x40, 0x41, 1, 0x40, 0, 0x41, 0x7f, 0x47, 0x0d, 0, 0x0b}
+
+// opGrowTable asks for n entries more, and traps if it gets them.
+func opGrowTable(n uint32) []byte {
+	return cat([]byte{0xd0, 0x70, 0x41}, leb(n), []byte{0xfc, 0x0f, 0, 0x41, 0x7f, 0x47, 0x04, 0x40, 0x00, 0x0b})
+}
+
+// tableOf is a section with one table of functions.
+func tableOf(entries uint32) []byte {
+	return section(4, vec(cat([]byte{0x70, 0}, leb(entries))))
+}
 
 func opExit(code byte) []byte { return []byte{0x41, code, 0x10, 1} }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strings"
 
@@ -13,12 +14,29 @@ import (
 )
 
 // ModuleBytesMax is the size of the largest module that is taken.
-const ModuleBytesMax = 256 << 20
+const ModuleBytesMax = 64 << 20
 
 const (
 	namesMax   = 100_000 // imports or exports of one module
 	nameMax    = 64 << 10
 	unknownMax = 5 // unknown imports that an error names
+)
+
+// sectionMax bounds, in bytes, the sections of which every instance has a copy
+// outside of its linear memory. Real modules have a hundredth of it.
+var sectionMax = map[byte]uint32{
+	sectionTables:   1 << 10,
+	sectionGlobals:  256 << 10,
+	sectionElements: 2 << 20,
+}
+
+// Sections that are looked into or bounded.
+const (
+	sectionImports  = 2
+	sectionTables   = 4
+	sectionGlobals  = 6
+	sectionExports  = 7
+	sectionElements = 9
 )
 
 // wasi is the module of imports that is served; functions are those of WASI
@@ -39,19 +57,28 @@ const howToBuild = "build a WASI preview 1 command (Go: GOOS=wasip1 GOARCH=wasm;
 // is no WebAssembly, or truncated, a component, has no _start, or imports what
 // is not served. It does not validate code: that is the compiler's. The error
 // wraps driver.ErrInvalid unless reading itself failed.
-func CheckModule(r io.Reader) error {
-	c := &checker{r: bufio.NewReaderSize(r, 64<<10), left: ModuleBytesMax}
+func CheckModule(r io.Reader) error { return newChecker(r).check() }
+
+func newChecker(r io.Reader) *checker {
+	return &checker{r: bufio.NewReaderSize(r, 64<<10), left: ModuleBytesMax}
+}
+
+func (c *checker) check() error {
 	err := c.module()
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return fmt.Errorf("%w: the module is truncated after %d bytes", driver.ErrInvalid, ModuleBytesMax-c.left)
+		return fmt.Errorf("%w: the module is truncated after %d bytes", driver.ErrInvalid, c.at())
 	}
 	return err
 }
 
 type checker struct {
-	r    *bufio.Reader
-	left int64 // bytes that may still be read
+	r      *bufio.Reader
+	left   int64 // bytes that may still be read
+	tables tables
 }
+
+// at is how many bytes were read.
+func (c *checker) at() int64 { return ModuleBytesMax - c.left }
 
 func invalid(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", driver.ErrInvalid, fmt.Sprintf(format, args...))
@@ -78,6 +105,7 @@ func (c *checker) module() error {
 	started := false
 	var unknown []string
 	for {
+		begin := c.at()
 		id, err := c.byte()
 		if errors.Is(err, io.EOF) {
 			break // the only place where a module may end
@@ -89,10 +117,16 @@ func (c *checker) module() error {
 		if err != nil {
 			return err
 		}
+		if most, bounded := sectionMax[id]; bounded && size > most {
+			return invalid("the module's section %d has %d bytes, over %d", id, size, most)
+		}
 		switch id {
-		case 2:
+		case sectionImports:
 			err = c.section(size, func() (err error) { unknown, err = c.imports(); return err })
-		case 7:
+		case sectionTables:
+			err = c.section(size, c.readTables)
+			c.tables.begin, c.tables.end = begin, c.at()
+		case sectionExports:
 			err = c.section(size, func() (err error) { started, err = c.exports(); return err })
 		default:
 			err = c.discard(int64(size))
@@ -170,25 +204,31 @@ func (c *checker) importType(kind byte) error {
 		if _, err := c.byte(); err != nil {
 			return err
 		}
-		return c.limits()
+		fallthrough
 	case 2:
-		return c.limits()
+		_, _, err := c.limits()
+		return err
 	case 3: // global: a type and mutability
 		return c.discard(2)
 	}
 	return invalid("the module is malformed: an import of kind %d", kind)
 }
 
-func (c *checker) limits() error {
+// limits reads a minimum and a maximum, which is the largest number if there
+// is none.
+func (c *checker) limits() (low, high uint32, err error) {
 	flags, err := c.byte()
 	if err != nil {
-		return err
+		return 0, 0, err
 	}
-	if _, err := c.uint32(); err != nil || flags&1 == 0 {
-		return err
+	if flags > 3 {
+		return 0, 0, invalid("the module has limits of a kind that is not served (0x%x)", flags)
 	}
-	_, err = c.uint32()
-	return err
+	if low, err = c.uint32(); err != nil || flags&1 == 0 {
+		return low, math.MaxUint32, err
+	}
+	high, err = c.uint32()
+	return low, high, err
 }
 
 // exports reports whether _start is an exported function.

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -40,6 +41,7 @@ func TestHostileGuests(t *testing.T) {
 		{"no answer", asm{}, 0, 502, driver.CauseBad, "without an answer"},
 		{"memory", asm{code: cat(opGrow, opTrap)}, 0, 507, driver.CauseMemory, "1 MiB"},
 		{"memory, and goes on", asm{text: okHead + "ok", code: cat(opGrow, opPrint)}, 0, 200, "", "ok"},
+		{"a table without end", asm{tables: tableOf(1), text: okHead + "ok", code: cat(opGrowTable(1<<21), opPrint)}, 0, 200, "", "ok"},
 		{"trap after half an answer", asm{text: okHead + "ok", code: cat(opPrint, opTrap)}, 0, 500, driver.CauseCrash, "unreachable"},
 		{"endless headers", asm{text: "X: " + strings.Repeat("y", 1000) + "\n", code: opLoop(opPrint)}, 0, 502, driver.CauseBad, "headers are over"},
 		{"endless line", asm{text: strings.Repeat("y", 1000), code: opLoop(opPrint)}, 0, 502, driver.CauseBad, "blank line"},
@@ -375,6 +377,11 @@ func TestCheckModule(t *testing.T) {
 		{"another version", []byte("\x00asm\x02\x00\x00\x00"), "version 2"},
 		{"no _start", asm{start: "handle"}.bytes(), "no function _start"},
 		{"unknown import", asm{imports: [][2]string{{"env", "launch"}}}.bytes(), `"env"."launch"`},
+		{"a huge table", asm{tables: tableOf(1 << 21)}.bytes(), "begin with over"},
+		{"many tables", asm{tables: section(4, vec(slices.Repeat([][]byte{{0x70, 0, 1}}, 17)...))}.bytes(), "17 tables"},
+		{"two sections of tables", asm{tables: cat(tableOf(1), tableOf(1))}.bytes(), "two sections"},
+		{"many globals", asm{tables: section(6, make([]byte, 1<<20))}.bytes(), "section 6"},
+		{"many elements", asm{tables: section(9, make([]byte, 3<<20))}.bytes(), "section 9"},
 		{"unknown wasi", asm{imports: [][2]string{{"wasi_snapshot_preview1", "sock_open"}}}.bytes(), `"sock_open"`},
 	} {
 		err := wasm.CheckModule(bytes.NewReader(tc.b))
@@ -403,6 +410,8 @@ func TestStartRefuses(t *testing.T) {
 		want string
 	}{
 		{"too little memory", asm{memMin: 100}.file(t), "1024 KiB were granted"},
+		{"_start that takes a number", asm{takes: 2, code: opPrint}.file(t), "_start"},
+		{"an import of another type", asm{imports: [][2]string{{"wasi_snapshot_preview1", "fd_close"}}, code: opPrint}.file(t), "fd_close"},
 		{"code that does not validate", asm{code: []byte{0x6a}}.file(t), "compile"},
 		{"component", write(t, "\x00asm\x0d\x00\x01\x00"), "component"},
 	} {
@@ -420,33 +429,6 @@ func write(t *testing.T, s string) string {
 		t.Fatal(err)
 	}
 	return path
-}
-
-// A damaged cache costs a compilation, not the start.
-func TestDamagedCache(t *testing.T) {
-	dir := t.TempDir()
-	job := task(t, "c/0", asm{text: okHead + "ok", code: opPrint}.file(t))
-	if err := open(t, wasm.Config{CacheDir: dir}).Warm(t.Context(), job.Function.Module, job.Artifacts[job.Function.Module]); err != nil {
-		t.Fatal(err)
-	}
-	files, _ := filepath.Glob(filepath.Join(dir, "*", "*"))
-	if len(files) != 1 {
-		t.Fatalf("the cache has %v", files)
-	}
-	b, err := os.ReadFile(files[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := len(b) / 2; i < len(b); i++ {
-		b[i] ^= 0x55
-	}
-	if err := os.WriteFile(files[0], b, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	d := running(t, wasm.Config{CacheDir: dir}, job)
-	if got := invoke(t, d, "c/0", get("/")); got.status != 200 || got.body != "ok" {
-		t.Errorf("%+v", got)
-	}
 }
 
 // One digest is compiled once, whatever asks for it at one time.

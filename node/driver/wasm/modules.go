@@ -5,14 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
 	"github.com/tetratelabs/wazero/imports/wasi_snapshot_preview1"
 
 	"github.com/hansa-mesh/hansa/node/driver"
@@ -23,14 +21,13 @@ const pageBytes = 64 << 10 // of WebAssembly memory
 // modules holds compiled code: one module for each digest, however many
 // allocations use it, over one cache on disk.
 type modules struct {
-	dir string
+	cache cache
 
 	// compiling bounds how many compilations run at one time: they take all
 	// of a core, and hundreds of megabytes for large modules.
 	compiling chan struct{}
 
 	mu       sync.Mutex // guards what follows
-	cache    wazero.CompilationCache
 	byDigest map[string]*module
 }
 
@@ -40,14 +37,14 @@ type module struct {
 	users    int
 	ready    chan struct{} // closed when what follows is set
 	err      error
+	cache    wazero.CompilationCache // owns the code; nil for none
 	runtime  wazero.Runtime
 	compiled wazero.CompiledModule
 	minBytes int64 // of memory that every instance begins with
-	took     time.Duration
 }
 
 func newModules(dir string) *modules {
-	return &modules{dir: dir, compiling: make(chan struct{}, 1), byDigest: map[string]*module{}}
+	return &modules{cache: cache{dir}, compiling: make(chan struct{}, 1), byDigest: map[string]*module{}}
 }
 
 // get returns the module, compiled; put gives it back.
@@ -98,66 +95,47 @@ func (m *modules) put(mod *module) {
 	}
 }
 
+// close frees the code: nothing is to be done about a failure.
 func (mod *module) close() {
 	ctx := context.Background()
 	if mod.compiled != nil {
-		_ = mod.compiled.Close(ctx) // frees code: nothing to be done about a failure
+		_ = mod.compiled.Close(ctx)
 	}
 	if mod.runtime != nil {
 		_ = mod.runtime.Close(ctx)
 	}
-}
-
-func (m *modules) openCache() (wazero.CompilationCache, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.cache == nil {
-		c, err := wazero.NewCompilationCacheWithDir(m.dir)
-		if err != nil {
-			return nil, fmt.Errorf("open the compilation cache: %w", err)
-		}
-		m.cache = c
+	if mod.cache != nil {
+		_ = mod.cache.Close(ctx)
 	}
-	return m.cache, nil
+	mod.compiled, mod.runtime, mod.cache = nil, nil, nil
 }
 
-// compile fills mod in. A cache on disk that is damaged is emptied, and not
-// used for this module.
+// compile fills mod in.
 func (m *modules) compile(mod *module, path string) error {
-	begin := time.Now()
-	f, err := os.Open(path)
+	binary, err := readModule(path)
 	if err != nil {
-		return fmt.Errorf("open module %s: %w", mod.digest, err)
-	}
-	defer f.Close()
-	if err := CheckModule(f); err != nil {
 		return fmt.Errorf("module %s: %w", mod.digest, err)
-	}
-	binary, err := os.ReadFile(path)
-	if err != nil {
-		return fmt.Errorf("read module %s: %w", mod.digest, err)
-	}
-	cache, err := m.openCache()
-	if err != nil {
-		return err
 	}
 	// Memory is limited by each call's account and not here, where a refused
 	// growth would go unseen, and every size of grant want its own runtime.
 	config := wazero.NewRuntimeConfig().WithCloseOnContextDone(true).WithDebugInfoEnabled(false)
-	err = mod.load(config.WithCompilationCache(cache), binary)
-	if err != nil && strings.Contains(err.Error(), "compilationcache") {
-		mod.close()
-		if err := m.emptyCache(); err != nil {
+	err = m.cache.use(mod.digest, func(c wazero.CompilationCache) error {
+		err := mod.load(config.WithCompilationCache(c), binary)
+		if err != nil {
+			mod.close()
 			return err
 		}
+		mod.cache = c
+		return nil
+	})
+	if err != nil && !errors.Is(err, driver.ErrInvalid) {
+		// A disk that is full or broken costs time at the next start.
 		err = mod.load(config, binary)
 	}
 	if err != nil {
 		mod.close()
-		mod.runtime, mod.compiled = nil, nil
 		return fmt.Errorf("module %s: %w", mod.digest, err)
 	}
-	mod.took = time.Since(begin)
 	return nil
 }
 
@@ -174,10 +152,13 @@ func (mod *module) load(config wazero.RuntimeConfig, binary []byte) (err error) 
 	}
 	mod.compiled, err = mod.runtime.CompileModule(ctx, binary)
 	if err != nil {
-		if strings.Contains(err.Error(), "compilationcache") {
-			return err
+		if strings.Contains(err.Error(), "compilationcache") || errors.As(err, new(*fs.PathError)) {
+			return err // of the cache, not of the module
 		}
 		return fmt.Errorf("%w: compile: %.500s", driver.ErrInvalid, err)
+	}
+	if err := checkTypes(mod.compiled, mod.runtime.Module(wasi)); err != nil {
+		return err
 	}
 	mod.minBytes = 0
 	for _, d := range mod.compiled.ExportedMemories() {
@@ -186,81 +167,19 @@ func (mod *module) load(config wazero.RuntimeConfig, binary []byte) (err error) 
 	return nil
 }
 
-func (m *modules) emptyCache() error {
-	entries, err := os.ReadDir(m.dir)
-	if err != nil {
-		return fmt.Errorf("empty the compilation cache: %w", err)
+// checkTypes refuses what would fail at every call: a _start that wants
+// arguments, and imports of another type than what is served.
+func checkTypes(compiled wazero.CompiledModule, served api.Module) error {
+	start := compiled.ExportedFunctions()["_start"]
+	if start == nil || len(start.ParamTypes()) != 0 || len(start.ResultTypes()) != 0 {
+		return invalid("its _start is no function without arguments and results; %s", howToBuild)
 	}
-	for _, e := range entries { // the folders stay: the open cache writes into them
-		files, err := os.ReadDir(filepath.Join(m.dir, e.Name()))
-		if err != nil {
-			return fmt.Errorf("empty the compilation cache: %w", err)
+	for _, f := range compiled.ImportedFunctions() {
+		_, name, _ := f.Import()
+		given := served.ExportedFunctionDefinitions()[name]
+		if given == nil || !slices.Equal(f.ParamTypes(), given.ParamTypes()) || !slices.Equal(f.ResultTypes(), given.ResultTypes()) {
+			return invalid("it imports %.60q with another type than WASI preview 1 has; %s", name, howToBuild)
 		}
-		for _, f := range files {
-			if err := os.Remove(filepath.Join(m.dir, e.Name(), f.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return fmt.Errorf("empty the compilation cache: %w", err)
-			}
-		}
-	}
-	return nil
-}
-
-// trim deletes the oldest files in dir until at most sizeMax bytes are left,
-// and does not look into the folders in keep. Compiled code that is in use is
-// in memory, and only costs a compilation later.
-func trim(dir string, sizeMax int64, keep map[string]bool) error {
-	type entry struct {
-		path string
-		size int64
-		at   time.Time
-	}
-	var all []entry
-	var total int64
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err == nil && keep[path] {
-			return fs.SkipDir
-		}
-		if err != nil || !d.Type().IsRegular() {
-			return err
-		}
-		info, err := d.Info()
-		if err != nil {
-			return err
-		}
-		all = append(all, entry{path, info.Size(), info.ModTime()})
-		total += info.Size()
-		return nil
-	})
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("trim %s: %w", dir, err)
-	}
-	slices.SortFunc(all, func(a, b entry) int { return a.at.Compare(b.at) })
-	for _, e := range all {
-		if total <= sizeMax {
-			break
-		}
-		if err := os.Remove(e.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("trim %s: %w", dir, err)
-		}
-		total -= e.size
-	}
-	return nil
-}
-
-// close frees the cache when nothing uses it any more.
-func (m *modules) close() error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.cache == nil {
-		return nil
-	}
-	err := m.cache.Close(context.Background())
-	m.cache = nil
-	if err != nil {
-		return fmt.Errorf("close the compilation cache: %w", err)
 	}
 	return nil
 }

@@ -10,7 +10,6 @@ import (
 	"maps"
 	"path/filepath"
 	"runtime"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/hansa-mesh/hansa/node/driver"
 	"github.com/hansa-mesh/hansa/node/driver/logs"
+	"github.com/hansa-mesh/hansa/node/driver/prune"
 )
 
 // Name of the driver.
@@ -27,9 +27,9 @@ const Name = "wasm"
 const (
 	MemoryDefault = 128 << 20 // bytes, of a task that names none
 	memoryMax     = 4 << 30   // WebAssembly has 32 bits
-	cacheMax      = 1 << 30   // bytes of compiled code on disk
-	logsMax       = 128 << 20 // bytes of logs on disk, of functions that ended
-	trimEvery     = 64        // functions that end between two looks at logsMax
+	logsBytesMax  = 128 << 20 // of logs on disk, of functions that ended
+	logsCountMax  = 256       // functions that ended whose logs are kept
+	trimEvery     = 64        // functions that end between two looks at those
 	requestMaxDef = 256 << 20 // bytes of a request's body
 )
 
@@ -153,7 +153,7 @@ func (d *Driver) Name() string { return Name }
 
 // Run implements driver.Driver: when ctx is done every function is stopped.
 func (d *Driver) Run(ctx context.Context) error {
-	if err := trim(d.modules.dir, cacheMax, nil); err != nil {
+	if err := d.modules.cache.trim(); err != nil {
 		d.c.Log.Warn("compiled functions are not trimmed", "error", err)
 	}
 	d.trimLogs()
@@ -171,19 +171,12 @@ func (d *Driver) Run(ctx context.Context) error {
 		wg.Go(func() { d.end(f, -1) })
 	}
 	wg.Wait()
-	return d.modules.close()
+	return nil
 }
 
 // Probe implements driver.Driver.
 func (d *Driver) Probe(context.Context) driver.Info {
-	version := "wazero"
-	if info, ok := debug.ReadBuildInfo(); ok {
-		for _, m := range info.Deps {
-			if m.Path == "github.com/tetratelabs/wazero" {
-				version += " " + m.Version
-			}
-		}
-	}
+	version := "wazero " + wazeroVersion()
 	if runtime.GOARCH == "amd64" || runtime.GOARCH == "arm64" {
 		version += " (compiler)"
 	} else {
@@ -331,13 +324,14 @@ func (d *Driver) trimLogs() {
 	live := map[string]bool{}
 	d.mu.Lock()
 	for id := range d.functions {
-		live[d.logDir(id)] = true
+		live[driver.SafeID(id)] = true
 	}
 	for id := range d.starting {
-		live[d.logDir(id)] = true
+		live[driver.SafeID(id)] = true
 	}
 	d.mu.Unlock()
-	if err := trim(filepath.Join(d.c.Dir, "logs"), logsMax, live); err != nil {
+	running := func(name string) bool { return live[name] }
+	if err := prune.Folders(filepath.Join(d.c.Dir, "logs"), logsBytesMax, logsCountMax, running); err != nil {
 		d.c.Log.Warn("logs of functions are not trimmed", "error", err)
 	}
 }
