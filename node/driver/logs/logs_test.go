@@ -106,6 +106,54 @@ func TestBoundHolds(t *testing.T) {
 	}
 }
 
+// A flood of empty lines takes fifty times its bytes in times and names, and
+// the bound holds all the same.
+func TestBoundHoldsForShortLines(t *testing.T) {
+	dir := t.TempDir()
+	const bound = 64 << 10
+	w := open(t, dir, bound)
+	s := w.Stream("stdout")
+	for range 4 {
+		fmt.Fprint(s, strings.Repeat("\n", 64<<10)) // as much as a pipe holds
+	}
+	fmt.Fprintln(s, "last")
+	files, _ := filepath.Glob(filepath.Join(dir, "*"))
+	var size int64
+	for _, f := range files {
+		st, err := os.Stat(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		size += st.Size()
+	}
+	if size > bound || size < bound/2 {
+		t.Errorf("the log takes %d bytes, of %d", size, bound)
+	}
+	if lines := read(t, dir, driver.LogOptions{}); lines[len(lines)-1].Text != "last" {
+		t.Errorf("the last line is %+v", lines[len(lines)-1])
+	}
+}
+
+// A note that is longer than a line comes in pieces, and what follows it is
+// still read.
+func TestLongNote(t *testing.T) {
+	dir := t.TempDir()
+	w := open(t, dir, 1<<20)
+	long := strings.Repeat("n", 60_000)
+	w.Note("%s", long)
+	w.Note("%s", "two\nlines")
+	fmt.Fprintln(w.Stream("stdout"), "after")
+	got := ""
+	for _, l := range read(t, dir, driver.LogOptions{}) {
+		if got += l.Text; !l.Partial {
+			got += "|"
+		}
+	}
+	if got != long+"|two|lines|after|" {
+		t.Errorf("%d bytes, the end is %q", len(got), got[max(0, len(got)-30):])
+	}
+}
+
 // A follower sees every line exactly once though the log rotates under it.
 func TestFollowAcrossRotation(t *testing.T) {
 	dir := t.TempDir()

@@ -103,7 +103,7 @@ func (w *Writer) rotate() error {
 	return nil
 }
 
-// append writes whole formatted lines.
+// append writes whole formatted lines, as many segments as they need.
 func (w *Writer) append(b []byte) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -114,29 +114,60 @@ func (w *Writer) append(b []byte) {
 		note := driver.LogLine{Time: time.Now(), Stream: "hansa", Text: fmt.Sprintf("%d bytes of output were lost: the log could not be written", w.lost)}
 		b = append(note.Append(nil), b...)
 	}
-	if w.size > 0 && w.size+int64(len(b)) > w.segment {
-		if err := w.rotate(); err != nil {
-			w.lost += int64(len(b))
+	for len(b) > 0 {
+		n := linesWithin(b, w.segment-w.size)
+		if w.size > 0 && w.size+int64(n) > w.segment {
+			if err := w.rotate(); err != nil {
+				w.lost += int64(len(b))
+				return
+			}
+			n = linesWithin(b, w.segment)
+		}
+		if !w.write(b[:n]) {
+			w.lost += int64(len(b) - n)
 			return
 		}
-	}
-	n, err := w.file.Write(b)
-	w.size += int64(n)
-	if err != nil {
-		w.lost += int64(len(b) - n)
-		// A torn line would glue itself to the next one.
-		if n > 0 && b[n-1] != '\n' && w.file.Truncate(w.size-int64(n)) == nil {
-			w.size -= int64(n)
-			w.lost += int64(n)
-		}
-		return
+		b = b[n:]
 	}
 	w.lost = 0
 }
 
-// Note adds a line of the driver's own.
+// linesWithin is the length of the whole lines at the start of b that take at
+// most room bytes, but of one at least.
+func linesWithin(b []byte, room int64) int {
+	if int64(len(b)) <= room {
+		return len(b)
+	}
+	if room > 0 {
+		if i := bytes.LastIndexByte(b[:room], '\n'); i >= 0 {
+			return i + 1
+		}
+	}
+	return bytes.IndexByte(b, '\n') + 1
+}
+
+// write puts lines into the current segment; what fails is counted as lost.
+func (w *Writer) write(b []byte) bool {
+	n, err := w.file.Write(b)
+	w.size += int64(n)
+	if err == nil {
+		return true
+	}
+	w.lost += int64(len(b) - n)
+	// A torn line would glue itself to the next one.
+	if n > 0 && b[n-1] != '\n' && w.file.Truncate(w.size-int64(n)) == nil {
+		w.size -= int64(n)
+		w.lost += int64(n)
+	}
+	return false
+}
+
+// Note adds a line of the driver's own, in pieces if it is long. What came from
+// elsewhere must be quoted: a newline begins another line.
 func (w *Writer) Note(format string, args ...any) {
-	w.append(driver.LogLine{Time: time.Now(), Stream: "hansa", Text: fmt.Sprintf(format, args...)}.Append(nil))
+	s := w.Stream("hansa")
+	_, _ = fmt.Fprintf(s, format, args...) // never fails
+	_ = s.Close()
 }
 
 // Close ends the log; later lines are dropped.
