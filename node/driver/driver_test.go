@@ -174,6 +174,23 @@ func TestWriteHTTPBreaksOff(t *testing.T) {
 	}
 }
 
+// What a function did not say is not guessed: it could be made to look like a
+// page.
+func TestWriteHTTPGuessesNoType(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		(&driver.Response{Status: 200, Header: http.Header{}, Body: io.NopCloser(strings.NewReader("<html>"))}).WriteHTTP(w)
+	}))
+	defer server.Close()
+	resp, err := server.Client().Get(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if got := resp.Header["Content-Type"]; len(got) != 0 {
+		t.Errorf("Content-Type %q", got)
+	}
+}
+
 type breaks struct{}
 
 func (breaks) Read([]byte) (int, error) { return 0, errors.New("the function died") }

@@ -48,6 +48,7 @@ type Cause string
 const (
 	CauseFunction Cause = ""        // the function's own answer
 	CauseBusy     Cause = "busy"    // refused before the function saw it: another instance may do
+	CauseStopped  Cause = "stopped" // ended midway because the task was stopped
 	CauseTimeout  Cause = "timeout" // killed at its timeout
 	CauseMemory   Cause = "memory"  // ended after it was refused more memory
 	CauseCrash    Cause = "crash"   // trapped or exited with a code, with no answer
@@ -129,6 +130,9 @@ func (r *Response) WriteHTTP(w http.ResponseWriter) {
 	defer r.Body.Close()
 	for k, v := range r.Header {
 		w.Header()[k] = v
+	}
+	if r.Header.Get("Content-Type") == "" {
+		w.Header()["Content-Type"] = nil // net/http must not guess one (RFC 3875, 6.3.1)
 	}
 	conn := http.NewResponseController(w)
 	// The function may answer while it still reads; without this the server

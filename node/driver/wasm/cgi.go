@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"net/textproto"
+	"net/url"
 	"strconv"
 	"strings"
 
@@ -44,8 +45,14 @@ func metaVariables(r *driver.Request, length int64) ([]variable, error) {
 		method = http.MethodGet
 	}
 	name, port := splitHost(r.Host, map[string]string{"https": "443"}[scheme], "80")
+	if name == "" {
+		name = "localhost" // HTTP/1.0 may say nothing; the variable must
+	}
+	if strings.Contains(name, ":") {
+		name = "[" + name + "]" // RFC 3875, 4.1.14
+	}
 	remote, remotePort := splitHost(r.RemoteAddr, "", "")
-	uri := r.ScriptName + r.Path
+	uri := (&url.URL{Path: r.ScriptName + r.Path}).EscapedPath()
 	if r.RawQuery != "" {
 		uri += "?" + r.RawQuery
 	}

@@ -27,14 +27,19 @@
 // it would on a small machine (answer 507 if that ends it). So concurrency
 // follows from memory; calls over it wait in a bounded queue, then get 503
 // with Retry-After. A call that runs past its timeout is killed wherever it
-// is (504). There is no limit on CPU but those: wazero has no fuel. Not
-// counted as memory are a guest's call stack and tables, which wazero bounds
-// (50 MB and 10 million entries).
+// is (504), also while its reader is slow. There is no limit on CPU but those:
+// wazero has no fuel. Not counted as memory are a guest's call stack, which
+// wazero bounds (50 MB), and its tables, which are bounded here (16 MiB).
 //
 // A request's body up to 64 KiB is read before the instance is made, so that a
-// slow client holds no memory; a larger one is streamed. A body whose length
+// slow client holds no memory; a larger one is streamed. A client that takes
+// longer over that than the function's timeout gets 408. A body whose length
 // the client did not say gets CONTENT_LENGTH if it was at most that long, and
 // is streamed without it otherwise.
+//
+// An answer needs a Content-Type, a Status or a Location. A Location alone is
+// a 302 to the client, also where RFC 3875 (6.2.2) would have the server ask
+// itself; a type that is not said is not guessed.
 //
 // # Concurrency
 //

@@ -144,6 +144,11 @@ func TestEnvironmentIsCGI(t *testing.T) {
 			t.Errorf("the guest sees %s", secret)
 		}
 	}
+	for host, want := range map[string]string{"": "localhost", "[::1]:80": "[::1]", "[::1]": "[::1]", "a": "a"} {
+		r := get("/a b?c")
+		r.Host = host
+		contains(t, "the environment", invoke(t, d, "c/0", r).body, "SERVER_NAME="+want+"\n", "SERVER_PORT=80\n", "REQUEST_URI=/a%20b%3Fc\n")
+	}
 	large := get("/")
 	large.Header = http.Header{"X-Large": {strings.Repeat("x", 70_000)}}
 	if got := invoke(t, d, "c/0", large); got.status != http.StatusRequestHeaderFieldsTooLarge {
@@ -349,6 +354,45 @@ func TestStopWithCalls(t *testing.T) {
 		if a := <-got; a.status != tc.status {
 			t.Errorf("%s: %+v, want %d", tc.path, a, tc.status)
 		}
+	}
+}
+
+// A client that does not send its body holds up neither a stop nor, longer
+// than a call may take, a place.
+func TestSlowClient(t *testing.T) {
+	slow := func(d *wasm.Driver) (<-chan answer, *io.PipeWriter) {
+		pr, pw := io.Pipe()
+		t.Cleanup(func() { pw.Close() })
+		got := make(chan answer, 1)
+		go func() { got <- invoke(t, d, "c/0", post("/", pr, 10)) }()
+		if _, err := pw.Write([]byte("x")); err != nil { // it is being read
+			t.Fatal(err)
+		}
+		return got, pw
+	}
+	d := running(t, wasm.Config{}, task(t, "c/0", guest(t)))
+	got, _ := slow(d)
+	if err := d.Stop(t.Context(), "c/0", -1); err != nil {
+		t.Fatal(err)
+	}
+	if a := <-got; a.status != http.StatusServiceUnavailable {
+		t.Errorf("stopped: %+v", a)
+	}
+	job := task(t, "c/0", guest(t))
+	job.Function.Timeout = 50 * time.Millisecond
+	got, _ = slow(running(t, wasm.Config{}, job))
+	if a := <-got; a.status != http.StatusRequestTimeout {
+		t.Errorf("slow: %+v", a)
+	}
+}
+
+// A path can't write lines of its own into the log.
+func TestPathInTheLog(t *testing.T) {
+	d := running(t, wasm.Config{}, task(t, "c/0", asm{code: opTrap}.file(t)))
+	invoke(t, d, "c/0", get("/a\n2026-01-02T15:04:05Z stdout F forged\x1b[2J"+strings.Repeat("x", 20_000)))
+	text := logText(t, d, "c/0")
+	if n := strings.Count(text, "\n"); n != 1 || len(text) > 4000 || strings.Contains(text, "\x1b") {
+		t.Errorf("%d lines, %d bytes: %.300q", n, len(text), text)
 	}
 }
 

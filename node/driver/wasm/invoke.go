@@ -33,6 +33,7 @@ const (
 var (
 	errTimeout = errors.New("the function ran past its timeout")
 	errStopped = errors.New("the function was stopped")
+	errSlow    = errors.New("the request's body did not come within the function's timeout")
 	errClosed  = errors.New("the caller does not want the rest")
 )
 
@@ -86,15 +87,20 @@ type call struct {
 // prepare reads what fits of the body, and finds room. Without a call it
 // returns a refusal or an error.
 func (d *Driver) prepare(ctx context.Context, f *function, r *driver.Request) (*call, *driver.Response, error) {
-	first, length, whole, err := readBody(r, d.c.RequestMax)
-	if errors.Is(err, errRequestTooLarge) {
+	first, err := d.readAhead(ctx, f, r)
+	switch {
+	case errors.Is(err, errRequestTooLarge):
 		d.counts.limits.Add(1)
 		return nil, driver.Problem(http.StatusRequestEntityTooLarge, driver.CauseLimit, err.Error()), nil
-	}
-	if err != nil {
+	case errors.Is(err, errSlow):
+		d.counts.limits.Add(1)
+		return nil, driver.Problem(http.StatusRequestTimeout, driver.CauseLimit, err.Error()), nil
+	case errors.Is(err, errStopped):
+		return nil, driver.Busy(err.Error(), time.Second), nil
+	case err != nil:
 		return nil, nil, fmt.Errorf("read the request's body: %w", err)
 	}
-	vars, err := metaVariables(r, length)
+	vars, err := metaVariables(r, first.length)
 	if err != nil {
 		d.counts.limits.Add(1)
 		return nil, driver.Problem(http.StatusRequestHeaderFieldsTooLarge, driver.CauseLimit, err.Error()), nil
@@ -115,8 +121,8 @@ func (d *Driver) prepare(ctx context.Context, f *function, r *driver.Request) (*
 	context.AfterFunc(c.ctx, stopTimer)
 	c.body = newPipe(c.ctx)
 	c.out = newOutput(c.body, d.c.ResponseMax, c.cancel)
-	c.stdin = bytes.NewReader(first)
-	if !whole {
+	c.stdin = bytes.NewReader(first.bytes)
+	if !first.whole {
 		c.upload = newPipe(c.ctx)
 		c.stdin = io.MultiReader(c.stdin, c.upload)
 	}
@@ -143,14 +149,47 @@ func (d *Driver) admit(ctx context.Context, f *function) (*account, error) {
 
 var errRequestTooLarge = errors.New("the request's body is over the limit")
 
-// readBody reads up to bodyBuffer of the body. length is that of the whole
-// body, -1 if not known.
-func readBody(r *driver.Request, limit int64) (first []byte, length int64, whole bool, err error) {
+// ahead is what was read of a body before there is an instance.
+type ahead struct {
+	bytes  []byte
+	length int64 // of the whole body, -1 if not known
+	whole  bool
+}
+
+// readAhead reads the beginning of the body. A client that is slower with it
+// than the function may take is refused, and none holds up a stop: what still
+// reads then ends when the caller closes the body.
+func (d *Driver) readAhead(ctx context.Context, f *function, r *driver.Request) (ahead, error) {
 	if r.Body == nil {
-		return nil, 0, true, nil
+		return ahead{whole: true}, nil
 	}
+	type result struct {
+		ahead
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		a, err := readBody(r, d.c.RequestMax)
+		done <- result{a, err}
+	}()
+	slow := time.NewTimer(f.task.Function.Timeout)
+	defer slow.Stop()
+	select {
+	case got := <-done:
+		return got.ahead, got.err
+	case <-slow.C:
+		return ahead{}, errSlow
+	case <-f.kill:
+		return ahead{}, errStopped
+	case <-ctx.Done():
+		return ahead{}, ctx.Err()
+	}
+}
+
+// readBody reads up to bodyBuffer of the body.
+func readBody(r *driver.Request, limit int64) (ahead, error) {
 	if r.ContentLength > limit {
-		return nil, 0, false, fmt.Errorf("%w of %d bytes", errRequestTooLarge, limit)
+		return ahead{}, fmt.Errorf("%w of %d bytes", errRequestTooLarge, limit)
 	}
 	n := int64(bodyBuffer)
 	if r.ContentLength >= 0 {
@@ -160,15 +199,15 @@ func readBody(r *driver.Request, limit int64) (first []byte, length int64, whole
 	got, err := io.CopyN(&b, r.Body, n)
 	switch {
 	case err == nil && r.ContentLength == n:
-		return b.Bytes(), n, true, nil
+		return ahead{b.Bytes(), n, true}, nil
 	case err == nil:
-		return b.Bytes(), r.ContentLength, false, nil
+		return ahead{b.Bytes(), r.ContentLength, false}, nil
 	case errors.Is(err, io.EOF) && r.ContentLength < 0:
-		return b.Bytes(), got, true, nil
+		return ahead{b.Bytes(), got, true}, nil
 	case errors.Is(err, io.EOF):
-		return nil, 0, false, io.ErrUnexpectedEOF
+		return ahead{}, io.ErrUnexpectedEOF
 	}
-	return nil, 0, false, err
+	return ahead{}, err
 }
 
 // run is the whole life of the instance, in a goroutine of its own.
@@ -293,7 +332,7 @@ func (c *call) conclude(err error, denied bool) {
 	case bad != nil:
 		cause, failure = driver.CauseBad, fmt.Errorf("the function's answer is no response: %w", bad)
 	case why != nil:
-		cause, failure = driver.CauseBusy, why // stopped, or the caller went away
+		cause, failure = driver.CauseStopped, why // by a stop, or its caller went away
 	case err != nil && denied:
 		cause, failure = driver.CauseMemory, fmt.Errorf("the function needed more memory than it was granted (%d MiB for all calls at one time)", c.f.memory.total>>20)
 	case errors.As(err, &exit):
@@ -310,10 +349,16 @@ func (c *call) conclude(err error, denied bool) {
 		c.body.finish(io.EOF)
 	} else {
 		c.d.count(cause, why)
-		c.f.log.Note("%s %s: %v", c.request.Method, c.request.Path, firstLines(failure, err))
+		c.f.log.Note("%s %s: %s", c.request.Method, quoted(c.request.Path), firstLines(failure, err))
 		c.body.finish(failure)
 	}
 	c.err, c.cause = failure, cause
+}
+
+// quoted keeps a path from writing lines of its own into the log.
+func quoted(path string) string {
+	q := fmt.Sprintf("%.500q", path)
+	return q[1 : len(q)-1]
 }
 
 // firstLines gives a trap's own words too, without the newlines.
@@ -338,7 +383,7 @@ func (d *Driver) count(cause driver.Cause, why error) {
 		d.counts.bad.Add(1)
 	case driver.CauseLimit:
 		d.counts.limits.Add(1)
-	case driver.CauseBusy:
+	case driver.CauseStopped:
 		if !errors.Is(why, errStopped) {
 			d.counts.canceled.Add(1)
 		}
@@ -400,8 +445,10 @@ func (c *call) answer(ctx context.Context) (*driver.Response, error) {
 		} else if errors.As(err, &upload) {
 			status = http.StatusBadRequest
 		}
-	case driver.CauseBusy:
-		return driver.Busy(err.Error(), time.Second), nil
+	case driver.CauseStopped:
+		resp := driver.Busy(err.Error(), time.Second)
+		resp.Cause = cause
+		return resp, nil
 	}
 	return driver.Problem(status, cause, err.Error()), nil
 }
