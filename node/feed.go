@@ -81,9 +81,10 @@ func (n *Node) probe(ctx context.Context) {
 // it before.
 func (n *Node) listWork(ctx context.Context, d driver.Driver) {
 	for {
-		found, err := n.runner.List(ctx, d.Name())
-		if err == nil {
+		err := n.runner.List(ctx, d.Name(), func(found []placement.Found) {
 			n.loop.post(placement.WorkListed{Driver: d.Name(), Work: found})
+		})
+		if err == nil {
 			return
 		}
 		if ctx.Err() == nil {

@@ -47,6 +47,10 @@ type Runner struct {
 	ports   *ports
 	work    sync.WaitGroup
 
+	// listing is held while a driver's list is on its way to the core, so that
+	// no end of what is listed overtakes it.
+	listing sync.Mutex
+
 	mu    sync.Mutex // guards what follows
 	ctx   context.Context
 	tasks map[placement.AllocationID]*task
@@ -66,11 +70,28 @@ type task struct {
 	driver   string
 	ports    map[string]string
 	starts   int  // of the core's Start effects taken up
-	ends     int  // exits that the driver told of
 	busy     bool // a goroutine is at work
-	running  bool
+	run      life // that was reported last
+	ended    life // whose end was reported last
 	reported placement.WorkState
 	cancel   context.CancelFunc // of a Start under way, so that a Stop need not wait for it
+
+	// news is held from the decision to report something until that is done,
+	// before Runner.mu: reports of one allocation are in order.
+	news sync.Mutex
+}
+
+// life is one start of a task, as its driver counts them.
+type life struct {
+	starts int
+	at     int64 // Unix nanoseconds; 0 if it never ran
+}
+
+func lifeOf(s driver.Status) life {
+	if s.StartedAt.IsZero() {
+		return life{starts: s.Starts}
+	}
+	return life{s.Starts, s.StartedAt.UnixNano()}
 }
 
 type want int
@@ -106,7 +127,9 @@ func (r *Runner) Run(ctx context.Context) error {
 	errs := make(chan error, len(r.cfg.Drivers))
 	for _, d := range r.cfg.Drivers {
 		wg.Go(func() {
-			if err := d.Run(ctx); err != nil && ctx.Err() == nil {
+			if err := d.Run(ctx); err != nil {
+				// The others go on: their work is not at fault.
+				r.cfg.Log.Error("a driver ended; what it runs is not watched any more", "driver", d.Name(), "err", err)
 				errs <- fmt.Errorf("driver %s: %w", d.Name(), err)
 			}
 		})
@@ -193,16 +216,28 @@ func (r *Runner) drive(ctx context.Context, id placement.AllocationID, t *task) 
 			}
 			continue
 		}
-		r.mu.Lock()
-		if t.want == wantStop {
-			delete(r.tasks, id)
-			t.busy = false
-			r.mu.Unlock()
-			r.cfg.Report(id, placement.WorkState{State: placement.AllocStopped})
+		if r.forget(id, t) {
 			return
 		}
-		r.mu.Unlock()
 	}
+}
+
+// forget reports that nothing of an allocation is left, unless it is wanted
+// again.
+func (r *Runner) forget(id placement.AllocationID, t *task) bool {
+	t.news.Lock()
+	defer t.news.Unlock()
+	r.mu.Lock()
+	over := t.want == wantStop
+	if over {
+		delete(r.tasks, id)
+		t.busy = false
+	}
+	r.mu.Unlock()
+	if over {
+		r.cfg.Report(id, placement.WorkState{State: placement.AllocStopped})
+	}
+	return over
 }
 
 func (r *Runner) start(ctx context.Context, id placement.AllocationID, t *task, spec placement.WorkSpec) {
@@ -226,23 +261,28 @@ func (r *Runner) start(ctx context.Context, id placement.AllocationID, t *task, 
 		return
 	}
 	t.cancel = cancel
-	ends := t.ends
 	r.mu.Unlock()
 	status, err := d.Start(startCtx, built)
-	r.mu.Lock()
-	t.cancel = nil
-	stopped := t.want == wantStop
-	ended := err == nil && t.ends != ends // and that was reported: it is no news that it ran
-	r.mu.Unlock()
-	if ctx.Err() != nil || stopped || ended {
-		return // the daemon is going and the next one asks the driver, or the stop follows
-	}
+	news := workState(t.driver, status)
 	if err != nil {
-		r.cfg.Log.Warn("start failed", "allocation", id.String(), "driver", t.driver, "err", err)
-		r.report(id, t, placement.WorkState{State: placement.AllocFailed, Driver: t.driver, Reason: err.Error()})
-		return
+		news = placement.WorkState{State: placement.AllocFailed, Driver: t.driver, Reason: err.Error()}
 	}
-	r.report(id, t, workState(t.driver, status))
+	r.reportIf(id, t, news, func() bool {
+		t.cancel = nil
+		switch {
+		case ctx.Err() != nil, t.want == wantStop:
+			return false // the next daemon asks the driver, or the stop follows
+		case err != nil:
+			r.cfg.Log.Warn("start failed", "allocation", id.String(), "driver", t.driver, "err", err)
+			return true
+		case t.ended == lifeOf(status):
+			return false // its end was reported already: that it ran is no news
+		}
+		if t.run = lifeOf(status); status.State.Ended() {
+			t.ended = t.run
+		}
+		return true
+	})
 }
 
 func (r *Runner) stop(ctx context.Context, id placement.AllocationID, t *task) bool {
@@ -251,7 +291,7 @@ func (r *Runner) stop(ctx context.Context, id placement.AllocationID, t *task) b
 	name := t.driver
 	r.mu.Unlock()
 	if grace == 0 {
-		grace = driver.GraceDefault
+		grace = driver.GraceDefault // if it was adopted it may have more, and this waits again
 	}
 	var asked []driver.Driver
 	if d := r.drivers[name]; d != nil {
@@ -262,7 +302,7 @@ func (r *Runner) stop(ctx context.Context, id placement.AllocationID, t *task) b
 	r.report(id, t, placement.WorkState{State: placement.AllocStopping, Driver: name})
 	for _, d := range asked {
 		stopCtx, cancel := context.WithTimeout(ctx, grace+stopMax)
-		err := d.Stop(stopCtx, DriverID(id), grace)
+		err := d.Stop(stopCtx, DriverID(id), 0) // the task's own grace
 		cancel()
 		if err != nil {
 			if ctx.Err() == nil {
@@ -277,10 +317,21 @@ func (r *Runner) stop(ctx context.Context, id placement.AllocationID, t *task) b
 
 // report passes news on, once.
 func (r *Runner) report(id placement.AllocationID, t *task, s placement.WorkState) {
+	r.reportIf(id, t, s, func() bool { return true })
+}
+
+// reportIf passes news on, once, if they still are: that is asked with mu
+// held.
+func (r *Runner) reportIf(id placement.AllocationID, t *task, s placement.WorkState, still func() bool) {
+	t.news.Lock()
+	defer t.news.Unlock()
 	r.mu.Lock()
+	if !still() {
+		r.mu.Unlock()
+		return
+	}
 	same := t.reported.State == s.State && t.reported.Reason == s.Reason && s.State != placement.AllocFailed
 	t.reported = s
-	t.running = s.State == placement.AllocRunning
 	if s.Ports != nil {
 		t.ports = s.Ports
 	}
@@ -296,17 +347,23 @@ func (r *Runner) Exited(e driver.Event) {
 	if err != nil || !e.Status.State.Ended() {
 		return // starts are reported by who asked for them
 	}
+	r.listing.Lock() // what is not listed yet is listed with its end
+	defer r.listing.Unlock()
 	r.mu.Lock()
 	t := r.tasks[id]
-	stopping := t != nil && t.want == wantStop
-	if t != nil {
-		t.ends++
-	}
 	r.mu.Unlock()
-	if t == nil || stopping {
+	if t == nil {
 		return
 	}
-	r.report(id, t, workState(e.Driver, e.Status))
+	end := lifeOf(e.Status)
+	r.reportIf(id, t, workState(e.Driver, e.Status), func() bool {
+		old := end.at != 0 && end.at < t.run.at
+		if t.want == wantStop || old || end == t.ended {
+			return false
+		}
+		t.ended = end
+		return true
+	})
 }
 
 // workState is a driver's status in the core's words.
@@ -332,20 +389,21 @@ func workState(name string, s driver.Status) placement.WorkState {
 	return w
 }
 
-// List asks one driver what it runs, and notes it, so that later calls find
-// it.
-func (r *Runner) List(ctx context.Context, name string) ([]placement.Found, error) {
+// List asks one driver what it runs, notes it, so that later calls find it,
+// and gives it to take before any news of it. take must not block for long.
+func (r *Runner) List(ctx context.Context, name string, take func([]placement.Found)) error {
 	d := r.drivers[name]
 	if d == nil {
-		return nil, fmt.Errorf("list: no driver %q", name)
+		return fmt.Errorf("list: no driver %q", name)
 	}
+	r.listing.Lock()
+	defer r.listing.Unlock()
 	list, err := d.List(ctx)
 	if err != nil {
-		return nil, err
+		return fmt.Errorf("list: driver %s: %w", name, err)
 	}
 	found := make([]placement.Found, 0, len(list))
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	for _, s := range list {
 		id, err := FromDriverID(s.ID)
 		if err != nil {
@@ -353,12 +411,18 @@ func (r *Runner) List(ctx context.Context, name string) ([]placement.Found, erro
 		}
 		state := workState(name, s)
 		if r.tasks[id] == nil {
-			r.tasks[id] = &task{driver: name, reported: state, running: state.State == placement.AllocRunning, ports: s.Ports}
+			t := &task{driver: name, reported: state, ports: s.Ports, run: lifeOf(s)}
+			if s.State.Ended() {
+				t.ended = t.run
+			}
+			r.tasks[id] = t
 		}
 		r.ports.take(id, s.Ports)
 		found = append(found, placement.Found{ID: id, Labels: s.Labels, State: state})
 	}
-	return found, nil
+	r.mu.Unlock()
+	take(found)
+	return nil
 }
 
 // Ports are the addresses of an allocation's ports.

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
+	"net"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -137,7 +140,8 @@ func TestRunnerFindsWork(t *testing.T) {
 		}
 		next := newRig(t, world)
 		defer next.close()
-		found, err := next.runner.List(t.Context(), placement.DriverProcess)
+		var found []placement.Found
+		err := next.runner.List(t.Context(), placement.DriverProcess, func(f []placement.Found) { found = f })
 		if err != nil || len(found) != 1 || found[0].ID != anID || found[0].State.State != placement.AllocRunning {
 			t.Fatalf("found %+v: %v", found, err)
 		}
@@ -210,5 +214,139 @@ func TestFastExit(t *testing.T) {
 				t.Errorf("%s, last %+v", g.states(), s)
 			}
 		})
+	}
+}
+
+// Work that was adopted has the grace that it was started with.
+func TestAdoptedWorkKeepsItsGrace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		world := fake.NewWorld()
+		g := newRig(t, world)
+		slow := spec("stubborn")
+		slow.Spec.Stop.Grace = placement.Duration(3 * time.Minute)
+		g.runner.Start(anID, slow)
+		g.states()
+		g.stop()
+		<-g.ended
+		next := newRig(t, world)
+		defer next.close()
+		if err := next.runner.List(t.Context(), placement.DriverProcess, func([]placement.Found) {}); err != nil {
+			t.Fatal(err)
+		}
+		begin := time.Now()
+		next.runner.Stop(anID, "")
+		for next.last().State != placement.AllocStopped {
+			time.Sleep(time.Second)
+		}
+		if took := time.Since(begin); took < 3*time.Minute || took > 10*time.Minute {
+			t.Errorf("stopped after %v, want its grace of 3m", took)
+		}
+	})
+}
+
+// News of an earlier start are no news of this one, and none is told twice.
+func TestStaleEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newRig(t, fake.NewWorld())
+		defer g.close()
+		g.runner.Start(anID, spec("run"))
+		g.states()
+		g.world.Exit(DriverID(anID), 3)
+		list, err := g.runner.cfg.Drivers[0].List(t.Context())
+		if err != nil || len(list) != 1 {
+			t.Fatal(list, err)
+		}
+		old := driver.Event{Driver: placement.DriverProcess, Status: list[0]}
+		g.runner.Exited(old)
+		time.Sleep(time.Second) // as the core's back-off: starts differ in time
+		g.runner.Start(anID, spec("run"))
+		g.states()
+		g.runner.Exited(old)
+		if got := g.states(); got != "starting running failed starting running" {
+			t.Errorf("reported %s", got)
+		}
+	})
+}
+
+// racing lets a task end while its list is under way.
+type racing struct {
+	driver.Driver
+	ending func()
+}
+
+func (d racing) List(ctx context.Context) ([]driver.Status, error) {
+	list, err := d.Driver.List(ctx)
+	d.ending()
+	return list, err
+}
+
+// An end that overtakes the list is told after it.
+func TestEndDuringList(t *testing.T) {
+	world := fake.NewWorld()
+	defer world.KillAll()
+	inner := fake.New(fake.Config{Name: placement.DriverProcess, World: world})
+	task := driver.Task{ID: DriverID(anID), Kind: driver.KindServer, Process: &driver.Process{Command: []string{"run"}}}
+	if _, err := inner.Start(t.Context(), task); err != nil {
+		t.Fatal(err)
+	}
+	news := make(chan placement.AllocState, 4)
+	var r *Runner
+	told := make(chan struct{})
+	ending := func() {
+		world.Exit(task.ID, 3)
+		list, _ := inner.List(context.Background())
+		go func() {
+			defer close(told)
+			r.Exited(driver.Event{Driver: placement.DriverProcess, Status: list[0]})
+		}()
+		for range 1000 { // it would be through by now if nothing held it
+			runtime.Gosched()
+		}
+	}
+	r = New(Config{
+		Drivers: []driver.Driver{racing{inner, ending}}, Log: slog.New(slog.DiscardHandler),
+		Report: func(_ placement.AllocationID, s placement.WorkState) { news <- s.State },
+	})
+	err := r.List(t.Context(), placement.DriverProcess, func(found []placement.Found) { news <- found[0].State.State })
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-told
+	close(news)
+	var got []string
+	for s := range news {
+		got = append(got, string(s))
+	}
+	if s := strings.Join(got, " "); s != "running failed" {
+		t.Errorf("told %q", s)
+	}
+}
+
+// A restart keeps its port, unless somebody else took it meanwhile.
+func TestPortsOverRestarts(t *testing.T) {
+	p := newPorts("127.0.0.1")
+	wanted := map[string]int{"http": 80, "admin": 81}
+	first, err := p.allot(anID, wanted, false)
+	if err != nil || len(first) != 2 || first["http"] == first["admin"] {
+		t.Fatal(first, err)
+	}
+	if again, err := p.allot(anID, wanted, false); err != nil || !maps.Equal(again, first) {
+		t.Errorf("a restart has %v, before it had %v: %v", again, first, err)
+	}
+	other, err := net.Listen("tcp", first["http"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if again, err := p.allot(anID, wanted, true); err != nil || !maps.Equal(again, first) {
+		t.Errorf("what runs has %v, before it had %v: %v", again, first, err)
+	}
+	again, err := p.allot(anID, wanted, false)
+	if err != nil || again["http"] == first["http"] || again["admin"] != first["admin"] {
+		t.Errorf("with a port taken it has %v, before it had %v: %v", again, first, err)
+	}
+	p.release(anID)
+	if len(p.used) != 0 || len(p.given) != 0 {
+		t.Errorf("left after the release: %v, %v", p.used, p.given)
 	}
 }

@@ -61,7 +61,10 @@ func (r *Runner) build(id placement.AllocationID, t *task, spec placement.WorkSp
 		out.Function = &driver.Function{Module: c.Function.Module, Timeout: time.Duration(c.Function.Timeout)}
 	case c.Server != nil && c.Server.Process != nil:
 		out.Process = &driver.Process{Command: c.Server.Process.Command, Artifact: c.Artifact()}
-		given, err := r.ports.allot(id, c.Ports)
+		r.mu.Lock()
+		runs := t.run != life{} && t.run != t.ended
+		r.mu.Unlock()
+		given, err := r.ports.allot(id, c.Ports, runs)
 		if err != nil {
 			return out, err
 		}
@@ -76,7 +79,7 @@ func (r *Runner) build(id placement.AllocationID, t *task, spec placement.WorkSp
 }
 
 // ports allots host ports and remembers whose they are, so that a restart in
-// place keeps its address.
+// place keeps its address while that is to be had.
 type ports struct {
 	address string
 
@@ -92,21 +95,24 @@ func newPorts(address string) *ports {
 // portTries bounds the search for a port that is given to nobody.
 const portTries = 100
 
-func (p *ports) allot(id placement.AllocationID, wanted map[string]int) (map[string]string, error) {
+// allot returns an address for each port. What an allocation has it keeps if
+// it runs; else only if nobody else took the port while it was down.
+func (p *ports) allot(id placement.AllocationID, wanted map[string]int, runs bool) (map[string]string, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	have := p.given[id]
+	have := maps.Clone(p.given[id])
 	if have == nil {
 		have = map[string]string{}
 	}
 	for name := range wanted {
-		if have[name] != "" {
+		if old := have[name]; old != "" && (runs || isFree(old)) {
 			continue
 		}
 		addr, err := p.free()
 		if err != nil {
 			return nil, fmt.Errorf("port %q: %w", name, err)
 		}
+		delete(p.used, have[name])
 		have[name] = addr
 		p.used[addr] = true
 	}
@@ -126,11 +132,25 @@ func (p *ports) free() (string, error) {
 		if err := l.Close(); err != nil {
 			return "", err
 		}
-		if !p.used[addr] {
+		if !p.used[addr] && isFree(addr) {
 			return addr, nil
 		}
 	}
 	return "", errors.New("no free port was found")
+}
+
+// isFree reports whether a program could listen on the port, be it on one
+// address or, as most do, on all of them.
+func isFree(addr string) bool {
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false
+	}
+	l, err := net.Listen("tcp", ":"+port)
+	if err != nil {
+		return false
+	}
+	return l.Close() == nil
 }
 
 // take notes the ports of work that runs already.
