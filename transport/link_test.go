@@ -208,6 +208,28 @@ func TestDeadlineTravels(t *testing.T) {
 	})
 }
 
+// Who serves a stream learns that the caller went away, though it only waits.
+func TestStreamContextEndsWithTheCaller(t *testing.T) {
+	bubble(t, func(t *testing.T, m *mesh) {
+		served := make(chan struct{}, 1)
+		a, b := m.pair(func(tr *Transport) {
+			tr.HandleStream("wait", func(ctx context.Context, _ string, s *Stream) error {
+				served <- struct{}{}
+				<-s.Context().Done()
+				served <- struct{}{}
+				return ctx.Err()
+			})
+		}, nil)
+		s, err := a.Open(t.Context(), b.ID(), "wait")
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-served
+		s.Close()
+		<-served
+	})
+}
+
 func TestStreamDeadlinesAndCancel(t *testing.T) {
 	bubble(t, func(t *testing.T, m *mesh) {
 		ended := make(chan error, 1)

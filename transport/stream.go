@@ -140,6 +140,10 @@ func (s *Stream) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// Context is done when the other end wants no more of what is written here, or
+// this end has written all.
+func (s *Stream) Context() context.Context { return s.s.Context() }
+
 // CloseWrite says that nothing more is written; reading goes on. That the
 // other end wants no more is no error.
 func (s *Stream) CloseWrite() error {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -23,6 +24,9 @@ const (
 	// BodyKept is the largest request body that is kept to be sent again;
 	// a larger one goes to one peer only.
 	BodyKept = 1 << 20
+	// CallsMax bounds the calls that are under way from here; each may keep a
+	// body. One more is answered 503.
+	CallsMax = 1024
 	// openMax is how long reaching a peer may take.
 	openMax = 3 * time.Second
 )
@@ -55,6 +59,7 @@ type Router struct {
 	local  atomic.Int64
 	remote atomic.Int64
 	hedged atomic.Int64
+	flying atomic.Int64 // calls whose answer was not closed yet
 }
 
 // Counts are the calls made so far.
@@ -72,36 +77,62 @@ func (r *Router) Counts() Counts {
 // response, refusals included; the error is for a function that runs nowhere
 // (ErrNone) or that could not be reached.
 func (r *Router) Call(ctx context.Context, t Target, request *driver.Request) (*driver.Response, error) {
+	if r.flying.Add(1) > CallsMax {
+		r.flying.Add(-1)
+		return driver.Busy("too many calls are under way from this peer", time.Second), nil
+	}
+	response, err := r.call(ctx, t, request)
+	if err != nil {
+		r.flying.Add(-1)
+		return nil, err
+	}
+	response.Body = &closing{ReadCloser: response.Body, then: func() { r.flying.Add(-1) }}
+	return response, nil
+}
+
+func (r *Router) call(ctx context.Context, t Target, request *driver.Request) (*driver.Response, error) {
 	body, kept, err := keep(request)
 	if err != nil {
 		return nil, err
 	}
-	busy, err := r.callLocal(ctx, t, request)
-	if err == nil && busy == nil {
-		err = ErrNone
-	}
+	here, err := r.callLocal(ctx, t, request)
 	if err != nil && !errors.Is(err, ErrNone) {
 		return nil, err
 	}
-	if busy != nil && (busy.Cause != driver.CauseBusy || !kept) {
-		return busy, nil
+	if here != nil && (!kept || !elsewhere(here.Cause, repeatable(request))) {
+		return here, nil
 	}
 	peers := r.cfg.Elsewhere(t)
 	peers = peers[:min(len(peers), PeersMax)]
 	if len(peers) == 0 {
-		if busy != nil {
-			return busy, nil
+		if here != nil {
+			return here, nil
 		}
 		return nil, ErrNone
 	}
 	if !kept {
 		peers = peers[:1]
 	}
-	if busy != nil {
-		busy.Body.Close()
+	if here != nil {
+		here.Body.Close()
 	}
 	r.remote.Add(1)
 	return r.callPeers(ctx, t, request, body, peers)
+}
+
+// repeatable says whether a request may be executed more than once.
+func repeatable(request *driver.Request) bool {
+	switch request.Method {
+	case "", http.MethodGet, http.MethodHead, http.MethodOptions:
+		return true
+	}
+	return false
+}
+
+// elsewhere says whether an answer is a reason to ask another instance: it was
+// refused, or it was cut short and may be repeated.
+func elsewhere(cause driver.Cause, repeatable bool) bool {
+	return cause == driver.CauseBusy || cause == driver.CauseStopped && repeatable
 }
 
 // keep reads a body that is small enough to be sent again.
@@ -153,7 +184,7 @@ type attempt struct {
 
 // callPeers sends a request to one peer after another; the first answer wins.
 func (r *Router) callPeers(ctx context.Context, t Target, request *driver.Request, body []byte, peers []string) (*driver.Response, error) {
-	repeatable := request.Method == http.MethodGet || request.Method == http.MethodHead || request.Method == http.MethodOptions
+	repeatable := repeatable(request)
 	results := make(chan attempt, len(peers))
 	var cancels []context.CancelFunc // by the number of the attempt
 	next, flying := 0, 0
@@ -177,25 +208,27 @@ func (r *Router) callPeers(ctx context.Context, t Target, request *driver.Reques
 	hedge := time.NewTimer(HedgeAfter)
 	defer hedge.Stop()
 	var errs []error
+	busy, executed := false, false
 	for flying > 0 {
 		select {
 		case a := <-results:
 			flying--
 			last := flying == 0 && next == len(peers)
-			if a.err == nil && (a.response.Cause != driver.CauseBusy || last) {
+			if a.err == nil && (last || !elsewhere(a.response.Cause, repeatable)) {
 				for number, cancel := range cancels {
 					if number != a.number {
 						cancel()
 					}
 				}
 				go discard(results, flying)
-				a.response.Body = &cancelling{a.response.Body, cancels[a.number]}
+				a.response.Body = &closing{ReadCloser: a.response.Body, then: cancels[a.number]}
 				return a.response, nil
 			}
-			if a.err == nil { // busy: another may have room
+			if a.err == nil { // another may have room
 				a.response.Body.Close()
-				a.err = errors.New("busy")
+				a.err, busy = fmt.Errorf("peer %s: busy", peers[a.number]), true
 			}
+			executed = executed || a.executed
 			cancels[a.number]()
 			errs = append(errs, a.err)
 			if next < len(peers) && (repeatable || !a.executed) {
@@ -209,6 +242,9 @@ func (r *Router) callPeers(ctx context.Context, t Target, request *driver.Reques
 			}
 		}
 	}
+	if busy && (repeatable || !executed) {
+		return driver.Busy("no instance in reach has room", time.Second), nil
+	}
 	return nil, fmt.Errorf("call %s of %s: %w", t.Component, t.Key, errors.Join(errs...))
 }
 
@@ -221,14 +257,15 @@ func discard(results <-chan attempt, flying int) {
 	}
 }
 
-// cancelling ends the attempt when the body was read or closed.
-type cancelling struct {
+// closing does something once when the body is closed.
+type closing struct {
 	io.ReadCloser
-	cancel context.CancelFunc
+	once sync.Once
+	then func()
 }
 
-func (c *cancelling) Close() error {
+func (c *closing) Close() error {
 	err := c.ReadCloser.Close()
-	c.cancel()
+	c.once.Do(c.then)
 	return err
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"reflect"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -30,6 +31,27 @@ func echo(_ context.Context, id string, r *driver.Request) (*driver.Response, er
 	return &driver.Response{Status: 201, Header: http.Header{"X-From": {id}}, Body: io.NopCloser(strings.NewReader(text))}, nil
 }
 
+// stream is one end of a connection in memory.
+type stream struct {
+	net.Conn
+	ctx    context.Context // done when the other end was closed
+	closed func()          // tells the other end
+}
+
+func (s *stream) Context() context.Context { return s.ctx }
+
+func (s *stream) Close() error {
+	s.closed()
+	return s.Conn.Close()
+}
+
+func pair() (here, there *stream) {
+	a, b := net.Pipe()
+	aCtx, aDone := context.WithCancel(context.Background())
+	bCtx, bDone := context.WithCancel(context.Background())
+	return &stream{a, aCtx, bDone}, &stream{b, bCtx, aDone}
+}
+
 // mesh connects routers by name; what is in silent takes calls and never
 // answers.
 type mesh struct {
@@ -50,7 +72,7 @@ func (m *mesh) add(name string, instances int, call func(context.Context, string
 			if m.routers[peer] == nil {
 				return nil, errors.New("unreachable")
 			}
-			here, there := net.Pipe()
+			here, there := pair()
 			go func() {
 				defer there.Close()
 				if m.silent[peer] {
@@ -144,7 +166,7 @@ func TestPostIsNotRepeatedWhereItMayHaveRun(t *testing.T) {
 		Local:     func(Target) []string { return nil },
 		Elsewhere: func(Target) []string { return []string{"breaks", "far"} },
 		Open: func(ctx context.Context, peer string) (Stream, error) {
-			a, b := net.Pipe()
+			a, b := pair()
 			go func() {
 				defer b.Close()
 				if peer == "breaks" {
@@ -174,10 +196,149 @@ func TestBusyGoesOnAndEndsBusy(t *testing.T) {
 	if _, response := ask(t, here, "GET", ""); response.Status != http.StatusServiceUnavailable {
 		t.Fatalf("status %d, want 503", response.Status)
 	}
+	here = m.add("here", 0, nil, "full", "gone")
+	if _, response := ask(t, here, "GET", ""); response.Status != http.StatusServiceUnavailable || response.Header.Get("Retry-After") == "" {
+		t.Fatalf("one full and one gone: status %d, want 503", response.Status)
+	}
 	m.add("far", 1, echo)
 	here = m.add("here", 1, busy, "full", "far")
 	if text, _ := ask(t, here, "POST", "x"); !strings.HasPrefix(text, "far-0") {
 		t.Fatalf("answered by %q", text)
+	}
+}
+
+// What the function sees does not depend on where it runs.
+func TestHereAndElsewhereAreTheSame(t *testing.T) {
+	seen := func(got *driver.Request) func(context.Context, string, *driver.Request) (*driver.Response, error) {
+		return func(ctx context.Context, id string, r *driver.Request) (*driver.Response, error) {
+			*got = *r
+			got.Header = r.Header.Clone()
+			return echo(ctx, id, r)
+		}
+	}
+	var local, far driver.Request
+	m := newMesh()
+	m.add("far", 1, seen(&far))
+	here := m.add("here", 1, seen(&local))
+	away := m.add("away", 0, nil, "far")
+	for _, tc := range []struct{ script, path, agent string }{
+		{"/v1/functions/default/shop/api", "", ""}, {"/f", "/", "curl/8"}, {"/f", "/a b/%2F/ü?#", ""}, {"", "/x", ""}, {"", "//x", ""},
+	} {
+		for _, r := range []*Router{here, away} {
+			request := &driver.Request{
+				Method: "GET", ScriptName: tc.script, Path: tc.path, RawQuery: "a=%20b", Proto: "HTTP/2.0", Host: "shop.example:443",
+				Scheme: "https", RemoteAddr: "[fe80::1%eth0]:5", Header: http.Header{
+					"Accept": {"a", "b"}, "Connection": {"X-Hop, close"}, "X-Hop": {"1"}, "Te": {"trailers"}, "Hansa-Target": {"x/y/z"},
+				},
+			}
+			if tc.agent != "" {
+				request.Header.Set("User-Agent", tc.agent)
+			}
+			if _, err := r.Call(t.Context(), shop, request); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want := http.Header{"Accept": {"a", "b"}}
+		if tc.agent != "" {
+			want.Set("User-Agent", tc.agent)
+		}
+		if !reflect.DeepEqual(far.Header, want) {
+			t.Errorf("elsewhere it sees the headers %v, want %v", far.Header, want)
+		}
+		local.Header, far.Header, local.Body, far.Body = nil, nil, nil, nil
+		if !reflect.DeepEqual(local, far) {
+			t.Errorf("elsewhere it sees\n%+v, here\n%+v", far, local)
+		}
+	}
+}
+
+// Answers without a body arrive as such.
+func TestAnswersWithoutBody(t *testing.T) {
+	for _, tc := range []struct {
+		method string
+		status int
+		length string
+	}{{"HEAD", 200, "7"}, {"HEAD", 200, ""}, {"GET", 204, ""}, {"GET", 304, ""}} {
+		m := newMesh()
+		m.add("far", 1, func(context.Context, string, *driver.Request) (*driver.Response, error) {
+			h := http.Header{"X-A": {"1"}}
+			if tc.length != "" {
+				h.Set("Content-Length", tc.length)
+			}
+			return &driver.Response{Status: tc.status, Header: h, Body: http.NoBody}, nil
+		})
+		text, response := ask(t, m.add("away", 0, nil, "far"), tc.method, "")
+		if text != "" || response.Status != tc.status || response.Header.Get("X-A") != "1" || response.Header.Get("Content-Length") != tc.length {
+			t.Errorf("%+v: %d %v %q", tc, response.Status, response.Header, text)
+		}
+	}
+}
+
+// A caller that goes away ends the call where it runs.
+func TestCallerGoesAway(t *testing.T) {
+	m := newMesh()
+	began, ended := make(chan struct{}), make(chan struct{})
+	m.add("far", 1, func(ctx context.Context, _ string, _ *driver.Request) (*driver.Response, error) {
+		close(began)
+		<-ctx.Done()
+		close(ended)
+		return nil, ctx.Err()
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() {
+		_, err := m.add("away", 0, nil, "far").Call(ctx, shop, &driver.Request{Method: "POST"})
+		done <- err
+	}()
+	<-began
+	cancel()
+	if err := <-done; err == nil {
+		t.Error("a call that was cancelled has an answer")
+	}
+	<-ended
+}
+
+// A call that a stop ended midway may have done something: it is repeated only
+// if that does not matter.
+func TestStoppedMidway(t *testing.T) {
+	stopped := func(context.Context, string, *driver.Request) (*driver.Response, error) {
+		resp := driver.Busy("stopped", 1)
+		resp.Cause = driver.CauseStopped
+		return resp, nil
+	}
+	for _, local := range []int{0, 1} {
+		m := newMesh()
+		m.add("stopped", 1, stopped)
+		m.add("far", 1, echo)
+		r := m.add("here", local, stopped, "stopped", "far")
+		if _, response := ask(t, r, "POST", "x"); response.Status != http.StatusServiceUnavailable {
+			t.Errorf("a POST was repeated: %d", response.Status)
+		}
+		if text, _ := ask(t, r, "GET", ""); !strings.HasPrefix(text, "far-0") {
+			t.Errorf("a GET was answered by %q", text)
+		}
+	}
+}
+
+// Calls are bounded, and one that is over makes room.
+func TestCallsAreBounded(t *testing.T) {
+	m := newMesh()
+	here := m.add("here", 1, echo)
+	var open []*driver.Response
+	for range CallsMax {
+		response, err := here.Call(t.Context(), shop, &driver.Request{Method: "GET"})
+		if err != nil || response.Status != 201 {
+			t.Fatal(response, err)
+		}
+		open = append(open, response)
+	}
+	if _, response := ask(t, here, "GET", ""); response.Status != http.StatusServiceUnavailable || response.Header.Get("Retry-After") == "" {
+		t.Errorf("one too many: %d", response.Status)
+	}
+	open[0].Body.Close()
+	open[0].Body.Close() // twice is once
+	if _, response := ask(t, here, "GET", ""); response.Status != 201 {
+		t.Errorf("after one is over: %d", response.Status)
 	}
 }
 
@@ -195,7 +356,7 @@ func FuzzServe(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		m := newMesh()
 		r := m.add("here", 1, echo)
-		here, there := net.Pipe()
+		here, there := pair()
 		go func() {
 			_, _ = here.Write(data)
 			here.Close()

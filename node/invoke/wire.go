@@ -25,6 +25,7 @@ const (
 	headerRemote = "Hansa-Remote-Addr"
 	headerScheme = "Hansa-Scheme"
 	headerHost   = "Hansa-Host"
+	headerProto  = "Hansa-Proto"
 	headerCause  = "Hansa-Cause"
 	causeNone    = "none" // no instance at that peer
 
@@ -38,6 +39,8 @@ const (
 type Stream interface {
 	io.ReadWriteCloser
 	SetReadDeadline(time.Time) error
+	// Context is done when the other end wants no more of what is written.
+	Context() context.Context
 }
 
 // callPeer sends a request to one peer and waits for the head of its answer.
@@ -121,28 +124,52 @@ func (l *limited) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func writeRequest(w io.Writer, t Target, request *driver.Request) error {
-	header := request.Header.Clone()
-	if header == nil {
-		header = http.Header{}
+// hopHeaders concern one connection only (RFC 9110, 7.6.1).
+var hopHeaders = []string{"Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authorization", "Te", "Trailer", "Transfer-Encoding", "Upgrade"}
+
+// endToEnd is a copy of a request's headers without what concerns one
+// connection only, and without names of our own, which nobody else may use.
+func endToEnd(h http.Header) http.Header {
+	out := h.Clone()
+	if out == nil {
+		out = http.Header{}
 	}
-	for name := range header {
-		if strings.HasPrefix(name, "Hansa-") {
-			header.Del(name)
+	for _, value := range h["Connection"] {
+		for name := range strings.SplitSeq(value, ",") {
+			out.Del(strings.TrimSpace(name))
 		}
 	}
+	for _, name := range hopHeaders {
+		out.Del(name)
+	}
+	for name := range out {
+		if strings.HasPrefix(name, "Hansa-") {
+			delete(out, name)
+		}
+	}
+	return out
+}
+
+// writeRequest writes the request with the whole path, of which the script's
+// name is the first part.
+func writeRequest(w io.Writer, t Target, request *driver.Request) error {
+	header := endToEnd(request.Header)
 	header.Set(headerTarget, t.Key.Namespace+"/"+t.Key.App+"/"+t.Component)
-	header.Set(headerScript, request.ScriptName)
-	header.Set(headerRemote, request.RemoteAddr)
-	header.Set(headerScheme, request.Scheme)
-	header.Set(headerHost, request.Host)
+	for name, value := range map[string]string{
+		headerScript: request.ScriptName, headerRemote: request.RemoteAddr, headerScheme: request.Scheme,
+		headerHost: request.Host, headerProto: request.Proto,
+	} {
+		if value != "" {
+			header.Set(name, url.PathEscape(value))
+		}
+	}
+	if header.Get("User-Agent") == "" {
+		header.Set("User-Agent", "") // or net/http adds its own
+	}
 	out := &http.Request{
 		Method: request.Method, Header: header, Host: "function",
-		URL:           &url.URL{Scheme: "http", Host: "function", Path: request.Path, RawQuery: request.RawQuery},
+		URL:           &url.URL{Scheme: "http", Host: "function", Path: request.ScriptName + request.Path, RawQuery: request.RawQuery},
 		ContentLength: request.ContentLength,
-	}
-	if out.URL.Path == "" {
-		out.URL.Path = "/"
 	}
 	if request.Body != nil {
 		out.Body = io.NopCloser(request.Body)
@@ -150,36 +177,53 @@ func writeRequest(w io.Writer, t Target, request *driver.Request) error {
 	return out.Write(w)
 }
 
+// readRequest reads what writeRequest wrote.
+func readRequest(r io.Reader) (Target, *driver.Request, error) {
+	request, err := http.ReadRequest(bufio.NewReader(&limited{r: r, left: headMax}))
+	if err != nil {
+		return Target{}, nil, err
+	}
+	names := strings.Split(request.Header.Get(headerTarget), "/")
+	if len(names) != 3 {
+		return Target{}, nil, fmt.Errorf("target %.200q", request.Header.Get(headerTarget))
+	}
+	take := func(name string) string {
+		value := request.Header.Get(name)
+		request.Header.Del(name)
+		if plain, err := url.PathUnescape(value); err == nil {
+			return plain
+		}
+		return value
+	}
+	take(headerTarget)
+	in := &driver.Request{
+		Method: request.Method, ScriptName: take(headerScript), RawQuery: request.URL.RawQuery,
+		Proto: take(headerProto), Host: take(headerHost), Scheme: take(headerScheme), RemoteAddr: take(headerRemote),
+		Header: request.Header, ContentLength: request.ContentLength, Body: request.Body,
+	}
+	in.Path = strings.TrimPrefix(request.URL.Path, in.ScriptName)
+	if request.Body == http.NoBody {
+		in.Body, in.ContentLength = nil, 0
+	}
+	return Target{Key: placement.AppKey{Namespace: names[0], App: names[1]}, Component: names[2]}, in, nil
+}
+
 // Serve answers one call of another peer from the instances at this one.
 func (r *Router) Serve(ctx context.Context, stream Stream) error {
 	if err := stream.SetReadDeadline(time.Now().Add(headWait)); err != nil {
 		return err
 	}
-	request, err := http.ReadRequest(bufio.NewReader(&limited{r: stream, left: headMax}))
+	t, in, err := readRequest(stream)
 	if err != nil {
 		return fmt.Errorf("invoke: serve: %w", err)
 	}
 	if err := stream.SetReadDeadline(time.Time{}); err != nil {
 		return err
 	}
-	target := strings.Split(request.Header.Get(headerTarget), "/")
-	if len(target) != 3 {
-		return fmt.Errorf("invoke: serve: target %q", request.Header.Get(headerTarget))
-	}
-	in := &driver.Request{
-		Method: request.Method, ScriptName: request.Header.Get(headerScript), Path: request.URL.Path,
-		RawQuery: request.URL.RawQuery, Proto: "HTTP/1.1", Host: request.Header.Get(headerHost),
-		Scheme: request.Header.Get(headerScheme), RemoteAddr: request.Header.Get(headerRemote),
-		ContentLength: request.ContentLength, Body: request.Body,
-	}
-	if request.Body == http.NoBody {
-		in.Body, in.ContentLength = nil, 0
-	}
-	for _, name := range []string{headerTarget, headerScript, headerRemote, headerScheme, headerHost} {
-		request.Header.Del(name)
-	}
-	in.Header = request.Header
-	t := Target{Key: placement.AppKey{Namespace: target[0], App: target[1]}, Component: target[2]}
+	// A caller that went away must not leave a function running for nobody.
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(stream.Context(), cancel)()
 	response, err := r.callLocal(ctx, t, in)
 	if errors.Is(err, ErrNone) {
 		response, err = driver.Problem(http.StatusServiceUnavailable, driver.Cause(causeNone), "no instance here"), nil
@@ -187,7 +231,7 @@ func (r *Router) Serve(ctx context.Context, stream Stream) error {
 	if err != nil {
 		response = driver.Problem(http.StatusBadGateway, driver.CauseCrash, err.Error())
 	}
-	return writeResponse(stream, request.Method, response)
+	return writeResponse(stream, in.Method, response)
 }
 
 func writeResponse(w io.Writer, method string, response *driver.Response) error {
