@@ -9,13 +9,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/hansa-mesh/hansa/node/driver"
+	"github.com/hansa-mesh/hansa/node/driver/prune"
 )
 
 // supervise spawns the task's supervisor and waits for its report.
@@ -30,14 +30,21 @@ func (d *Driver) supervise(ctx context.Context, t *task) error {
 		in.Close()
 		return err
 	}
+	lock, err := takeLock(t.dir)
+	if err != nil {
+		in.Close()
+		null.Close()
+		return err
+	}
 	pidfd := -1
 	pid, err := syscall.ForkExec(d.c.Executable, []string{"hansa", superviseArg, t.dir}, &syscall.ProcAttr{
 		Dir: "/", Env: supervisorEnv(),
-		Files: []uintptr{null.Fd(), null.Fd(), null.Fd(), in.Fd()},
+		Files: []uintptr{null.Fd(), null.Fd(), null.Fd(), in.Fd(), lock.Fd()}, // as reportFd and lockFd say
 		Sys:   &syscall.SysProcAttr{Setsid: true, PidFD: &pidfd},
 	})
 	null.Close()
 	in.Close()
+	lock.Close() // the supervisor has it
 	if err != nil {
 		return fmt.Errorf("spawn the supervisor: %w", err)
 	}
@@ -48,7 +55,7 @@ func (d *Driver) supervise(ctx context.Context, t *task) error {
 	}
 	_ = unix.SetNonblock(pidfd, true) // without it the wait takes a thread
 	watch := os.NewFile(uintptr(pidfd), "pidfd")
-	r, err := readReport(ctx, out)
+	r, err := d.readReport(ctx, out)
 	if err == nil && r.Error != "" {
 		err = errors.New(r.Error)
 	}
@@ -87,10 +94,10 @@ func supervisorEnv() []string {
 	return env
 }
 
-func readReport(ctx context.Context, out *os.File) (report, error) {
+func (d *Driver) readReport(ctx context.Context, out *os.File) (report, error) {
 	stop := context.AfterFunc(ctx, func() { _ = out.SetReadDeadline(aLongTimeAgo) })
 	defer stop()
-	_ = out.SetReadDeadline(time.Now().Add(startPatience)) // pipes have deadlines
+	_ = out.SetReadDeadline(time.Now().Add(d.c.StartMax)) // pipes have deadlines
 	var r report
 	err := json.NewDecoder(io.LimitReader(out, jsonBytesMax)).Decode(&r)
 	if ctx.Err() != nil {
@@ -186,11 +193,16 @@ func (d *Driver) sweep(t *task) {
 		_ = send(pidfd, unix.SIGKILL)
 		pidfd.Close()
 	}
-	for deadline := time.Now().Add(killPatience); len(t.spec.Groups.members()) > 0 && time.Now().Before(deadline); time.Sleep(sweepInterval) {
-		t.spec.Groups.kill()
+	d.clear(t.spec.Task.ID, t.spec.Groups)
+}
+
+// clear kills what is in a task's groups, and removes them.
+func (d *Driver) clear(id string, g groups) {
+	for deadline := time.Now().Add(killPatience); len(g.members()) > 0 && time.Now().Before(deadline); time.Sleep(sweepInterval) {
+		g.kill()
 	}
-	if err := t.spec.Groups.remove(time.Second); err != nil {
-		d.c.Log.Warn("cgroups of a task are not removed", "task", t.spec.Task.ID, "error", err)
+	if err := g.remove(time.Second); err != nil {
+		d.c.Log.Warn("cgroups of a task are not removed", "task", id, "error", err)
 	}
 }
 
@@ -237,21 +249,27 @@ func (d *Driver) load() error {
 // adopt reads one task's folder; nil if there never was a task in it.
 func (d *Driver) adopt(dir string) (*task, error) {
 	t := &task{dir: dir, ended: make(chan struct{})}
-	if ok, err := readJSON(filepath.Join(dir, specFile), &t.spec); err != nil || !ok || t.spec.Task.ID == "" {
-		// No supervisor was ever spawned without a spec, which is written
-		// whole or not at all: a start that was cut short.
-		if err == nil {
-			d.c.Log.Warn("a start that was cut short is cleared away", "folder", filepath.Base(dir))
-			err = os.RemoveAll(dir)
-		}
+	ok, err := readJSON(filepath.Join(dir, specFile), &t.spec)
+	if err != nil {
 		return nil, err
+	}
+	if !ok || t.spec.Task.ID == "" {
+		// No supervisor is spawned without a spec, which is written whole or
+		// not at all: a start that was cut short, or a spec that was damaged.
+		// What runs without one is nobody's.
+		d.c.Log.Warn("a task that can't be read is cleared away", "folder", filepath.Base(dir))
+		if err := evict(dir); err != nil {
+			return nil, err
+		}
+		d.clear(filepath.Base(dir), detect("/").groupsFor(d.groupName(filepath.Base(dir))))
+		return nil, os.RemoveAll(dir)
 	}
 	t.status = driver.Status{
 		ID: t.spec.Task.ID, Labels: t.spec.Task.Labels, State: driver.StateStarting, ExitCode: -1,
 		Starts: t.spec.Starts, Ports: t.spec.Task.HostPorts(),
 	}
 	// A supervisor that lives may not have written run.json yet, for a moment.
-	for deadline := time.Now().Add(startPatience); ; time.Sleep(sweepInterval) {
+	for deadline := time.Now().Add(d.c.StartMax); ; time.Sleep(sweepInterval) {
 		held, err := locked(dir)
 		if err != nil {
 			return nil, err
@@ -267,8 +285,33 @@ func (d *Driver) adopt(dir string) (*task, error) {
 			}
 			return t, nil
 		}
-		if !held || time.Now().After(deadline) {
+		if !held {
 			return t, nil
+		}
+		if time.Now().After(deadline) { // it hangs: its program never ran
+			return t, evict(dir)
+		}
+	}
+}
+
+// evict kills the supervisor that holds the folder's lock, if there is one,
+// and the kernel its program. The lock, in a folder of ours, is the evidence
+// that it is a supervisor of ours.
+func evict(dir string) error {
+	for deadline := time.Now().Add(killPatience); ; time.Sleep(sweepInterval) {
+		held, err := locked(dir)
+		if err != nil || !held {
+			return err
+		}
+		var holder identity
+		if ok, err := readJSON(filepath.Join(dir, lockFile), &holder); err == nil && ok {
+			if pidfd, err := holder.open(); err == nil {
+				_ = send(pidfd, unix.SIGKILL)
+				pidfd.Close()
+			}
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("a supervisor of %s can't be ended", filepath.Base(dir))
 		}
 	}
 }
@@ -318,8 +361,8 @@ func (d *Driver) archive(t *task) error {
 		return fmt.Errorf("archive the logs: %w", err)
 	}
 	for _, name := range []string{workDir, "tmp", specFile, runFile, stopFile, lockFile} {
-		if err := os.RemoveAll(filepath.Join(to, name)); err != nil {
-			return fmt.Errorf("delete what a stopped task left: %w", err)
+		if err := os.RemoveAll(filepath.Join(to, name)); err != nil { // it goes with its logs
+			d.c.Log.Warn("what a stopped task left is not deleted", "task", t.spec.Task.ID, "error", err)
 		}
 	}
 	return nil
@@ -327,40 +370,7 @@ func (d *Driver) archive(t *task) error {
 
 // collect deletes the oldest folders of stopped tasks beyond the budget.
 func (d *Driver) collect() {
-	root := filepath.Join(d.c.Dir, "stopped")
-	entries, err := os.ReadDir(root)
-	if err != nil {
-		return // none was stopped yet
-	}
-	type folder struct {
-		path string
-		at   time.Time
-		size int64
-	}
-	var all []folder
-	var total int64
-	for _, e := range entries {
-		f := folder{path: filepath.Join(root, e.Name())}
-		if info, err := e.Info(); err == nil {
-			f.at = info.ModTime()
-		}
-		_ = filepath.WalkDir(f.path, func(_ string, e fs.DirEntry, err error) error {
-			if err == nil && e.Type().IsRegular() {
-				if info, err := e.Info(); err == nil {
-					f.size += info.Size()
-				}
-			}
-			return nil // what can't be read is not counted
-		})
-		all = append(all, f)
-		total += f.size
-	}
-	slices.SortFunc(all, func(a, b folder) int { return a.at.Compare(b.at) })
-	for n := len(all); len(all) > 0 && (total > d.c.StoppedMax || n > stoppedCountMax); n-- {
-		if err := os.RemoveAll(all[0].path); err != nil {
-			d.c.Log.Warn("logs of a stopped task are not deleted", "error", err)
-		}
-		total -= all[0].size
-		all = all[1:]
+	if err := prune.Folders(filepath.Join(d.c.Dir, "stopped"), d.c.StoppedMax, stoppedCountMax, nil); err != nil {
+		d.c.Log.Warn("logs of a stopped task are not deleted", "error", err)
 	}
 }

@@ -2,6 +2,7 @@ package process
 
 import (
 	"log/slog"
+	"time"
 
 	"github.com/hansa-mesh/hansa/node/driver"
 )
@@ -29,6 +30,9 @@ type Config struct {
 	// StoppedMax bounds the bytes kept of tasks that were stopped; default
 	// 256 MiB.
 	StoppedMax int64
+	// StartMax bounds how long a supervisor may take to get its program
+	// running; default 30 s.
+	StartMax time.Duration
 	// ProcessesMax bounds the processes and threads of one task; default
 	// 4096.
 	ProcessesMax int
@@ -38,6 +42,7 @@ const (
 	stoppedMaxDefault   = 256 << 20
 	stoppedCountMax     = 256
 	processesMaxDefault = 4096
+	startMaxDefault     = 30 * time.Second
 )
 
 // IsSupervisor reports whether the arguments of this process are those of a

@@ -18,13 +18,18 @@
 //	   │  spec.json, stop.json ▲               │ logs/, run.json, exit.json
 //	   └───────────── tasks/<id>/ ─────────────┘
 //
-// The supervisor is in a session of its own, holds a lock on the task's
-// folder, reads the program's output into rotated logs, adopts its orphans,
+// The supervisor is in a session of its own, holds a lock on the task's folder
+// (the daemon takes it and passes it on, so that none is ever on its way
+// unseen), reads the program's output into rotated logs, adopts its orphans,
 // and writes the exit code down when it ends. It needs nothing of the daemon:
 // a daemon that dies breaks no pipe and loses no exit code, and the next one
 // finds locks that are held (running), exit files (ended), or neither (the
 // supervisor was killed, or the machine went down: failed). If the supervisor
-// dies the kernel kills the program with it.
+// dies the kernel kills the program with it; what the program forked is then
+// known by its cgroup, or not at all where the machine has none.
+//
+// Supervisors are in the daemon's own cgroup. Under systemd the unit therefore
+// needs KillMode=process, or a stop of the daemon ends all programs.
 //
 // A process is known by boot id, process id and start time, and signalled
 // through a pidfd, so that a recycled id is never adopted or killed.

@@ -129,6 +129,46 @@ func readJSON(path string, v any) (bool, error) {
 	return json.Unmarshal(b, v) == nil, nil
 }
 
+// lockMax is how long a lock is waited for: who only looks whether it is held
+// holds it for that moment.
+const lockMax = time.Second
+
+// takeLock takes the task's lock. It is taken by the daemon and inherited by
+// the supervisor, so that there is no moment in which a supervisor is on its
+// way and nothing shows it: not even if the daemon is killed in it.
+func takeLock(dir string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open the lock: %w", err)
+	}
+	for deadline := time.Now().Add(lockMax); ; time.Sleep(sweepInterval) {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return f, nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(deadline) {
+			f.Close()
+			return nil, fmt.Errorf("this task has a supervisor already: %w", err)
+		}
+	}
+}
+
+// writeLock notes in the lock's file who holds it. It need not be durable: it
+// means nothing once the holder is gone.
+func writeLock(f *os.File, holder identity) error {
+	b, err := json.Marshal(holder)
+	if err == nil {
+		err = f.Truncate(0)
+	}
+	if err == nil {
+		_, err = f.WriteAt(b, 0)
+	}
+	if err != nil {
+		return fmt.Errorf("note who holds the lock: %w", err)
+	}
+	return nil
+}
+
 // locked reports whether a supervisor lives: it holds the lock until its end,
 // however that comes.
 func locked(dir string) (bool, error) {

@@ -81,7 +81,8 @@ func (i identity) open() (*os.File, error) {
 	}
 	if now, err := identify(i.Pid); err != nil || now != i {
 		unix.Close(fd)
-		if err != nil && !errors.Is(err, os.ErrNotExist) {
+		// It may end between the opening and the reading of its stat, too.
+		if err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, unix.ESRCH) {
 			return nil, err
 		}
 		return nil, errGone

@@ -3,6 +3,7 @@
 package process_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -452,6 +453,9 @@ func daemonMain(dir string) int {
 	}
 	go d.Run(context.Background())
 	self, _ := os.Executable()
+	if os.Getenv("MANY") != "" {
+		startMany(d, self)
+	}
 	for id, verb := range map[string][]string{"c/0": {"on-stop", "5"}, "c/1": {"lines", "5000", "6"}} {
 		task := driver.Task{
 			ID: id, Kind: driver.KindServer, Labels: map[string]string{"slot": id},
@@ -464,6 +468,82 @@ func daemonMain(dir string) int {
 	}
 	fmt.Println("up")
 	select {}
+}
+
+// manyMax is how many programs a daemon of TestDaemonIsKilledMidStart starts
+// at one time.
+const manyMax = 12
+
+func startMany(d *process.Driver, self string) {
+	for i := range manyMax {
+		go func() {
+			_, err := d.Start(context.Background(), driver.Task{
+				ID: fmt.Sprintf("c/%d", i), Kind: driver.KindServer, Memory: 64 << 20,
+				Process: &driver.Process{Command: []string{self, drivertest.GuestArg, "run"}},
+			})
+			fmt.Println("started", err)
+		}()
+	}
+	select {}
+}
+
+// Killed while it starts programs, a daemon leaves none that the next one does
+// not find, and nothing that keeps it from starting them.
+func TestDaemonIsKilledMidStart(t *testing.T) {
+	for after := range 4 { // so many were started
+		dir := dataDir(t)
+		daemon := exec.Command("/proc/self/exe", daemonArg, dir)
+		daemon.Env = append(os.Environ(), "MANY=1")
+		out, err := daemon.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := daemon.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if after == 0 { // while the first folders are made
+			eventually(t, "a folder", func() bool {
+				entries, _ := os.ReadDir(filepath.Join(dir, "tasks"))
+				return len(entries) > 0
+			})
+		}
+		scan := bufio.NewScanner(out)
+		for range after {
+			if !scan.Scan() || scan.Text() != "started <nil>" {
+				t.Fatalf("the daemon says %q, %v", scan.Text(), scan.Err())
+			}
+		}
+		daemon.Process.Kill()
+		daemon.Wait()
+		d := running(t, process.Config{Dir: dir})
+		all, err := d.List(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		runs := 0
+		for _, s := range all {
+			if s.State == driver.StateRunning {
+				runs++
+			}
+			if s.State != driver.StateRunning && s.State != driver.StateFailed {
+				t.Errorf("found %+v", s)
+			}
+		}
+		if n := len(guests(t, dir)); runs < after || n != runs {
+			t.Errorf("%d are found running, %d do, and %d were told of", runs, n, after)
+		}
+		for i := range manyMax {
+			start(t, d, program(t, fmt.Sprintf("c/%d", i), "run"))
+		}
+		for i := range manyMax {
+			if err := d.Stop(t.Context(), fmt.Sprintf("c/%d", i), -1); err != nil {
+				t.Error(err)
+			}
+		}
+		if pids := guests(t, dir); len(pids) != 0 {
+			t.Errorf("left: %v", pids)
+		}
+	}
 }
 
 // The real thing: kill -9 of a daemon process breaks nothing.
@@ -494,6 +574,163 @@ func TestDaemonIsKilled(t *testing.T) {
 	waitLine(t, d, "c/0", "ready")
 	if err := d.Stop(t.Context(), "c/0", patience); err != nil {
 		t.Error(err)
+	}
+}
+
+// A repeated order to stop only ever hastens the end.
+func TestStopIsNotPutOff(t *testing.T) {
+	d := running(t, process.Config{})
+	task := program(t, "c/0", "stubborn")
+	start(t, d, task)
+	waitLine(t, d, "c/0", "ready")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := d.Stop(ctx, "c/0", time.Second); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	ctx, cancel = context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := d.Stop(ctx, "c/0", time.Hour); err != nil {
+		t.Error(err)
+	}
+}
+
+// abandoned starts a program with an escaped child, and returns when its
+// driver has gone.
+func abandoned(t *testing.T, dir string) driver.Task {
+	t.Helper()
+	d := open(t, process.Config{Dir: dir})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- d.Run(ctx) }()
+	task := program(t, "c/0", "fork")
+	start(t, d, task)
+	waitLine(t, d, "c/0", "ready")
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	return task
+}
+
+// A task whose spec was damaged while it ran is ended, children included: its
+// folder is evidence that it is ours, and nobody can tell whose slot it is.
+func TestSpecIsDamagedWhileItRuns(t *testing.T) {
+	dir := dataDir(t)
+	task := abandoned(t, dir)
+	spec := filepath.Join(dir, "tasks", driver.SafeID(task.ID), "spec.json")
+	if err := os.WriteFile(spec, []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d := running(t, process.Config{Dir: dir})
+	if all, err := d.List(t.Context()); err != nil || len(all) != 0 {
+		t.Errorf("%+v, %v", all, err)
+	}
+	eventually(t, "the program to go", func() bool { return len(guests(t, dir)) == 0 })
+	if s := start(t, d, task); s.Starts != 1 {
+		t.Errorf("started anew it is %+v", s)
+	}
+}
+
+// A supervisor that never reported is ended after StartMax, and does not keep
+// the task from starting again.
+func TestSupervisorThatHangs(t *testing.T) {
+	dir := dataDir(t)
+	task := abandoned(t, dir)
+	if err := os.Remove(filepath.Join(dir, "tasks", driver.SafeID(task.ID), "run.json")); err != nil {
+		t.Fatal(err)
+	}
+	d := running(t, process.Config{Dir: dir, StartMax: 50 * time.Millisecond})
+	if s := status(t, d, task.ID); s.State != driver.StateFailed || s.Reason == "" {
+		t.Errorf("it is %+v", s)
+	}
+	eventually(t, "the program to go", func() bool { return len(guests(t, dir)) == 0 })
+	next := running(t, process.Config{Dir: dir})
+	if s := start(t, next, task); s.Starts != 2 {
+		t.Errorf("started anew it is %+v", s)
+	}
+}
+
+// Stop is done when nothing runs, though something of the folder can't be
+// deleted.
+func TestFolderThatCannotBeDeleted(t *testing.T) {
+	dir := dataDir(t)
+	d := running(t, process.Config{Dir: dir})
+	start(t, d, program(t, "c/0", "run"))
+	waitLine(t, d, "c/0", "ready")
+	at := filepath.Join("work", "mounted")
+	from := filepath.Join(dir, "tasks", driver.SafeID("c/0"), at)
+	if err := os.Mkdir(from, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("none", from, "tmpfs", 0, ""); err != nil {
+		t.Skipf("no right to mount: %v", err)
+	}
+	stopped := filepath.Join(dir, "stopped", driver.SafeID("c/0"), at)
+	defer unix.Unmount(stopped, unix.MNT_DETACH)
+	if err := d.Stop(t.Context(), "c/0", -1); err != nil {
+		t.Error(err)
+	}
+	if all, err := d.List(t.Context()); err != nil || len(all) != 0 {
+		t.Errorf("%+v, %v", all, err)
+	}
+	waitLine(t, d, "c/0", "ready") // of the log that is kept
+}
+
+// A folder that can't be read means "not known", and the driver waits for it.
+func TestTasksFolderComesLater(t *testing.T) {
+	dir := dataDir(t)
+	blocked := filepath.Join(dir, "tasks")
+	if err := os.WriteFile(blocked, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d := running(t, process.Config{Dir: dir})
+	if all, err := d.List(t.Context()); err == nil {
+		t.Errorf("an unreadable folder lists %v", all)
+	}
+	if err := os.Remove(blocked); err != nil {
+		t.Fatal(err)
+	}
+	start(t, d, program(t, "c/0", "exit", "3"))
+	if s := ended(t, d, "c/0"); s.ExitCode != 3 {
+		t.Errorf("%+v", s)
+	}
+}
+
+// Tasks that came and went leave no group and no folder.
+func TestNothingIsLeftBehind(t *testing.T) {
+	dir := dataDir(t)
+	d := running(t, process.Config{Dir: dir})
+	name := fmt.Sprintf("left%d", os.Getpid())
+	groups := func() (all []string) {
+		for _, at := range []string{"hansa", "*/hansa", "*/*/hansa", "*/*/*/hansa"} {
+			found, _ := filepath.Glob(filepath.Join("/sys/fs/cgroup", at, "*-"+name+"*"))
+			all = append(all, found...)
+		}
+		return all
+	}
+	for i, verb := range [][]string{{"run"}, {"fork"}, {"exit", "1"}, {"lines", "10"}} {
+		id := fmt.Sprintf("%s/%d", name, i)
+		task := program(t, id, verb...)
+		task.Memory, task.CPU = 64<<20, 100
+		start(t, d, task)
+		if i == 0 && len(groups()) == 0 {
+			t.Log("this machine has no cgroups")
+		}
+		if err := d.Stop(t.Context(), id, -1); err != nil {
+			t.Error(err)
+		}
+	}
+	failing := program(t, name+"/9", "run")
+	failing.Process.Command = []string{"/no/such/program"}
+	if _, err := d.Start(t.Context(), failing); err == nil {
+		t.Error("it started")
+	}
+	if left := groups(); len(left) != 0 {
+		t.Errorf("groups are left: %v", left)
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, "tasks", "*")); len(left) != 0 {
+		t.Errorf("folders are left: %v", left)
 	}
 }
 

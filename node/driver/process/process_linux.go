@@ -23,8 +23,8 @@ import (
 	"github.com/hansa-mesh/hansa/node/driver/logs"
 )
 
-// startPatience bounds how long a supervisor may take to report.
-const startPatience = 30 * time.Second
+// loadRetry is the pause after the tasks folder could not be read.
+const loadRetry = 2 * time.Second
 
 // stopPatience is what a supervisor gets beyond the grace before it is killed
 // itself, which ends the program too.
@@ -89,6 +89,9 @@ func New(c Config) (*Driver, error) {
 	if c.ProcessesMax == 0 {
 		c.ProcessesMax = processesMaxDefault
 	}
+	if c.StartMax == 0 {
+		c.StartMax = startMaxDefault
+	}
 	sum := sha256.Sum256([]byte(dir))
 	d := &Driver{
 		c: c, outbox: driver.NewOutbox(Name, c.Events), mark: hex.EncodeToString(sum[:5]),
@@ -103,18 +106,27 @@ func (d *Driver) Name() string { return Name }
 
 // Run implements driver.Driver: programs go on when it returns.
 func (d *Driver) Run(ctx context.Context) error {
-	err := d.load()
-	if err == nil {
-		d.collect()
-		d.outbox.Run(ctx)
+	defer func() {
+		d.mu.Lock()
+		d.closed = true
+		d.mu.Unlock()
+		d.cancel()
+		d.wg.Wait()
+	}()
+	for d.load() != nil { // List says why; nothing is started before it answers
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(loadRetry):
+		}
 	}
-	d.mu.Lock()
-	d.closed = true
-	d.mu.Unlock()
-	d.cancel()
-	d.wg.Wait()
-	return err
+	d.collect()
+	d.outbox.Run(ctx)
+	return nil
 }
+
+// groupName is the name of the groups of the task in that folder.
+func (d *Driver) groupName(folder string) string { return d.mark + "-" + folder }
 
 // Probe implements driver.Driver.
 func (d *Driver) Probe(context.Context) driver.Info {
@@ -236,7 +248,10 @@ func (d *Driver) Start(ctx context.Context, job driver.Task) (driver.Status, err
 		delete(d.tasks, job.ID)
 		d.mu.Unlock()
 		if t != nil {
-			d.archive(t)
+			if err := d.archive(t); err != nil { // the next start clears it away
+				d.c.Log.Warn("the log of a start that failed is not kept", "task", job.ID, "error", err)
+			}
+			d.collect()
 		}
 		return driver.Status{}, fmt.Errorf("start %q: %w", job.ID, err)
 	}
@@ -273,7 +288,7 @@ func (d *Driver) prepare(job driver.Task, command []string, starts int) (*task, 
 	l := detect("/")
 	t.spec = spec{
 		Task: job, Starts: starts, Command: command, Dir: runIn, Processes: d.c.ProcessesMax,
-		Env: environment(job, work, filepath.Join(dir, "tmp")), Groups: l.groupsFor(d.mark + "-" + name),
+		Env: environment(job, work, filepath.Join(dir, "tmp")), Groups: l.groupsFor(d.groupName(name)),
 	}
 	limits := l.limits()
 	for c, asked := range map[string]bool{"cpu": job.CPU > 0, "memory": job.Memory > 0} {

@@ -24,6 +24,7 @@ const (
 	killPatience  = 5 * time.Second      // for the kernel to end what was killed
 	drainPatience = 2 * time.Second      // for output of what could not be killed
 	reportFd      = 3                    // of the supervisor: one report to the daemon
+	lockFd        = 4                    // of the supervisor: the task's lock, held
 )
 
 // report is the supervisor's one message to the daemon that started it.
@@ -81,14 +82,16 @@ func (s *supervisor) start() error {
 	signal.Notify(s.orders, unix.SIGTERM)
 	// Taken and dropped, not ignored: the program would inherit that.
 	signal.Notify(make(chan os.Signal, 1), unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGPIPE)
-	lock, err := os.OpenFile(filepath.Join(s.dir, lockFile), os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return fmt.Errorf("open the lock: %w", err)
+	s.lock = os.NewFile(lockFd, "lock") // held from before the fork until the process ends
+	unix.CloseOnExec(lockFd)
+	var err error
+	if s.run.Supervisor, err = identify(os.Getpid()); err != nil {
+		return err
 	}
-	if err := flock(lock); err != nil {
-		return fmt.Errorf("this task has a supervisor already: %w", err)
+	// Whoever finds the lock held, and nothing else, knows by whom.
+	if err := writeLock(s.lock, s.run.Supervisor); err != nil {
+		return err
 	}
-	s.lock = lock // from here on it is ours until the process ends
 	if ok, err := readJSON(filepath.Join(s.dir, specFile), &s.spec); err != nil || !ok {
 		return fmt.Errorf("read the task: it is damaged or missing (%v)", err)
 	}
@@ -107,25 +110,11 @@ func (s *supervisor) start() error {
 	if err := s.fork(); err != nil {
 		return err
 	}
-	s.run = runRecord{Starts: s.spec.Starts, StartedAt: time.Now()}
-	if s.run.Supervisor, err = identify(os.Getpid()); err != nil {
-		return err
-	}
+	s.run.Starts, s.run.StartedAt = s.spec.Starts, time.Now()
 	if s.run.Program, err = identify(s.pid); err != nil {
 		return err
 	}
 	return writeJSON(filepath.Join(s.dir, runFile), s.run)
-}
-
-// flock waits a little: a daemon that looks whether the lock is held holds it
-// itself for that moment.
-func flock(f *os.File) error {
-	for deadline := time.Now().Add(time.Second); ; time.Sleep(sweepInterval) {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(deadline) {
-			return err
-		}
-	}
 }
 
 func (s *spec) processes() int {
@@ -223,9 +212,6 @@ func (s *supervisor) copy(fd int, name string) {
 
 // giveUp undoes a start that failed.
 func (s *supervisor) giveUp() {
-	if s.lock == nil {
-		return // not ours
-	}
 	if s.pid > 0 {
 		s.killAll()
 		s.reap()
@@ -251,6 +237,7 @@ func (s *supervisor) supervise() int {
 	signal.Notify(orphans, unix.SIGCHLD)
 	grace := time.NewTimer(0)
 	grace.Stop()
+	var deadline time.Time // of the kill
 	stopped, killed := false, false
 	for {
 		select {
@@ -259,8 +246,12 @@ func (s *supervisor) supervise() int {
 			if !stopped && order.Grace >= 0 {
 				_ = unix.Kill(-s.pid, signalNumber(order.Signal)) // gone is what is wanted
 			}
+			// Orders are repeated: a later one only ever hastens the end.
+			if at := time.Now().Add(max(0, order.Grace)); !stopped || at.Before(deadline) {
+				deadline = at
+				grace.Reset(time.Until(at))
+			}
 			stopped = true
-			grace.Reset(max(0, order.Grace))
 		case <-grace.C:
 			killed = true
 			_ = unix.Kill(-s.pid, unix.SIGKILL)
