@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"path"
@@ -170,6 +171,10 @@ func (s *Server) callFunction(w http.ResponseWriter, r *http.Request) {
 			WriteProblem(w, r, &Problem{Kind: KindNotFound, Detail: short(name) + " can't be the name of a namespace, an app or a component"})
 			return
 		}
+	}
+	if r.ContentLength > functionBodyMax {
+		WriteProblem(w, r, &Problem{Kind: KindTooLarge, Detail: fmt.Sprintf("the body is larger than %d bytes", functionBodyMax)})
+		return
 	}
 	unbounded(r.Context())
 	for _, name := range strippedHeaders {

@@ -370,6 +370,8 @@ func TestFunctions(t *testing.T) {
 	if resp, body = b.do(t, "GET", "/v1/functions/default/shop/f", "", "Authorization", "Bearer "+secret); resp.StatusCode != 200 || !strings.Contains(body, `"path":""`) {
 		t.Errorf("the function's root: %d %s", resp.StatusCode, body)
 	}
+	resp, body = b.do(t, "POST", "/v1/functions/default/shop/f", strings.Repeat("x", 64<<20+1), "Authorization", "Bearer "+secret)
+	problem(t, resp, body, 413, api.KindTooLarge)
 	resp, body = b.do(t, "GET", "/v1/functions/default/shop/none/", "", "Authorization", "Bearer "+secret)
 	problem(t, resp, body, 404, api.KindNotFound, "none")
 }

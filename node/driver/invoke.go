@@ -116,7 +116,7 @@ func RequestFromHTTP(r *http.Request, scriptName string) *Request {
 		Proto: r.Proto, Host: r.Host, Scheme: scheme, RemoteAddr: r.RemoteAddr,
 		Header: r.Header, ContentLength: r.ContentLength, Body: r.Body,
 	}
-	if r.Body == http.NoBody {
+	if r.Body == http.NoBody || r.ContentLength == 0 { // it may be wrapped
 		req.Body, req.ContentLength = nil, 0
 	}
 	return req

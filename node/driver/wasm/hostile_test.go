@@ -386,6 +386,20 @@ func TestSlowClient(t *testing.T) {
 	}
 }
 
+// What a function makes of a body that it got a part of before its time was
+// up is no answer.
+func TestTimeoutInTheBody(t *testing.T) {
+	job := task(t, "c/0", guest(t))
+	job.Function.Timeout = 200 * time.Millisecond
+	d := running(t, wasm.Config{}, job)
+	pr, pw := io.Pipe()
+	defer pw.Close()
+	go pw.Write(make([]byte, readAhead+10))
+	if got := invoke(t, d, "c/0", post("/count/0", pr, 10*readAhead)); got.status != http.StatusGatewayTimeout {
+		t.Errorf("%+v", got)
+	}
+}
+
 // A path can't write lines of its own into the log.
 func TestPathInTheLog(t *testing.T) {
 	d := running(t, wasm.Config{}, task(t, "c/0", asm{code: opTrap}.file(t)))

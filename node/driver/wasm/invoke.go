@@ -321,7 +321,7 @@ func (c *call) conclude(err error, denied bool) {
 	switch {
 	case errors.As(why, &upload):
 		cause, failure = driver.CauseLimit, why
-	case err == nil && bad == nil && whole:
+	case err == nil && bad == nil && whole && (c.upload == nil || !c.upload.broken()):
 	case err != nil && c.out.announced() && errors.As(err, &exit) && why == nil:
 		// It failed after it had answered in full, with a length: the answer
 		// stands, the log has the rest.

@@ -20,6 +20,7 @@ type pipe struct {
 	end     error // what the reader gets after buf: io.EOF or worse
 	dropped bool  // nobody reads any more
 	discard bool  // what is written goes nowhere
+	broke   bool  // the reader was told that there is no more than a part
 	changed chan struct{}
 }
 
@@ -92,17 +93,26 @@ func (p *pipe) Read(b []byte) (int, error) {
 		case <-p.ctx.Done():
 			// The writer may have ended it for a better reason just now.
 			p.mu.Lock()
-			end, left := p.end, len(p.buf)
-			p.mu.Unlock()
-			if left > 0 {
+			if len(p.buf) > 0 {
+				p.mu.Unlock()
 				continue
 			}
+			end := p.end
 			if end == nil {
 				end = p.ctx.Err()
 			}
+			p.broke = end != io.EOF
+			p.mu.Unlock()
 			return 0, end
 		}
 	}
+}
+
+// broken reports whether the reader did not get the whole.
+func (p *pipe) broken() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.broke
 }
 
 // finish ends the stream after what was written; the first reason stays.
