@@ -1,6 +1,7 @@
 package drivertest
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -57,6 +58,28 @@ var functionTests = []test{
 		d.mustStop("c/0", 0)
 		if _, _, err := call(t, d, "c/0", post("")); !errors.Is(err, driver.ErrUnknownTask) {
 			t.Errorf("a function that was stopped: %v, want ErrUnknownTask", err)
+		}
+	}},
+	{"InvokeWhoseCallerLeft", func(t *testing.T, m Machine) {
+		d := start(t, m)
+		d.mustStart(m.Function(t, "c/0"))
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if resp, err := d.Driver.(driver.Invoker).Invoke(ctx, "c/0", post("hello")); !errors.Is(err, context.Canceled) {
+			t.Errorf("answered %+v, %v, want the context's error", resp, err)
+		}
+		if status, _, err := call(t, d, "c/0", post("hello")); err != nil || status != http.StatusOK {
+			t.Errorf("the next call: %d, %v", status, err)
+		}
+	}},
+	{"CallsShareNothing", func(t *testing.T, m Machine) {
+		d := start(t, m)
+		d.mustStart(m.Function(t, "c/0"))
+		if _, _, err := call(t, d, "c/0", post("word-of-the-first")); err != nil {
+			t.Fatal(err)
+		}
+		if _, got, err := call(t, d, "c/0", get(http.Header{})); err != nil || strings.Contains(got, "word-of-the-first") {
+			t.Errorf("a call sees another's: %q, %v", got, err)
 		}
 	}},
 	{"InvokeConcurrently", func(t *testing.T, m Machine) {

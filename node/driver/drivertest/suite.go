@@ -164,6 +164,51 @@ var anyTests = []test{
 			t.Errorf("List after refusals: %v, %v", all, err)
 		}
 	}},
+	{"StartThatIsGivenUp", func(t *testing.T, m Machine) {
+		d := start(t, m)
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		task := m.some(t, "c/0")
+		if s, err := d.Start(ctx, task); err == nil && s.State != driver.StateRunning {
+			t.Errorf("a Start whose caller left answered %+v", s)
+		}
+		// What was begun is running or undone, and the next one is one task.
+		if all, err := d.List(t.Context()); err != nil || len(all) > 1 {
+			t.Errorf("List has %+v, %v", all, err)
+		}
+		if s := d.mustStart(task); s.State != driver.StateRunning || s.Starts != 1 {
+			t.Errorf("the next Start answered %+v", s)
+		}
+	}},
+	{"StopDuringStart", func(t *testing.T, m Machine) {
+		d := start(t, m)
+		for range 10 {
+			var wg sync.WaitGroup
+			wg.Go(func() { _, _ = d.Start(t.Context(), m.some(t, "c/0")) }) // either may be first
+			wg.Go(func() {
+				if err := d.Stop(t.Context(), "c/0", -1); err != nil {
+					t.Errorf("Stop: %v", err)
+				}
+			})
+			wg.Wait()
+			d.mustStop("c/0", -1)
+			if m.Leftovers != nil && m.Leftovers(t) != 0 {
+				t.Fatalf("%d tasks run after Stop", m.Leftovers(t))
+			}
+		}
+	}},
+	{"EventsEndWithTheLastState", func(t *testing.T, m Machine) {
+		d := start(t, m)
+		s := d.mustStart(m.some(t, "c/0"))
+		d.waitEvent("c/0", func(e driver.Status) bool { return e.State == driver.StateRunning && e.StartedAt.Equal(s.StartedAt) })
+		d.mustStop("c/0", -1)
+		d.waitEvent("c/0", func(e driver.Status) bool { return e.State.Ended() })
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if last := d.events[len(d.events)-1]; !last.State.Ended() || last.ExitedAt.IsZero() || !reflect.DeepEqual(last.Labels, s.Labels) {
+			t.Errorf("the last event is %+v", last)
+		}
+	}},
 	{"LogsOfUnknownTask", func(t *testing.T, m Machine) {
 		d := start(t, m)
 		if _, err := d.Logs(t.Context(), "never/0", driver.LogOptions{}); !errors.Is(err, driver.ErrUnknownTask) {

@@ -400,6 +400,16 @@ func TestTimeoutInTheBody(t *testing.T) {
 	}
 }
 
+// Each call has an instance of its own: nothing is left of the one before.
+func TestFreshInstances(t *testing.T) {
+	d := running(t, wasm.Config{}, task(t, "c/0", guest(t)))
+	for range 3 {
+		if got := invoke(t, d, "c/0", get("/calls/0")); got.body != "1 calls, a file: false" {
+			t.Errorf("%+v", got)
+		}
+	}
+}
+
 // A path can't write lines of its own into the log.
 func TestPathInTheLog(t *testing.T) {
 	d := running(t, wasm.Config{}, task(t, "c/0", asm{code: opTrap}.file(t)))

@@ -6,16 +6,14 @@ import "golang.org/x/sys/unix"
 
 // reserveSpace maps size bytes that cost nothing until they are touched.
 // Unlike memory of the Go heap they are given back at once, and the garbage
-// collector does not have to know them.
+// collector does not have to know them. A machine that has no room for them
+// gives none: the call fails, and not the daemon.
 func reserveSpace(size uint64) (space []byte, mapped bool) {
 	if size == 0 {
-		return []byte{}, false
+		return nil, false
 	}
-	space, err := unix.Mmap(-1, 0, int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
-	if err != nil {
-		return make([]byte, size), false
-	}
-	return space, true
+	space, err := unix.Mmap(-1, 0, int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE|unix.MAP_NORESERVE)
+	return space, err == nil
 }
 
 func releaseSpace(space []byte) {

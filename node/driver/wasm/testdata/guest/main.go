@@ -12,7 +12,11 @@ import (
 	"time"
 )
 
+// calls of this instance: one, ever.
+var calls int
+
 func main() {
+	calls++
 	path := os.Getenv("PATH_INFO")
 	arg := 0
 	if i := strings.LastIndexByte(path, '/'); i > 0 {
@@ -44,6 +48,9 @@ func main() {
 		fmt.Fprint(out, "Content-Type: text/plain\n\nhalf of it")
 		time.Sleep(time.Duration(arg) * time.Millisecond)
 		os.Exit(3)
+	case "/calls":
+		err := os.WriteFile("state", []byte("x"), 0o600)
+		fmt.Fprintf(out, "Content-Type: text/plain\n\n%d calls, a file: %v", calls, err == nil)
 	case "/short":
 		fmt.Fprint(out, "Content-Type: text/plain\nContent-Length: 100\n\nshort")
 	case "/count": // reads all, says how much it was
