@@ -12,7 +12,7 @@ func reserveSpace(size uint64) (space []byte, mapped bool) {
 	if size == 0 {
 		return nil, false
 	}
-	space, err := unix.Mmap(-1, 0, int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE|unix.MAP_NORESERVE)
+	space, err := unix.Mmap(-1, 0, int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE|noReserve)
 	return space, err == nil
 }
 
