@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/hansa-mesh/hansa/store"
 	"github.com/hansa-mesh/hansa/transport/identity"
 	"github.com/hansa-mesh/hansa/transport/trust"
 )
@@ -36,10 +37,11 @@ func TestNewRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	other := founded()
-	if err := os.MkdirAll(other, 0o700); err != nil {
+	ofAnother, err := store.Open(store.Config{Dir: other, Mesh: "another"})
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(other, "format.json"), []byte(`{"version":1,"mesh":"another","incarnation":7}`), 0o600); err != nil {
+	if err := ofAnother.Close(); err != nil {
 		t.Fatal(err)
 	}
 	newer := founded()

@@ -78,34 +78,49 @@ type format struct {
 	Version     int    `json:"version"`
 	Mesh        string `json:"mesh"`
 	Incarnation uint64 `json:"incarnation"` // the highest used
+	// Restoring is true until a restore has ended: what is here is a part.
+	Restoring bool `json:"restoring,omitempty"`
+	// Check is the checksum of the rest, since a flipped byte would name
+	// another mesh, or the incarnation of another life.
+	Check string `json:"check"`
 }
 
 const formatFile = "format.json"
 
+// sum is what Check must be.
+func (f format) sum() string {
+	text := fmt.Sprintf("%d %q %d %t", f.Version, f.Mesh, f.Incarnation, f.Restoring)
+	return fmt.Sprintf("%08x", crc32.Checksum([]byte(text), castagnoli))
+}
+
 func readFormat(dir string) (format, error) {
-	f := format{Version: formatVersion}
+	none := format{Version: formatVersion}
 	data, err := os.ReadFile(filepath.Join(dir, formatFile))
 	if errors.Is(err, os.ErrNotExist) {
 		if _, err := os.Stat(filepath.Join(dir, "db")); err == nil {
-			return f, fmt.Errorf("store: open %s: %w: there is a db folder and no %s", dir, ErrCorrupt, formatFile)
+			return none, fmt.Errorf("store: open %s: %w: there is a db folder and no %s", dir, ErrCorrupt, formatFile)
 		}
-		return f, nil
+		return none, nil
 	}
 	if err != nil {
-		return f, fmt.Errorf("store: open: %w", err)
+		return none, fmt.Errorf("store: open: %w", err)
 	}
-	if err := json.Unmarshal(data, &f); err != nil {
-		return f, fmt.Errorf("store: open %s: %w: %s: %w", dir, ErrCorrupt, formatFile, err)
-	}
-	if f.Version != formatVersion {
-		return f, fmt.Errorf("store: open %s: %w: version %d, this daemon reads %d; run the daemon that wrote it, or name another folder with --data-dir",
+	var f format
+	switch err := json.Unmarshal(data, &f); {
+	case err != nil:
+		return none, fmt.Errorf("store: open %s: %w: %s: %w", dir, ErrCorrupt, formatFile, err)
+	case f.Version > formatVersion: // it may have fields that this daemon can't check
+		return none, fmt.Errorf("store: open %s: %w: version %d, this daemon reads %d; run the daemon that wrote it, or name another folder with --data-dir",
 			dir, ErrVersion, f.Version, formatVersion)
+	case f.Version < 1 || f.Check != f.sum():
+		return none, fmt.Errorf("store: open %s: %w: %s was changed", dir, ErrCorrupt, formatFile)
 	}
 	return f, nil
 }
 
 // save replaces format.json as a whole.
 func (f format) save(dir string) error {
+	f.Check = f.sum()
 	data, err := json.Marshal(f)
 	if err != nil {
 		return err

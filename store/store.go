@@ -247,9 +247,9 @@ func openBadger(cfg Config) (db *badger.DB, err error) {
 		WithBlockCacheSize(0).
 		WithIndexCacheSize(0).
 		WithMetricsEnabled(false).
-		WithDetectConflicts(false). // one committer
-		WithChecksumVerificationMode(options.OnTableAndBlockRead)
-	if err := checkTables(dir); err != nil {
+		WithDetectConflicts(false).                       // one committer
+		WithChecksumVerificationMode(options.OnBlockRead) // whole tables: checkTables
+	if err := checkTables(o); err != nil {
 		return nil, err
 	}
 	db, err = badger.Open(o)
