@@ -40,9 +40,9 @@ type backupRecord struct {
 // part of it: they verify themselves and can be copied.
 func (s *Store) Backup(ctx context.Context, w io.Writer) (err error) {
 	defer rescue(&err)
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	if s.closed {
+	s.dbMu.RLock()
+	defer s.dbMu.RUnlock()
+	if s.db == nil {
 		return ErrClosed
 	}
 	out := &frameWriter{w: bufio.NewWriter(w), sum: sha256.New()}

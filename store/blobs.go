@@ -212,10 +212,7 @@ func (b *Blobs) Create(_ context.Context, digest string, size int64) (*BlobWrite
 		_, err = file.Seek(offset, io.SeekStart)
 	}
 	if err == nil {
-		err = b.space.check(0)
-	}
-	if free, floor := b.space.seen(); err == nil && free-floor < size-offset {
-		err = fmt.Errorf("%w: %d MiB are needed", ErrFull, (size-offset)>>20)
+		err = b.space.checkFile(size - offset)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("blob %s: %w", digest, err), file.Close())
@@ -232,7 +229,7 @@ func (w *BlobWriter) Write(p []byte) (int, error) {
 	if w.offset+int64(len(p)) > w.size {
 		return 0, fmt.Errorf("blob %s: %w: more than %d bytes", w.digest, ErrInvalid, w.size)
 	}
-	if err := w.blobs.space.check(int64(len(p))); err != nil {
+	if err := w.blobs.space.checkFile(int64(len(p))); err != nil {
 		return 0, fmt.Errorf("blob %s: %w", w.digest, err)
 	}
 	n, err := w.file.Write(p)

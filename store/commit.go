@@ -59,14 +59,15 @@ func (s *Store) commitLoop() {
 		}
 		group := []*batch{first}
 		writes, size := len(first.writes), bytesOf(first)
+		bytesMax := min(groupBytesMax, int(s.db.MaxBatchSize())-stateRoom)
 	fill:
-		for writes < groupWritesMax && size < groupBytesMax {
+		for writes < groupWritesMax && size < bytesMax {
 			select {
 			case b, open := <-s.queue:
 				if !open {
 					break fill
 				}
-				if writes+len(b.writes) > groupWritesMax || size+bytesOf(b) > groupBytesMax {
+				if writes+len(b.writes) > groupWritesMax || size+bytesOf(b) > bytesMax {
 					held = b
 					break fill
 				}
@@ -88,19 +89,24 @@ func bytesOf(b *batch) int {
 	return n
 }
 
+// commitGroup makes a group durable and acknowledges it, or refuses it.
 func (s *Store) commitGroup(group []*batch, size int) {
-	s.statMu.Lock()
-	err := s.failed
-	s.statMu.Unlock()
-	if err == nil {
-		err = s.space.check(int64(size))
-	}
+	err := s.writable(int64(size))
 	if err == nil {
 		err = s.apply(group)
-		if err != nil {
+		if errors.Is(err, badger.ErrTxnTooBig) && len(group) > 1 {
+			for _, b := range group { // nothing was written: one by one
+				s.commitGroup([]*batch{b}, bytesOf(b))
+			}
+			return
+		}
+		s.space.wrote(int64(size))
+		if errors.Is(err, badger.ErrTxnTooBig) {
+			err = fmt.Errorf("store: commit: %w: %w", ErrInvalid, err)
+		} else if err != nil {
 			// Whether the batch is on disk is not known any more; the next
 			// open finds out.
-			err = fmt.Errorf("store: commit: %w: %w: restart the daemon when the disk is well", ErrFailed, err)
+			err = s.fail(fmt.Errorf("store: commit: %w: %w: restart the daemon when the disk is well", ErrFailed, err))
 		}
 	}
 	s.statMu.Lock()
@@ -113,13 +119,36 @@ func (s *Store) commitGroup(group []*batch, size int) {
 		}
 	case errors.Is(err, ErrFull):
 		s.stats.Refused += int64(len(group))
-	default:
-		s.failed = err
 	}
 	s.statMu.Unlock()
 	for _, b := range group {
 		b.done(err)
 	}
+}
+
+// writable says whether so many bytes may be written now.
+func (s *Store) writable(size int64) error {
+	s.statMu.Lock()
+	err := s.failed
+	s.statMu.Unlock()
+	if err == nil {
+		err = s.space.check(size)
+	}
+	if err != nil || !s.calm {
+		return err
+	}
+	if err := s.waken(); err != nil {
+		return s.fail(fmt.Errorf("store: %w: %w: restart the daemon", ErrFailed, err))
+	}
+	return nil
+}
+
+// fail ends the writing until the next open.
+func (s *Store) fail(err error) error {
+	s.statMu.Lock()
+	defer s.statMu.Unlock()
+	s.failed = err
+	return err
 }
 
 // apply writes a group in one transaction, then the head.

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -56,6 +57,9 @@ func crashed(t *testing.T) (dir string, want map[string]string) {
 				t.Fatal(err)
 			}
 		}
+	}
+	if err := untilAtRest(s); err != nil { // a crash is at one moment, a copy is not
+		t.Fatal(err)
 	}
 	dir = filepath.Join(t.TempDir(), "crashed")
 	copyStore(t, dir, source)
@@ -109,21 +113,45 @@ func filesOf(t *testing.T, dir string) (files []string) {
 // there", and never panics.
 func TestDamageIsFound(t *testing.T) {
 	reference, all := crashed(t)
-	found := map[string]int{}
-	for _, file := range filesOf(t, reference) {
-		for name, damage := range damages {
-			t.Run(name+" "+file, func(t *testing.T) {
-				if judge(t, reference, file, all, damage) {
-					found[filepath.Ext(file)]++
-				}
-			})
+	var found tally
+	t.Run("of", func(t *testing.T) {
+		for _, file := range filesOf(t, reference) {
+			for name, damage := range damages {
+				t.Run(name+" "+file, func(t *testing.T) {
+					t.Parallel()
+					found.add(file, judge(t, reference, file, all, damage))
+				})
+			}
 		}
-	}
+	})
 	for _, ext := range []string{".sst", ".mem"} {
-		if found[ext] < len(damages)-1 { // half of a log may hold all of it
-			t.Errorf("of damage to %s files only %d cases were found", ext, found[ext])
+		if n := found.of(ext); n < len(damages)-1 { // half of a log may hold all of it
+			t.Errorf("of damage to %s files only %d cases were found", ext, n)
 		}
 	}
+}
+
+// tally counts the damages that were found, by the extension of the file.
+type tally struct {
+	mu sync.Mutex // guards n
+	n  map[string]int
+}
+
+func (c *tally) add(file string, found bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.n == nil {
+		c.n = map[string]int{}
+	}
+	if found {
+		c.n[filepath.Ext(file)]++
+	}
+}
+
+func (c *tally) of(ext string) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.n[ext]
 }
 
 var flipsFlag = flag.Int("flips", 3, "how many bytes of each file TestOneFlippedByte flips, one at a time")
@@ -132,33 +160,34 @@ var flipsFlag = flag.Int("flips", 3, "how many bytes of each file TestOneFlipped
 // tried one by one: that is where formats keep lengths and checksums.
 func TestOneFlippedByte(t *testing.T) {
 	reference, all := crashed(t)
-	found := map[string]int{}
-	for _, file := range filesOf(t, reference) {
-		data, err := os.ReadFile(filepath.Join(reference, file))
-		if err != nil {
-			t.Fatal(err)
+	var found tally
+	t.Run("of", func(t *testing.T) {
+		for _, file := range filesOf(t, reference) {
+			data, err := os.ReadFile(filepath.Join(reference, file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			used := len(bytes.TrimRight(data, "\x00"))
+			places := map[int]bool{}
+			for i := range *flipsFlag {
+				places[rand.IntN(used)] = true
+				places[max(0, used-1-i)] = true
+			}
+			for at := range places {
+				bit := byte(1) << rand.IntN(8)
+				t.Run(fmt.Sprintf("%s byte %d of %d bit %#x", file, at, used, bit), func(t *testing.T) {
+					t.Parallel()
+					found.add(file, judge(t, reference, file, all, func(path string, _ int64) error {
+						changed := bytes.Clone(data[:used])
+						changed[at] ^= bit
+						return errors.Join(os.WriteFile(path, changed, 0o600), os.Truncate(path, int64(len(data))))
+					}))
+				})
+			}
 		}
-		used := len(bytes.TrimRight(data, "\x00"))
-		places := map[int]bool{}
-		for i := range *flipsFlag {
-			places[rand.IntN(used)] = true
-			places[max(0, used-1-i)] = true
-		}
-		for at := range places {
-			bit := byte(1) << rand.IntN(8)
-			t.Run(fmt.Sprintf("%s byte %d of %d bit %#x", file, at, used, bit), func(t *testing.T) {
-				if judge(t, reference, file, all, func(path string, _ int64) error {
-					changed := bytes.Clone(data)
-					changed[at] ^= bit
-					return os.WriteFile(path, changed, 0o600)
-				}) {
-					found[filepath.Ext(file)]++
-				}
-			})
-		}
-	}
+	})
 	for _, ext := range []string{".sst", ".mem", ".json"} {
-		if found[ext] == 0 {
+		if found.of(ext) == 0 {
 			t.Errorf("no flipped byte of a %s file was found", ext)
 		}
 	}

@@ -28,8 +28,12 @@
 // incarnation, or Open says ErrCorrupt.
 //
 // Badger dies of SIGBUS on a full disk, so writes are refused (ErrFull) below
-// a floor of free space, which is looked at before every batch; a ballast file
-// is given back there, so that the store can still be opened.
+// a floor of free space, which is looked at before every batch and is above
+// what Badger may still write by itself. The ballast is kept for opening and
+// closing a store on a disk that others filled to the last byte; there it is
+// opened without merging, until there is room. What no floor can guard against
+// is a disk that loses the whole floor in the fractions of a second that one
+// merge takes.
 //
 // # Layout
 //

@@ -24,6 +24,13 @@ func TestMain(m *testing.M) {
 		writeUntilKilled(dir)
 		return
 	}
+	if mode, dir, ok := strings.Cut(os.Getenv(diskEnv), " "); ok {
+		if err := runOnDisk(mode, dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	os.Exit(m.Run())
 }
 

@@ -8,34 +8,33 @@ import (
 	"hash/crc32"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
-	"github.com/dgraph-io/badger/v4/options"
-	"golang.org/x/sys/unix"
 )
 
 // Limits of one batch, and of what waits.
 const (
 	BatchWritesMax = 4096
-	BatchBytesMax  = 1 << 20 // keys and values
+	BatchBytesMax  = 1 << 20 // tables, keys and values
 	ValueMax       = 512 << 10
 	KeyMax         = 1024 // table and key
 	queueMax       = 8192 // batches
 	groupWritesMax = 8192 // in one transaction
 	groupBytesMax  = 2 << 20
+	stateRoom      = 64 << 10 // bytes of a transaction that are the state's
 )
 
 const (
 	// formatVersion is of the layout on disk.
 	formatVersion = 1
-	// freeFloorDefault is far above what Badger needs for its memtables and a
-	// compaction of its smallest level.
+	// freeFloorDefault is far above what Badger writes by itself.
 	freeFloorDefault = 256 << 20
 	memoryDefault    = 16 << 20
+	memoryMin        = 8 << 20
+	memoryShare      = 64 // of the disk, on a small one
 	watchEvery       = 5 * time.Second
 )
 
@@ -56,11 +55,12 @@ var (
 type Config struct {
 	Dir  string // made when it does not exist
 	Mesh string // the mesh that the folder belongs to
-	// Memory bounds Badger's table in memory, in bytes; default 16 MiB, at
-	// least 8.
+	// Memory bounds Badger's table in memory, in bytes; default 16 MiB, on a
+	// disk below 1 GiB a 64th of it; at least 8 MiB.
 	Memory int64
 	// FreeFloor is the free space, in bytes, below which writes are refused;
-	// default 256 MiB, or a tenth of a disk smaller than ten times that.
+	// default 256 MiB, or a tenth of a disk smaller than ten times that. On a
+	// small disk it rises with the store: Badger needs room to merge.
 	FreeFloor int64
 	// IncarnationFloor is the highest incarnation that the mesh knows of this
 	// peer; a new one is above it.
@@ -89,7 +89,6 @@ type Store struct {
 	cfg         Config
 	log         *slog.Logger
 	lock        *os.File
-	db          *badger.DB
 	head        *headFile
 	blobs       *Blobs
 	incarnation uint64
@@ -99,13 +98,19 @@ type Store struct {
 	queue chan *batch
 	ended chan struct{} // closed when the committer has returned
 
-	mu     sync.RWMutex // guards what follows
+	space *space
+
+	mu     sync.RWMutex // guards what follows, and sends to queue
 	closed bool
+
+	// dbMu is held to read while db is read, and to write while the committer
+	// opens it anew or Close ends it. The committer alone writes through db.
+	dbMu sync.RWMutex
+	db   *badger.DB // nil when it is closed
+	calm bool       // opened on a full disk: it merges nothing
 
 	// Only the committer's goroutine, after Open.
 	last state
-
-	space *space
 
 	statMu sync.Mutex // guards what follows
 	stats  Stats
@@ -126,140 +131,6 @@ type Stats struct {
 type batch struct {
 	writes []Write
 	done   func(error)
-}
-
-// Open opens or makes a store.
-func Open(cfg Config) (*Store, error) {
-	if cfg.Memory == 0 {
-		cfg.Memory = memoryDefault
-	}
-	cfg.Memory = max(cfg.Memory, 8<<20)
-	if cfg.Free == nil {
-		cfg.Free = freeSpace
-	}
-	if cfg.Log == nil {
-		cfg.Log = slog.New(slog.DiscardHandler)
-	}
-	s := &Store{cfg: cfg, log: cfg.Log, queue: make(chan *batch, queueMax), ended: make(chan struct{})}
-	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
-		return nil, fmt.Errorf("store: open: %w", err)
-	}
-	if err := s.takeLock(); err != nil {
-		return nil, err
-	}
-	err := s.open()
-	if errors.Is(err, ErrCorrupt) && cfg.Quarantine {
-		err = s.quarantine(err)
-		if err == nil {
-			err = s.open()
-		}
-	}
-	if err != nil {
-		return nil, errors.Join(err, s.lock.Close())
-	}
-	go s.commitLoop()
-	return s, nil
-}
-
-func (s *Store) takeLock() error {
-	lock, err := os.OpenFile(filepath.Join(s.cfg.Dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return fmt.Errorf("store: open: %w", err)
-	}
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		lock.Close()
-		return fmt.Errorf("store: open %s: %w: stop it, or name another folder with --data-dir", s.cfg.Dir, ErrLocked)
-	}
-	s.lock = lock
-	return nil
-}
-
-// open opens what is there and checks it, or makes it.
-func (s *Store) open() (err error) {
-	f, err := readFormat(s.cfg.Dir)
-	if err != nil {
-		return err
-	}
-	if f.Mesh != "" && s.cfg.Mesh != "" && f.Mesh != s.cfg.Mesh {
-		return fmt.Errorf("store: open %s: %w: %s, not %s; name another folder with --data-dir", s.cfg.Dir, ErrMesh, f.Mesh, s.cfg.Mesh)
-	}
-	if s.space, err = newSpace(s.cfg); err != nil {
-		return err
-	}
-	if f.Incarnation == 0 { // so that a crash in the next lines is no damage
-		f.Mesh = s.cfg.Mesh
-		if err := f.save(s.cfg.Dir); err != nil {
-			return err
-		}
-	}
-	if s.db, err = openBadger(s.cfg); err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, s.db.Close())
-		}
-	}()
-	if s.head, err = openHead(filepath.Join(s.cfg.Dir, "head")); err != nil {
-		return err
-	}
-	fresh, err := s.verify()
-	if err != nil {
-		return errors.Join(err, s.head.close())
-	}
-	if fresh {
-		s.incarnation = max(uint64(time.Now().UnixMilli()), s.cfg.IncarnationFloor+1, f.Incarnation+1)
-		f.Version, f.Incarnation = formatVersion, s.incarnation
-		if s.cfg.Mesh != "" {
-			f.Mesh = s.cfg.Mesh
-		}
-		if err := f.save(s.cfg.Dir); err != nil {
-			return err
-		}
-		s.last = state{Incarnation: s.incarnation, Tables: map[string]sum{}}
-		if err := s.apply(nil); err != nil { // the first batch: it holds the incarnation
-			return err
-		}
-	}
-	s.incarnation = s.last.Incarnation
-	s.blobs, err = openBlobs(filepath.Join(s.cfg.Dir, "blobs"), s.space)
-	return err
-}
-
-func openBadger(cfg Config) (db *badger.DB, err error) {
-	defer func() { // cut tables make Badger panic
-		if r := recover(); r != nil {
-			db, err = nil, fmt.Errorf("store: open: %w: badger: %v", ErrCorrupt, r)
-		}
-	}()
-	dir := filepath.Join(cfg.Dir, "db")
-	o := badger.DefaultOptions(dir).
-		WithLogger(badgerLog{cfg.Log}).
-		WithSyncWrites(true).
-		WithMemTableSize(cfg.Memory).
-		WithNumMemtables(2).
-		WithNumLevelZeroTables(2).
-		WithNumLevelZeroTablesStall(6).
-		WithNumCompactors(2).
-		WithValueThreshold(min(1<<20, cfg.Memory/8)). // values stay in the tables
-		WithValueLogFileSize(8 << 20).
-		WithCompression(options.None).
-		WithBlockCacheSize(0).
-		WithIndexCacheSize(0).
-		WithMetricsEnabled(false).
-		WithDetectConflicts(false).                       // one committer
-		WithChecksumVerificationMode(options.OnBlockRead) // whole tables: checkTables
-	if err := checkTables(o); err != nil {
-		return nil, err
-	}
-	db, err = badger.Open(o)
-	if err != nil {
-		if strings.Contains(err.Error(), "Cannot acquire directory lock") {
-			return nil, fmt.Errorf("store: open: %w", ErrLocked)
-		}
-		return nil, fmt.Errorf("store: open: %w: badger: %w", ErrCorrupt, err)
-	}
-	return db, nil
 }
 
 // Incarnation numbers this life of the store; see the package comment.
@@ -335,7 +206,7 @@ func check(writes []Write) error {
 		case len(w.Value) > ValueMax:
 			return fmt.Errorf("store: commit: %w: a value of %d bytes in %s, at most %d", ErrInvalid, len(w.Value), w.Table, ValueMax)
 		}
-		size += len(w.Key) + len(w.Value)
+		size += len(w.Table) + len(w.Key) + len(w.Value)
 	}
 	if len(writes) > BatchWritesMax || size > BatchBytesMax {
 		return fmt.Errorf("store: commit: %w: %d writes of %d bytes, at most %d of %d", ErrInvalid, len(writes), size, BatchWritesMax, BatchBytesMax)
@@ -372,9 +243,9 @@ func unseal(key, sealed []byte) ([]byte, error) {
 // Get reads one key; false when it was never written or was deleted.
 func (s *Store) Get(table, key string) (value []byte, ok bool, err error) {
 	defer rescue(&err)
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	if s.closed {
+	s.dbMu.RLock()
+	defer s.dbMu.RUnlock()
+	if s.db == nil {
 		return nil, false, ErrClosed
 	}
 	k := keyOf(table, key)
@@ -401,9 +272,9 @@ func (s *Store) Get(table, key string) (value []byte, ok bool, err error) {
 // fn fails. The value is fn's to keep.
 func (s *Store) Scan(table, prefix string, fn func(key string, value []byte) error) (err error) {
 	defer rescue(&err)
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	if s.closed {
+	s.dbMu.RLock()
+	defer s.dbMu.RUnlock()
+	if s.db == nil {
 		return ErrClosed
 	}
 	start, skip := keyOf(table, prefix), len(table)+1
@@ -453,25 +324,25 @@ func (s *Store) Stats() Stats {
 	s.statMu.Unlock()
 	stats.Queue = len(s.queue)
 	stats.Free, stats.Floor = s.space.seen()
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	if !s.closed {
+	s.dbMu.RLock()
+	defer s.dbMu.RUnlock()
+	if s.db != nil {
 		lsm, vlog := s.db.Size()
 		stats.DiskBytes = lsm + vlog
 	}
 	return stats
 }
 
-// Run watches the free space until ctx ends.
+// Run looks after the disk until ctx ends.
 func (s *Store) Run(ctx context.Context) error {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	for {
+		s.space.tend(s.log)
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
-			s.space.tend(s.log)
 		}
 	}
 }
@@ -487,7 +358,17 @@ func (s *Store) Close() error {
 	close(s.queue)
 	s.mu.Unlock()
 	<-s.ended
-	return errors.Join(s.db.Close(), s.head.close(), s.lock.Close())
+	s.dbMu.Lock()
+	defer s.dbMu.Unlock()
+	db := s.db
+	s.db = nil
+	// Closing writes the log anew as a table. Where even that finds no room
+	// the log stays as it is: it is as durable, and the next Open reads it.
+	err := s.space.flushable()
+	if err == nil {
+		err = db.Close()
+	}
+	return errors.Join(err, s.head.close(), s.lock.Close())
 }
 
 // badgerLog passes what Badger says of trouble on.
