@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"slices"
 	"time"
 
@@ -248,22 +247,20 @@ func (n backend) HasArtifact(_ context.Context, digest string) (int64, error) {
 	return size, nil
 }
 
-// PutArtifact stores an artifact.
+// PutArtifact stores an artifact, and compiles it ahead where that helps: this
+// peer will be a keeper of the app that it is for.
 func (n backend) PutArtifact(ctx context.Context, digest string, size int64, r io.Reader) (bool, error) {
 	blobs := n.store.Blobs()
 	if blobs.Has(digest) {
 		return false, nil
 	}
-	if size < 0 { // it must be known before there can be room: by way of a file
-		return n.putUnsized(ctx, digest, r)
-	}
-	w, err := blobs.Create(ctx, digest, size)
+	w, err := blobs.Create(ctx, digest, max(size, store.SizeUnknown))
 	if err != nil {
 		return false, storeError(err)
 	}
 	defer w.Close()
-	if _, err := io.CopyN(io.Discard, r, w.Offset()); err != nil { // an earlier upload broke off there
-		return false, err
+	if err := w.Restart(); err != nil { // all bytes come again: what is left of an earlier try may be torn
+		return false, storeError(err)
 	}
 	if _, err := io.Copy(w, r); err != nil {
 		return false, storeError(err)
@@ -272,24 +269,8 @@ func (n backend) PutArtifact(ctx context.Context, digest string, size int64, r i
 		return false, storeError(err)
 	}
 	n.loop.post(placement.BlobArrived{Digest: digest})
+	n.work.Go(func() { n.warm(n.ctx, digest) })
 	return true, nil
-}
-
-func (n backend) putUnsized(ctx context.Context, digest string, r io.Reader) (bool, error) {
-	file, err := os.CreateTemp(n.cfg.DataDir, "upload-*")
-	if err != nil {
-		return false, err
-	}
-	defer os.Remove(file.Name())
-	defer file.Close()
-	size, err := io.Copy(file, io.LimitReader(r, store.BlobMax))
-	if err != nil {
-		return false, err
-	}
-	if _, err := file.Seek(0, io.SeekStart); err != nil {
-		return false, err
-	}
-	return n.PutArtifact(ctx, digest, size, file)
 }
 
 // storeError gives an error of the store the kind that people see.

@@ -114,12 +114,17 @@ func (n *Node) fetch(e placement.Fetch) {
 // warm prepares an artifact ahead, so that a failover does not wait for a
 // compiler.
 func (n *Node) warm(ctx context.Context, digest string) {
+	path, err := n.store.Blobs().Verified(digest)
+	if err != nil {
+		n.log.Error("an artifact can't be read", "digest", digest, "err", err)
+		return
+	}
 	for _, d := range n.drivers {
 		w, ok := d.(driver.Warmer)
 		if !ok {
 			continue
 		}
-		if err := w.Warm(ctx, digest, n.store.Blobs().Path(digest)); err != nil && ctx.Err() == nil {
+		if err := w.Warm(ctx, digest, path); err != nil && ctx.Err() == nil {
 			// Most artifacts are for another driver; what is wrong with one
 			// that is for this shows when it is started.
 			n.log.Debug("not compiled ahead", "driver", d.Name(), "digest", digest, "err", err)

@@ -199,7 +199,7 @@ func (n *Node) openDrivers() (err error) {
 	}, n.log)
 	n.runner = runner.New(runner.Config{
 		Drivers: n.drivers,
-		Path:    func(digest string) (string, bool) { return blobs.Path(digest), blobs.Has(digest) },
+		Path:    n.artifactPath,
 		Report:  n.workChanged,
 		Env: map[string]string{
 			"HANSA_MESH": n.member.Mesh, "HANSA_SITE": n.member.Site, "HANSA_PEER": n.member.Name,
@@ -215,6 +215,15 @@ func (n *Node) openDrivers() (err error) {
 		},
 	})
 	return nil
+}
+
+// artifactPath is where an artifact lies, verified; false when it is not here.
+func (n *Node) artifactPath(digest string) (string, bool) {
+	path, err := n.store.Blobs().Verified(digest)
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		n.log.Error("an artifact can't be read from the disk; it is fetched again when it was dropped", "digest", digest, "err", err)
+	}
+	return path, err == nil
 }
 
 // self is this peer in this life of its store.

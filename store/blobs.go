@@ -7,11 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"sync"
+	"time"
 )
 
 // ErrNotFound says that there is no such file.
@@ -20,23 +22,40 @@ var ErrNotFound = errors.New("not found")
 // ErrDigest says that a file is not what its digest says.
 var ErrDigest = errors.New("the bytes are not those of the digest")
 
-// Limits of files by digest.
+// Limits of files by digest, and of unfinished ones, which are kept so that
+// they can be resumed.
 const (
 	BlobMax     = 64 << 30
-	partialsMax = 256 // unfinished files kept
+	partialsMax = 256
+	partialAge  = 24 * time.Hour // since the last byte came
+	pruneEvery  = time.Hour
 )
+
+// SizeUnknown is the size of a file of which only the end will tell.
+const SizeUnknown = -1
 
 var digestForm = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
 
 // Blobs are files by digest, "sha256:" and 64 hexadecimal digits. A file is
-// visible once it is whole, verified and durable.
+// visible once it is whole, verified and durable. It is verified again when it
+// is read first after the store was opened, or was touched: what has rotted on
+// the disk is dropped, so that it is fetched anew.
 type Blobs struct {
 	dir   string
 	space *space
 
-	mu   sync.Mutex // guards what follows
-	busy map[string]bool
+	mu    sync.Mutex // guards what follows
+	busy  map[string]bool
+	whole map[string]stamp // what was verified, by digest
 }
+
+// stamp is how a file looked when it was verified.
+type stamp struct {
+	size int64
+	at   time.Time
+}
+
+func stampOf(info fs.FileInfo) stamp { return stamp{info.Size(), info.ModTime()} }
 
 func openBlobs(dir string, space *space) (*Blobs, error) {
 	for _, d := range []string{"sha256", "partial"} {
@@ -44,31 +63,45 @@ func openBlobs(dir string, space *space) (*Blobs, error) {
 			return nil, fmt.Errorf("blobs: %w", err)
 		}
 	}
-	b := &Blobs{dir: dir, space: space, busy: map[string]bool{}}
-	return b, b.prune()
+	if err := errors.Join(syncDir(dir), syncDir(filepath.Dir(dir))); err != nil {
+		return nil, err
+	}
+	b := &Blobs{dir: dir, space: space, busy: map[string]bool{}, whole: map[string]stamp{}}
+	return b, b.prune(true)
 }
 
-// prune drops the oldest unfinished files above the limit.
-func (b *Blobs) prune() error {
+// prune drops unfinished files that nobody resumes: those that are too old,
+// and the oldest above the limit. When the store is opened nobody writes any,
+// and what another writer had for itself is dropped too.
+func (b *Blobs) prune(opening bool) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	entries, err := os.ReadDir(filepath.Join(b.dir, "partial"))
 	if err != nil {
 		return fmt.Errorf("blobs: %w", err)
 	}
-	type partial struct {
-		name string
-		at   int64
+	var kept []fs.FileInfo
+	drop := func(name string) {
+		err = errors.Join(err, os.Remove(filepath.Join(b.dir, "partial", name)))
 	}
-	var all []partial
 	for _, e := range entries {
-		if info, err := e.Info(); err == nil {
-			all = append(all, partial{e.Name(), info.ModTime().UnixNano()})
+		info, infoErr := e.Info()
+		digest := "sha256:" + e.Name()
+		own := !ValidDigest(digest) // see Create
+		switch {
+		case infoErr != nil || b.busy[digest] || own && !opening:
+		case own || time.Since(info.ModTime()) > partialAge:
+			drop(e.Name())
+		default:
+			kept = append(kept, info)
 		}
 	}
-	slices.SortFunc(all, func(x, y partial) int { return int(min(1, max(-1, y.at-x.at))) })
-	for _, p := range all[min(len(all), partialsMax):] {
-		if err := os.Remove(filepath.Join(b.dir, "partial", p.name)); err != nil {
-			return fmt.Errorf("blobs: %w", err)
-		}
+	slices.SortFunc(kept, func(x, y fs.FileInfo) int { return y.ModTime().Compare(x.ModTime()) })
+	for _, info := range kept[min(len(kept), partialsMax):] {
+		drop(info.Name())
+	}
+	if err != nil {
+		return fmt.Errorf("blobs: %w", err)
 	}
 	return nil
 }
@@ -96,7 +129,7 @@ func (b *Blobs) partial(digest string) string {
 	return filepath.Join(b.dir, "partial", digest[len("sha256:"):])
 }
 
-// Has says whether the file is here.
+// Has says whether the file is here. It does not read it.
 func (b *Blobs) Has(digest string) bool {
 	_, err := b.Size(digest)
 	return err == nil
@@ -117,17 +150,51 @@ func (b *Blobs) Size(digest string) (int64, error) {
 	return info.Size(), nil
 }
 
-// Open opens the file to read.
+// Open opens the file to read, verified.
 func (b *Blobs) Open(digest string) (io.ReadSeekCloser, int64, error) {
-	size, err := b.Size(digest)
+	path, err := b.Verified(digest)
 	if err != nil {
 		return nil, 0, err
 	}
-	file, err := os.Open(b.Path(digest))
+	file, err := os.Open(path)
 	if err != nil {
 		return nil, 0, fmt.Errorf("blob %s: %w", digest, err)
 	}
-	return file, size, nil
+	info, err := file.Stat()
+	if err != nil {
+		return nil, 0, errors.Join(fmt.Errorf("blob %s: %w", digest, err), file.Close())
+	}
+	return file, info.Size(), nil
+}
+
+// Verified is where the file lies, once its bytes are known to be those of the
+// digest. A file with other bytes is dropped: the error is ErrCorrupt, and
+// ErrNotFound from then on.
+func (b *Blobs) Verified(digest string) (path string, err error) {
+	if _, err := b.Size(digest); err != nil {
+		return "", err
+	}
+	path = b.Path(digest)
+	info, err := os.Stat(path)
+	if err != nil {
+		return "", fmt.Errorf("blob %s: %w", digest, err)
+	}
+	b.mu.Lock()
+	known := b.whole[digest] == stampOf(info)
+	b.mu.Unlock()
+	if known {
+		return path, nil
+	}
+	if err := b.Verify(digest); err != nil {
+		if errors.Is(err, ErrDigest) {
+			err = errors.Join(err, b.Delete(digest))
+		}
+		return "", err
+	}
+	b.mu.Lock()
+	b.whole[digest] = stampOf(info)
+	b.mu.Unlock()
+	return path, nil
 }
 
 // Delete removes the file; nil when it was not there.
@@ -135,6 +202,9 @@ func (b *Blobs) Delete(digest string) error {
 	if err := checkDigest(digest); err != nil {
 		return err
 	}
+	b.mu.Lock()
+	delete(b.whole, digest)
+	b.mu.Unlock()
 	if err := os.Remove(b.Path(digest)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("blob %s: %w", digest, err)
 	}
@@ -159,9 +229,15 @@ func (b *Blobs) List() ([]string, error) {
 
 // Verify reads the whole file and says whether it is what its digest says.
 func (b *Blobs) Verify(digest string) error {
-	file, _, err := b.Open(digest)
-	if err != nil {
+	if err := checkDigest(digest); err != nil {
 		return err
+	}
+	file, err := os.Open(b.Path(digest))
+	if errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("blob %s: %w", digest, ErrNotFound)
+	}
+	if err != nil {
+		return fmt.Errorf("blob %s: %w", digest, err)
 	}
 	defer file.Close()
 	h := sha256.New()
@@ -179,55 +255,77 @@ func (b *Blobs) Verify(digest string) error {
 type BlobWriter struct {
 	blobs  *Blobs
 	digest string
-	size   int64
+	size   int64 // SizeUnknown, or how long the file will be
 	offset int64
 	file   *os.File
-	done   bool
+	own    bool // not to be resumed: another writer has the digest
+
+	committed, done bool
 }
 
-// Create begins a file of a known size, or resumes one. Only one writer writes
-// a digest at a time: another one gets ErrBusy.
+// Create begins a file, or resumes one. When another writer is at the same
+// digest this one begins a file of its own, which is dropped unless it is
+// committed: who of the two is slower need not wait for the other.
 func (b *Blobs) Create(_ context.Context, digest string, size int64) (*BlobWriter, error) {
 	if err := checkDigest(digest); err != nil {
 		return nil, err
 	}
-	if size < 0 || size > BlobMax {
+	if size < SizeUnknown || size > BlobMax {
 		return nil, fmt.Errorf("blob %s: %w: %d bytes, at most %d", digest, ErrInvalid, size, int64(BlobMax))
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.busy[digest] {
-		return nil, fmt.Errorf("blob %s: %w: it is being written", digest, ErrBusy)
+	w := &BlobWriter{blobs: b, digest: digest, size: size, own: b.busy[digest]}
+	var err error
+	if w.own {
+		w.file, err = os.CreateTemp(filepath.Join(b.dir, "partial"), filepath.Base(b.partial(digest))+".*")
+	} else {
+		w.file, err = os.OpenFile(b.partial(digest), os.O_CREATE|os.O_RDWR, 0o600)
 	}
-	file, err := os.OpenFile(b.partial(digest), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("blob %s: %w", digest, err)
 	}
-	offset, err := file.Seek(0, io.SeekEnd)
-	if err == nil && offset > size { // of another size than was said before
-		offset = 0
-		err = file.Truncate(0)
+	w.offset, err = w.file.Seek(0, io.SeekEnd)
+	if err == nil && size != SizeUnknown && w.offset > size { // of another size than was said before
+		err = w.Restart()
 	}
 	if err == nil {
-		_, err = file.Seek(offset, io.SeekStart)
-	}
-	if err == nil {
-		err = b.space.checkFile(size - offset)
+		err = b.space.checkFile(max(0, size-w.offset))
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("blob %s: %w", digest, err), file.Close())
+		return nil, errors.Join(fmt.Errorf("blob %s: %w", digest, err), w.drop(w.own), w.file.Close())
 	}
-	b.busy[digest] = true
-	return &BlobWriter{blobs: b, digest: digest, size: size, offset: offset, file: file}, nil
+	if !w.own {
+		b.busy[digest] = true
+	}
+	return w, nil
+}
+
+func rewind(file *os.File) error {
+	_, err := file.Seek(0, io.SeekStart)
+	return err
 }
 
 // Offset is how many bytes are there already.
 func (w *BlobWriter) Offset() int64 { return w.offset }
 
+// Restart forgets the bytes that are there.
+func (w *BlobWriter) Restart() error {
+	if err := errors.Join(w.file.Truncate(0), rewind(w.file)); err != nil {
+		return fmt.Errorf("blob %s: %w", w.digest, err)
+	}
+	w.offset = 0
+	return nil
+}
+
 // Write appends bytes.
 func (w *BlobWriter) Write(p []byte) (int, error) {
-	if w.offset+int64(len(p)) > w.size {
-		return 0, fmt.Errorf("blob %s: %w: more than %d bytes", w.digest, ErrInvalid, w.size)
+	sizeMax := w.size
+	if sizeMax == SizeUnknown {
+		sizeMax = BlobMax
+	}
+	if w.offset+int64(len(p)) > sizeMax {
+		return 0, fmt.Errorf("blob %s: %w: more than %d bytes", w.digest, ErrInvalid, sizeMax)
 	}
 	if err := w.blobs.space.checkFile(int64(len(p))); err != nil {
 		return 0, fmt.Errorf("blob %s: %w", w.digest, err)
@@ -244,15 +342,12 @@ func (w *BlobWriter) Commit() error {
 		return nil
 	}
 	fail := func(err error, drop bool) error {
-		if drop {
-			err = errors.Join(err, os.Remove(w.file.Name()))
-		}
-		return errors.Join(fmt.Errorf("blob %s: %w", w.digest, err), w.Close())
+		return errors.Join(fmt.Errorf("blob %s: %w", w.digest, err), w.drop(drop), w.Close())
 	}
-	if w.offset != w.size {
+	if w.size != SizeUnknown && w.offset != w.size {
 		return fail(fmt.Errorf("%w: %d of %d bytes", io.ErrUnexpectedEOF, w.offset, w.size), false)
 	}
-	if _, err := w.file.Seek(0, io.SeekStart); err != nil {
+	if err := rewind(w.file); err != nil {
 		return fail(err, false)
 	}
 	h := sha256.New()
@@ -275,7 +370,24 @@ func (w *BlobWriter) Commit() error {
 	if err := errors.Join(syncDir(filepath.Dir(path)), syncDir(filepath.Dir(filepath.Dir(path)))); err != nil {
 		return fail(err, false)
 	}
+	if info, err := w.file.Stat(); err == nil { // else it is verified when it is read
+		w.blobs.mu.Lock()
+		w.blobs.whole[w.digest] = stampOf(info)
+		w.blobs.mu.Unlock()
+	}
+	w.committed = true
 	return w.Close()
+}
+
+// drop removes the unfinished file, if so.
+func (w *BlobWriter) drop(really bool) error {
+	if !really {
+		return nil
+	}
+	if err := os.Remove(w.file.Name()); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // Close ends the writing; after Commit it does nothing.
@@ -284,8 +396,10 @@ func (w *BlobWriter) Close() error {
 		return nil
 	}
 	w.done = true
-	w.blobs.mu.Lock()
-	delete(w.blobs.busy, w.digest)
-	w.blobs.mu.Unlock()
-	return w.file.Close()
+	if !w.own {
+		w.blobs.mu.Lock()
+		delete(w.blobs.busy, w.digest)
+		w.blobs.mu.Unlock()
+	}
+	return errors.Join(w.drop(w.own && !w.committed), w.file.Close())
 }

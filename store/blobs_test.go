@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -28,9 +29,6 @@ func TestBlobs(t *testing.T) {
 	w, err := b.Create(t.Context(), digest, int64(len(text)))
 	if err != nil {
 		t.Fatal(err)
-	}
-	if _, err := b.Create(t.Context(), digest, 3); !errors.Is(err, ErrBusy) {
-		t.Errorf("two writers: %v", err)
 	}
 	if _, err := io.WriteString(w, text[:700]); err != nil {
 		t.Fatal(err)
@@ -101,7 +99,7 @@ func TestBlobsRefuse(t *testing.T) {
 			t.Errorf("delete %q: %v", digest, err)
 		}
 	}
-	if _, err := b.Create(t.Context(), digestOf("x"), -1); !errors.Is(err, ErrInvalid) {
+	if _, err := b.Create(t.Context(), digestOf("x"), -2); !errors.Is(err, ErrInvalid) {
 		t.Errorf("a negative size: %v", err)
 	}
 	w, err := b.Create(t.Context(), digestOf("x"), 1)
@@ -125,5 +123,144 @@ func TestBlobsRefuse(t *testing.T) {
 	}
 	if err := w.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// write writes a whole file.
+func write(t *testing.T, b *Blobs, text string, size int64) string {
+	t.Helper()
+	w, err := b.Create(t.Context(), digestOf(text), size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	if _, err := io.WriteString(w, text[w.Offset():]); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	return digestOf(text)
+}
+
+func partials(t *testing.T, dir string) []os.DirEntry {
+	t.Helper()
+	entries, err := os.ReadDir(filepath.Join(dir, "blobs", "partial"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return entries
+}
+
+// Two people who upload the same file at once both succeed, and neither waits
+// for the other.
+func TestBlobsTwoWriters(t *testing.T) {
+	dir := t.TempDir()
+	b := open(t, dir).Blobs()
+	text := strings.Repeat("hansa ", 1000)
+	slow, err := b.Create(t.Context(), digestOf(text), int64(len(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(slow, text[:10]); err != nil {
+		t.Fatal(err)
+	}
+	broken, err := b.Create(t.Context(), digestOf(text), int64(len(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if broken.Offset() != 0 {
+		t.Errorf("it resumes what another one writes, at %d", broken.Offset())
+	}
+	if err := broken.Close(); err != nil {
+		t.Fatal(err)
+	}
+	write(t, b, text, SizeUnknown)
+	if !b.Has(digestOf(text)) {
+		t.Error("the quicker writer's file is not shown")
+	}
+	if err := slow.Restart(); err != nil || slow.Offset() != 0 {
+		t.Errorf("at %d: %v", slow.Offset(), err)
+	}
+	if _, err := io.WriteString(slow, text); err != nil {
+		t.Fatal(err)
+	}
+	if err := slow.Commit(); err != nil {
+		t.Error(err)
+	}
+	if err := b.Verify(digestOf(text)); err != nil {
+		t.Error(err)
+	}
+	if left := partials(t, dir); len(left) != 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+// What rots on the disk is not read as if it were sound: it is dropped, so that
+// it is fetched anew.
+func TestBlobsRot(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	text := strings.Repeat("hansa ", 1000)
+	digest := write(t, s.Blobs(), text, int64(len(text)))
+	path, err := s.Blobs().Verified(digest)
+	if err != nil || path != s.Blobs().Path(digest) {
+		t.Fatalf("%s: %v", path, err)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	closeStore(t, s)
+	if err := os.WriteFile(path, []byte(strings.Replace(text, "h", "H", 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chtimes(path, info.ModTime(), info.ModTime()); err != nil { // a disk tells nobody
+		t.Fatal(err)
+	}
+	b := open(t, dir).Blobs()
+	if _, _, err := b.Open(digest); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("open: %v", err)
+	}
+	if _, err := b.Verified(digest); !errors.Is(err, ErrNotFound) || b.Has(digest) {
+		t.Errorf("the rotten file stays: %v", err)
+	}
+	write(t, b, text, int64(len(text)))
+	if _, err := b.Verified(digest); err != nil {
+		t.Error(err)
+	}
+}
+
+// What a crash leaves unfinished is resumed for a day, and then dropped.
+func TestBlobsPrune(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	for _, text := range []string{"abandoned", "resumed", "resumed"} { // the third is another writer's
+		w, err := s.Blobs().Create(t.Context(), digestOf(text), 100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(w, text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(partials(t, dir)); n != 3 {
+		t.Fatalf("%d unfinished files", n)
+	}
+	old := time.Now().Add(-2 * partialAge)
+	if err := os.Chtimes(s.Blobs().partial(digestOf("abandoned")), old, old); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Blobs().prune(false); err != nil || len(partials(t, dir)) != 3 {
+		t.Errorf("files that are being written were dropped: %v", err)
+	}
+	closeStore(t, s)
+	w, err := open(t, dir).Blobs().Create(t.Context(), digestOf("resumed"), 100)
+	if err != nil || w.Offset() != int64(len("resumed")) {
+		t.Fatalf("resumed at %d: %v", w.Offset(), err)
+	}
+	defer w.Close()
+	if left := partials(t, dir); len(left) != 1 {
+		t.Errorf("left behind: %v", left)
 	}
 }

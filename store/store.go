@@ -337,8 +337,15 @@ func (s *Store) Stats() Stats {
 func (s *Store) Run(ctx context.Context) error {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
+	pruned := time.Now()
 	for {
 		s.space.tend(s.log)
+		if time.Since(pruned) > pruneEvery {
+			pruned = time.Now()
+			if err := s.blobs.prune(false); err != nil {
+				s.log.Warn("unfinished files could not be dropped", "err", err)
+			}
+		}
 		select {
 		case <-ctx.Done():
 			return nil
