@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,8 +25,10 @@ const (
 	HoldersMax = 8
 	// SizeMax bounds one artifact.
 	SizeMax = 64 << 30
-	// stallMax is how long a stream may bring nothing.
-	stallMax = 15 * time.Second
+	// stallMax is how long a stream may take for progressMin bytes: a peer that
+	// is as good as dead must not hold up a fetch that another could serve.
+	stallMax    = 15 * time.Second
+	progressMin = 16 << 10
 
 	frameMax  = 4 << 10
 	bufferLen = 256 << 10
@@ -33,6 +36,10 @@ const (
 
 // ErrNoHolder says that no peer had the artifact.
 var ErrNoHolder = errors.New("no peer in reach holds the artifact")
+
+// errResumed says that a file is not what it should be, of which a part was
+// here before.
+var errResumed = errors.New("resumed")
 
 // Store is the local store of files by digest.
 type Store interface {
@@ -75,9 +82,22 @@ type Moved struct {
 	FetchedBytes, ServedBytes int64
 }
 
+// fetch is one that is under way.
 type fetch struct {
-	done chan struct{}
-	err  error
+	holders []string
+	done    chan struct{} // closed when what follows is set
+	err     error
+	broken  bool // its caller gave up
+}
+
+// speaksFor says whether what came of f is what a caller with those holders
+// would get.
+func (f *fetch) speaksFor(holders []string) bool {
+	if f.err == nil {
+		return true
+	}
+	other := func(p string) bool { return !slices.Contains(f.holders, p) }
+	return !f.broken && !slices.ContainsFunc(holders, other)
 }
 
 // New makes a Mover; open opens a stream of Kind to a peer.
@@ -109,32 +129,34 @@ type answer struct {
 
 // Fetch brings an artifact here from one of the holders, in their order.
 // Size may be 0 when it is not known. Callers of the same digest share one
-// fetch; the first caller's ctx and holders count.
+// fetch, unless it fails and a caller knows of other holders.
 func (m *Mover) Fetch(ctx context.Context, digest string, size int64, holders []string) error {
-	if m.store.Has(digest) {
-		return nil
-	}
-	m.mu.Lock()
-	f := m.underway[digest]
-	if f != nil {
+	for !m.store.Has(digest) {
+		m.mu.Lock()
+		f := m.underway[digest]
+		if f == nil {
+			f = &fetch{holders: holders, done: make(chan struct{})}
+			m.underway[digest] = f
+			m.mu.Unlock()
+			f.err = m.fetch(ctx, digest, size, holders)
+			f.broken = ctx.Err() != nil
+			m.mu.Lock()
+			delete(m.underway, digest)
+			m.mu.Unlock()
+			close(f.done)
+			return f.err
+		}
 		m.mu.Unlock()
 		select {
 		case <-f.done:
-			return f.err
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+		if f.speaksFor(holders) {
+			return f.err
+		}
 	}
-	f = &fetch{done: make(chan struct{})}
-	m.underway[digest] = f
-	m.mu.Unlock()
-
-	f.err = m.fetch(ctx, digest, size, holders)
-	m.mu.Lock()
-	delete(m.underway, digest)
-	m.mu.Unlock()
-	close(f.done)
-	return f.err
+	return nil
 }
 
 func (m *Mover) fetch(ctx context.Context, digest string, size int64, holders []string) error {
@@ -147,6 +169,9 @@ func (m *Mover) fetch(ctx context.Context, digest string, size int64, holders []
 	errs := []error{fmt.Errorf("artifact: fetch %s: %w", digest, ErrNoHolder)}
 	for _, peer := range holders[:min(len(holders), HoldersMax)] {
 		err := m.fetchFrom(ctx, peer, digest, size)
+		if errors.Is(err, errResumed) { // what was left of an earlier try may be to blame: it is gone now
+			err = m.fetchFrom(ctx, peer, digest, size)
+		}
 		if err == nil {
 			return nil
 		}
@@ -159,7 +184,9 @@ func (m *Mover) fetch(ctx context.Context, digest string, size int64, holders []
 }
 
 func (m *Mover) fetchFrom(ctx context.Context, peer, digest string, size int64) error {
-	stream, err := m.open(ctx, peer)
+	openCtx, cancel := context.WithTimeout(ctx, stallMax)
+	stream, err := m.open(openCtx, peer)
+	cancel()
 	if err != nil {
 		return err
 	}
@@ -178,7 +205,7 @@ func (m *Mover) fetchFrom(ctx context.Context, peer, digest string, size int64) 
 		defer w.Close()
 		offset = w.Offset()
 	}
-	if err := stream.SetDeadline(time.Now().Add(stallMax)); err != nil {
+	if err := extend(ctx, stream); err != nil {
 		return err
 	}
 	if err := writeFrame(stream, request{Digest: digest, Offset: offset}); err != nil {
@@ -191,7 +218,7 @@ func (m *Mover) fetchFrom(ctx context.Context, peer, digest string, size int64) 
 	switch {
 	case a.Err != "":
 		return errors.New(a.Err)
-	case a.Size <= 0 || a.Size > SizeMax:
+	case a.Size < 0 || a.Size > SizeMax:
 		return fmt.Errorf("it says that the artifact has %d bytes", a.Size)
 	case size > 0 && a.Size != size:
 		return fmt.Errorf("it says that the artifact has %d bytes, not %d", a.Size, size)
@@ -214,6 +241,9 @@ func (m *Mover) fetchFrom(ctx context.Context, peer, digest string, size int64) 
 		return io.ErrUnexpectedEOF
 	}
 	if err := w.Commit(); err != nil {
+		if offset > 0 {
+			err = fmt.Errorf("%w at %d: %w", errResumed, offset, err)
+		}
 		return err
 	}
 	m.count(func(c *Moved) { c.Fetched++ })
@@ -230,7 +260,7 @@ func (m *Mover) Serve(ctx context.Context, stream Stream) error {
 	}
 	stop := context.AfterFunc(ctx, func() { _ = stream.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	if err := stream.SetDeadline(time.Now().Add(stallMax)); err != nil {
+	if err := extend(ctx, stream); err != nil {
 		return err
 	}
 	var q request
@@ -266,23 +296,32 @@ func (m *Mover) count(f func(*Moved)) {
 	f(&m.moved)
 }
 
-// copyAlive copies until the end, and gives up when nothing moves.
+// extend gives a stream another stallMax. That ctx is looked at afterwards
+// leaves the deadline of a ctx that ends to whoever sets that.
+func extend(ctx context.Context, stream Stream) error {
+	// A stream that the other end closed may refuse a deadline; what it still
+	// holds can be read all the same.
+	_ = stream.SetDeadline(time.Now().Add(stallMax))
+	return ctx.Err()
+}
+
+// copyAlive copies until the end, and gives up when too little moves.
 func copyAlive(ctx context.Context, w io.Writer, r io.Reader, stream Stream) (int64, error) {
 	buffer := make([]byte, bufferLen)
-	var total int64
-	for {
-		if err := ctx.Err(); err != nil {
-			return total, err
-		}
-		// A stream that the other end closed may refuse a deadline; what it
-		// still holds can be read all the same.
-		_ = stream.SetDeadline(time.Now().Add(stallMax))
-		n, err := r.Read(buffer)
-		if n > 0 {
-			if _, err := w.Write(buffer[:n]); err != nil {
+	for total, mark := int64(0), int64(-progressMin); ; {
+		if total-mark >= progressMin {
+			mark = total
+			if err := extend(ctx, stream); err != nil {
 				return total, err
 			}
-			total += int64(n)
+		}
+		n, err := r.Read(buffer)
+		if n > 0 {
+			written, err := w.Write(buffer[:n])
+			total += int64(written)
+			if err != nil {
+				return total, err
+			}
 		}
 		if errors.Is(err, io.EOF) {
 			return total, nil

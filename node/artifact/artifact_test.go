@@ -11,6 +11,8 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 // memory is a small store of files by digest that keeps what was written of
@@ -157,6 +159,113 @@ func TestFetchRefusesWrongBytesAndUnknown(t *testing.T) {
 	if err := m.Fetch(t.Context(), digestOf([]byte("x")), 0, nil); !errors.Is(err, ErrNoHolder) {
 		t.Fatalf("no holder: %v; want ErrNoHolder", err)
 	}
+}
+
+// trickle is a holder that answers, and then sends one byte every ten seconds.
+func trickle(conn net.Conn, size int64) {
+	defer conn.Close()
+	var q request
+	if readFrame(conn, &q) != nil || writeFrame(conn, answer{Size: size}) != nil {
+		return
+	}
+	for range size {
+		if _, err := conn.Write([]byte("h")); err != nil {
+			return
+		}
+		<-time.After(10 * time.Second)
+	}
+}
+
+// A holder that sends next to nothing, or nothing at all, holds up a fetch for
+// a bounded time; then the next one serves it.
+func TestFetchLeavesSlowHolders(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		file := bytes.Repeat([]byte("hansa "), 100_000)
+		local, good := newMemory(), newMemory(file)
+		var servers sync.WaitGroup
+		defer servers.Wait()
+		m := New(local, func(ctx context.Context, peer string) (Stream, error) {
+			here, there := net.Pipe()
+			switch peer {
+			case "unreachable":
+				<-ctx.Done()
+				return nil, ctx.Err()
+			case "silent": // takes the request
+				servers.Go(func() { _, _ = io.Copy(io.Discard, there) })
+			case "slow":
+				servers.Go(func() { trickle(there, int64(len(file))) })
+			default:
+				servers.Go(func() {
+					defer there.Close()
+					_ = New(good, nil, slog.New(slog.DiscardHandler)).Serve(context.Background(), there)
+				})
+			}
+			return here, nil
+		}, slog.New(slog.DiscardHandler))
+		begin := time.Now()
+		if err := m.Fetch(t.Context(), digestOf(file), int64(len(file)), []string{"unreachable", "silent", "slow", "good"}); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(begin); took > 3*stallMax {
+			t.Errorf("it took %v; want at most %v", took, 3*stallMax)
+		}
+	})
+}
+
+// What an earlier try left behind may be torn, after a crash: one holder is
+// enough all the same.
+func TestFetchOverTornPart(t *testing.T) {
+	file := bytes.Repeat([]byte("hansa "), 1000)
+	local := newMemory()
+	local.parts[digestOf(file)] = bytes.NewBuffer(make([]byte, 100))
+	m := serving(t, local, map[string]*memory{"good": newMemory(file)}, nil)
+	if err := m.Fetch(t.Context(), digestOf(file), int64(len(file)), []string{"good"}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Callers of one digest share a fetch; but one caller's end, or its want of
+// holders, is not another's.
+func TestFetchIsShared(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		file := []byte("hansa")
+		local, good := newMemory(), newMemory(file)
+		opened := 0
+		m := New(local, func(ctx context.Context, peer string) (Stream, error) {
+			if peer == "hangs" {
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}
+			opened++
+			here, there := net.Pipe()
+			go func() {
+				defer there.Close()
+				_ = New(good, nil, slog.New(slog.DiscardHandler)).Serve(context.Background(), there)
+			}()
+			return here, nil
+		}, slog.New(slog.DiscardHandler))
+		first, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if err := m.Fetch(first, digestOf(file), 0, []string{"hangs"}); !errors.Is(err, context.Canceled) {
+				t.Errorf("the first: %v", err)
+			}
+		})
+		synctest.Wait()
+		for range 3 {
+			wg.Go(func() {
+				if err := m.Fetch(t.Context(), digestOf(file), 0, []string{"good"}); err != nil {
+					t.Errorf("another: %v", err)
+				}
+			})
+		}
+		synctest.Wait()
+		cancel()
+		wg.Wait()
+		if opened != 1 {
+			t.Errorf("fetched %d times", opened)
+		}
+	})
 }
 
 func FuzzServe(f *testing.F) {
