@@ -34,7 +34,7 @@ func (n *Node) carry(effect placement.Effect) {
 	case placement.Stop:
 		n.runner.Stop(e.ID, "")
 	case placement.Fetch:
-		n.work.Go(func() { n.fetch(e) })
+		n.startFetch(e)
 	case placement.Answer:
 		n.answer(e.Ticket, e.Result)
 	case placement.Record:
@@ -85,6 +85,26 @@ func (n *Node) receiveBatch(_ context.Context, from string, batch coreBatch) (st
 		}
 	}
 	return struct{}{}, nil
+}
+
+// startFetch begins a fetch, unless one of the same artifact is under way: the
+// core asks again and again for what it misses.
+func (n *Node) startFetch(e placement.Fetch) {
+	digest := e.Artifact.Digest
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.fetching[digest] {
+		return
+	}
+	n.fetching[digest] = true
+	n.work.Go(func() {
+		defer func() {
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			delete(n.fetching, digest)
+		}()
+		n.fetch(e)
+	})
 }
 
 // fetch brings an artifact here, and compiles it ahead where that helps.

@@ -44,6 +44,8 @@ func (n *Node) feed(ctx context.Context) error {
 	defer rtt.Stop()
 	probe := time.NewTicker(probeEvery)
 	defer probe.Stop()
+	disk := time.NewTicker(diskEvery)
+	defer disk.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -58,6 +60,8 @@ func (n *Node) feed(ctx context.Context) error {
 			}
 		case <-rtt.C:
 			n.tellRTTs()
+		case <-disk.C:
+			n.lookAtDisk(ctx)
 		}
 	}
 }
@@ -66,7 +70,10 @@ func (n *Node) feed(ctx context.Context) error {
 func (n *Node) probe(ctx context.Context) {
 	host := placement.Host{
 		ID: n.member.Name, Labels: n.labels(), Arch: runtime.GOARCH,
-		Capacity: machine(n.cfg.DataDir, n.cfg.Capacity), Cordoned: n.displaced(),
+		Capacity: machine(n.cfg.DataDir, n.cfg.Capacity), Cordoned: n.displaced(), Full: n.full,
+	}
+	if n.cfg.Capacity.Disk == 0 { // found: what the store keeps free is not to be had
+		host.Capacity.Disk = max(0, host.Capacity.Disk-placement.Bytes(n.store.Stats().Floor))
 	}
 	for _, d := range n.drivers {
 		if d.Probe(ctx).Available {

@@ -38,6 +38,9 @@ type membership struct {
 	Site    string   `json:"site"`
 	Records [][]byte `json:"records"` // from the root's to this peer's admission
 	Known   []known  `json:"known"`   // peers to try first
+	// Incarnation is the highest that the store has had: an empty one must
+	// begin above it even where the clock went back.
+	Incarnation uint64 `json:"incarnation,omitempty"`
 }
 
 // known is a peer and where it was last seen.
@@ -86,7 +89,14 @@ func (m membership) save(dir string) error {
 	if err := errors.Join(temporary.Sync(), temporary.Close()); err != nil {
 		return err
 	}
-	return os.Rename(temporary.Name(), filepath.Join(folder, meshFile))
+	if err := os.Rename(temporary.Name(), filepath.Join(folder, meshFile)); err != nil {
+		return err
+	}
+	d, err := os.Open(folder)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
 
 // identityOf loads or makes the peer's key.

@@ -36,12 +36,16 @@ type testSite struct {
 	done            chan error
 }
 
-func newMesh(t *testing.T, sites int, rtt time.Duration) *mesh {
+// newMesh starts a mesh. The sites' data folders are in dirs, or temporary.
+func newMesh(t *testing.T, sites int, rtt time.Duration, dirs ...string) *mesh {
 	m := &mesh{t: t, net: memnet.New(1)}
+	for len(dirs) < sites {
+		dirs = append(dirs, t.TempDir())
+	}
 	for i := range sites {
 		name := fmt.Sprintf("s%d", i+1)
 		m.sites = append(m.sites, &testSite{
-			name: name, dir: filepath.Join(t.TempDir(), name), addr: fmt.Sprintf("10.0.%d.1:7600", i+1), world: fake.NewWorld(),
+			name: name, dir: filepath.Join(dirs[i], name), addr: fmt.Sprintf("10.0.%d.1:7600", i+1), world: fake.NewWorld(),
 		})
 		for _, s := range m.sites[:i] {
 			m.net.SetLink(s.addr, m.sites[i].addr, memnet.Link{Latency: rtt / 2})

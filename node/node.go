@@ -70,13 +70,15 @@ type Node struct {
 	trustMoved chan struct{} // has one when the table of trust changed
 	refresher  *refresher
 	told       map[recordKey][]table.Dot // what the core knows of each key; only the loop's goroutine
+	full       string                    // why this peer takes no new work; only feed
 
-	mu      sync.Mutex // guards what follows
-	answers map[uint64]chan placement.Result
-	ticket  uint64
-	here    map[invoke.Target][]string // instances that run at this peer, by the driver's id
-	heard   map[string]lastHeard       // what each peer answered last
-	rtts    map[string]time.Duration   // as the core was last told
+	mu       sync.Mutex // guards what follows
+	answers  map[uint64]chan placement.Result
+	ticket   uint64
+	here     map[invoke.Target][]string // instances that run at this peer, by the driver's id
+	heard    map[string]lastHeard       // what each peer answered last
+	rtts     map[string]time.Duration   // as the core was last told
+	fetching map[string]bool            // artifacts that are under way
 }
 
 // New opens what a peer needs and wires it together; it starts nothing. When
@@ -88,7 +90,8 @@ func New(cfg Config, deps Deps) (*Node, error) {
 	n := &Node{
 		cfg: cfg.withDefaults(), deps: deps, log: deps.Log, started: make(chan struct{}),
 		answers: map[uint64]chan placement.Result{}, here: map[invoke.Target][]string{}, heard: map[string]lastHeard{},
-		rtts: map[string]time.Duration{}, told: map[recordKey][]table.Dot{}, trustMoved: make(chan struct{}, 1), metrics: prometheus.NewRegistry(), since: time.Now(),
+		rtts: map[string]time.Duration{}, fetching: map[string]bool{}, told: map[recordKey][]table.Dot{},
+		trustMoved: make(chan struct{}, 1), metrics: prometheus.NewRegistry(), since: time.Now(),
 	}
 	if n.log == nil {
 		n.log = slog.New(slog.DiscardHandler)
@@ -173,21 +176,6 @@ func advertised(listen *net.UDPAddr) (string, error) {
 	return (&net.UDPAddr{IP: ip, Port: listen.Port}).String(), nil
 }
 
-func (n *Node) openStore() (err error) {
-	n.store, err = store.Open(store.Config{
-		Dir: n.cfg.DataDir, Mesh: n.member.Mesh, FreeFloor: n.cfg.FreeFloor, Quarantine: true,
-		Log: n.log.With("part", "store"),
-	})
-	if err != nil {
-		return err
-	}
-	if reason, path, was := n.store.Quarantined(); was {
-		n.log.Error("the store was damaged: it was put aside and this peer starts empty; the mesh gives back what it holds",
-			"reason", reason, "kept", path)
-	}
-	return nil
-}
-
 func (n *Node) openDrivers() (err error) {
 	n.drivers, err = n.makeDrivers(func(e driver.Event) { n.runner.Exited(e) })
 	if err != nil {
@@ -248,6 +236,7 @@ func (n *Node) openCore() error {
 		return err
 	}
 	n.events = newEventLog(n.self().Peer, placement.SiteID(n.member.Site))
+	n.tellQuarantine()
 	n.loop = newLoop(core, n.carry, n.workMoved)
 	if n.deps.Trace != nil {
 		n.loop.trace = n.traceStep

@@ -97,6 +97,8 @@ func (l *Ledger) fits(ask *askMsg, comp Component, wanted, known *Intent) (Slots
 		return Slots{}, "the host is not known yet"
 	case l.host.Cordoned:
 		return Slots{}, "the host is cordoned"
+	case l.host.Full != "":
+		return Slots{}, l.host.Full
 	case !slices.Contains(l.host.Drivers, driver):
 		return Slots{}, "no driver for " + driver
 	case !l.listed[driver]:

@@ -121,6 +121,7 @@ type Host struct {
 	Drivers  []string          `json:"drivers"`
 	Capacity Resources         `json:"capacity"`
 	Cordoned bool              `json:"cordoned,omitempty"`
+	Full     string            `json:"full,omitempty"` // why it takes no new work for now, or ""
 }
 
 // Digest is a peer's summary of what it could still take. It is a hint: only

@@ -290,6 +290,8 @@ func (p *Peer) digest() Digest {
 		d.Full = "the host is not known yet"
 	case l.host.Cordoned:
 		d.Full = "the host is cordoned"
+	case l.host.Full != "":
+		d.Full = l.host.Full
 	case p.counters.boot == 0:
 		d.Full = "the disk has not answered yet"
 	}
