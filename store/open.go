@@ -107,6 +107,7 @@ func (s *Store) open() (err error) {
 			return err
 		}
 	}
+	forgetPages(s.cfg.Dir)
 	s.incarnation = s.last.Incarnation
 	s.blobs, err = openBlobs(filepath.Join(s.cfg.Dir, "blobs"), s.space)
 	return err

@@ -308,3 +308,52 @@ func TestDiskFails(t *testing.T) {
 	}
 	commit(t, again, Write{"t", "after", []byte("v")})
 }
+
+// Opening reads every table, and leaves none of it resident: an edge box has
+// little memory.
+func TestOpenLeavesLittleResident(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	value := make([]byte, 64<<10)
+	for i := range 200 {
+		commit(t, s, Write{"t", fmt.Sprint(i), value})
+	}
+	closeStore(t, s)
+	s = open(t, dir)
+	mapped, resident := tablesResident(t, dir)
+	if mapped < 200*64 || resident > mapped/10 {
+		t.Errorf("%d KiB of %d KiB of tables are resident", resident, mapped)
+	}
+	if v, ok, err := s.Get("t", "100"); err != nil || !ok || len(v) != len(value) {
+		t.Errorf("%d bytes %t %v", len(v), ok, err)
+	}
+}
+
+// tablesResident is how much of Badger's tables this process has mapped, and
+// has in memory, in KiB.
+func tablesResident(t *testing.T, dir string) (mapped, resident int) {
+	t.Helper()
+	text, err := os.ReadFile("/proc/self/smaps")
+	if err != nil {
+		t.Skipf("the resident pages are not known: %v", err)
+	}
+	ours := false
+	for line := range strings.Lines(string(text)) {
+		name, rest, _ := strings.Cut(line, ":")
+		n := 0
+		switch {
+		case strings.Contains(name, "-") && !strings.HasPrefix(name, "VmFlags"):
+			ours = strings.Contains(line, dir) && strings.HasSuffix(strings.TrimSpace(line), ".sst")
+		case ours && name == "Size":
+			_, err = fmt.Sscan(rest, &n)
+			mapped += n
+		case ours && name == "Rss":
+			_, err = fmt.Sscan(rest, &n)
+			resident += n
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return mapped, resident
+}
