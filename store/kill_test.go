@@ -8,7 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
-	"strconv"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -34,8 +34,22 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// writeUntilKilled commits from many goroutines, and prints each key once it
-// was acknowledged.
+// killWindow is how many of its keys a stream of batches keeps: each batch
+// writes one and deletes the one so far back.
+const killWindow = 20
+
+// killValue is what a stream writes; every other one writes enough for tables
+// to be flushed and merged all the time.
+func killValue(stream, i int) string {
+	n := 5
+	if stream%2 == 1 {
+		n = 4000
+	}
+	return strings.Repeat(fmt.Sprintf("%d-%d ", stream, i), n)
+}
+
+// writeUntilKilled commits streams of batches, and prints each batch once it
+// was acknowledged: run, stream and number.
 func writeUntilKilled(dir string) {
 	s, err := Open(Config{Dir: dir, Mesh: "mesh", Memory: 8 << 20, Free: plenty})
 	if err != nil {
@@ -49,23 +63,29 @@ func writeUntilKilled(dir string) {
 	for g := range 8 {
 		wg.Go(func() {
 			for i := 0; ; i++ {
-				key := fmt.Sprintf("%d-%d-%d", run, g, i)
+				key, old := fmt.Sprintf("%d %d %d", run, g, i), fmt.Sprintf("%d %d %d", run, g, i-killWindow)
 				// Two tables in one batch: both or neither.
 				err := s.Commit(context.Background(), []Write{
-					{"a", key, []byte(strings.Repeat(key, 5))}, {"b", key, []byte("b" + key)},
+					{"a", key, []byte(killValue(g, i))}, {"b", key, []byte("b" + key)}, {"a", old, nil}, {"b", old, nil},
 				})
 				mu.Lock()
 				if err != nil {
 					fmt.Fprintln(os.Stderr, err)
 					os.Exit(1)
 				}
-				fmt.Fprintln(out, key)
+				fmt.Fprintln(out, key, ".")
 				_ = out.Flush()
 				mu.Unlock()
 			}
 		})
 	}
 	wg.Wait()
+}
+
+// stream is one run's stream of batches.
+type stream struct {
+	run    int64
+	number int
 }
 
 // Nothing that was acknowledged is lost by SIGKILL at any moment, no batch is
@@ -76,7 +96,7 @@ func TestKill(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	acknowledged := map[string]bool{}
+	last, batches := map[stream]int{}, 0 // acknowledged
 	for round := range *killsFlag {
 		cmd := exec.Command(self, "-test.run=^$")
 		cmd.Env = append(os.Environ(), killEnv+"="+dir)
@@ -89,51 +109,77 @@ func TestKill(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		lines := bufio.NewScanner(out)
-		left := 1 + rand.IntN(300) // then the kill comes at once
-		for left > 0 && lines.Scan() {
-			acknowledged[lines.Text()] = true
-			left--
-		}
-		_ = cmd.Process.Kill() // it may have died by itself, which shows below
-		for lines.Scan() {     // acknowledged before the kill took effect
-			if _, err := strconv.Atoi(lines.Text()[len(lines.Text())-1:]); err == nil {
-				acknowledged[lines.Text()] = true
+		left := 1 + rand.IntN(800) // then the kill comes at once
+		for lines := bufio.NewScanner(out); lines.Scan(); left-- {
+			var st stream
+			var i int
+			if n, _ := fmt.Sscanf(lines.Text(), "%d %d %d .", &st.run, &st.number, &i); n == 3 && strings.HasSuffix(lines.Text(), " .") {
+				last[st] = i
+				batches++
+			}
+			if left == 1 {
+				_ = cmd.Process.Kill() // it may have died by itself, which shows below
 			}
 		}
 		_ = cmd.Wait()
 		if left > 0 {
 			t.Fatalf("round %d: the writer died: %s", round, errs.String())
 		}
-		checkKilled(t, dir, acknowledged)
+		checkKilled(t, dir, last)
 	}
-	t.Logf("%d kills, %d batches acknowledged", *killsFlag, len(acknowledged))
+	t.Logf("%d kills, %d batches acknowledged", *killsFlag, batches)
 }
 
-func checkKilled(t *testing.T, dir string, acknowledged map[string]bool) {
+// checkKilled: of each stream the last keys are there, one after the other, up
+// to the one that was acknowledged last or one that was about to be.
+func checkKilled(t *testing.T, dir string, last map[stream]int) {
 	t.Helper()
 	s, err := tryOpen(dir)
 	if err != nil {
 		t.Fatalf("open after a kill: %v", err)
 	}
 	defer s.Close()
-	read := func(table string) map[string]string {
-		all := map[string]string{}
-		if err := s.Scan(table, "", func(key string, value []byte) error {
-			all[key] = string(value)
+	read := func(table string, value func(st stream, i int) string) map[stream]map[int]bool {
+		all := map[stream]map[int]bool{}
+		if err := s.Scan(table, "", func(key string, got []byte) error {
+			var st stream
+			var i int
+			if _, err := fmt.Sscanf(key, "%d %d %d", &st.run, &st.number, &i); err != nil {
+				return err
+			}
+			if all[st] == nil {
+				all[st] = map[int]bool{}
+			}
+			all[st][i] = true
+			if string(got) != value(st, i) {
+				t.Errorf("%s %s has another value", table, key)
+			}
 			return nil
 		}); err != nil {
 			t.Fatal(err)
 		}
 		return all
 	}
-	a, b := read("a"), read("b")
-	if len(a) != len(b) {
-		t.Errorf("a torn batch: %d and %d keys", len(a), len(b))
+	a := read("a", func(st stream, i int) string { return killValue(st.number, i) })
+	b := read("b", func(st stream, i int) string { return fmt.Sprintf("b%d %d %d", st.run, st.number, i) })
+	if !reflect.DeepEqual(a, b) {
+		t.Error("a torn batch: the tables differ")
 	}
-	for key := range acknowledged {
-		if a[key] != strings.Repeat(key, 5) || b[key] != "b"+key {
-			t.Fatalf("%s was acknowledged and is lost", key)
+	for st, acknowledged := range last {
+		newest := -1
+		for i := range a[st] {
+			newest = max(newest, i)
+		}
+		if newest < acknowledged {
+			t.Errorf("stream %d: batch %d was acknowledged, and %d is the last", st.number, acknowledged, newest)
+		}
+		for i := max(0, newest-killWindow+1); i <= newest; i++ {
+			if !a[st][i] {
+				t.Errorf("stream %d: batch %d of %d is lost", st.number, i, newest)
+			}
+		}
+		if len(a[st]) > killWindow {
+			t.Errorf("stream %d: %d keys, of which some were deleted", st.number, len(a[st]))
 		}
 	}
 }
