@@ -13,21 +13,32 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/dgraph-io/badger/v4"
 	"github.com/fxamacker/cbor/v2"
 )
 
 // A backup is a stream of frames after a line of its own. Each frame is the
-// length of its body (4 bytes, big-endian), the body (CBOR: a list of
-// backupRecord) and the SHA-256 of the line and all bodies so far, so that
-// frames cannot be cut, changed, dropped or moved. A frame of length 0 ends it.
+// length of its body (4 bytes, big-endian), the body (CBOR) and the SHA-256 of
+// the line and all bodies so far, so that frames cannot be cut, changed,
+// dropped or moved. The first body is a backupHead, the others are lists of
+// backupRecord; a frame of length 0 ends it.
 const (
-	backupLine   = "hansa backup 1\n"
+	backupName   = "hansa backup "
+	backupLine   = backupName + "1\n"
 	frameBytes   = 256 << 10 // a frame is closed past this
 	frameMax     = frameBytes + ValueMax + KeyMax + 64
 	restoreBatch = 512
 )
+
+// backupHead says whose backup it is.
+type backupHead struct {
+	Mesh        string `json:"mesh"`
+	Incarnation uint64 `json:"incarnation"` // of the life that was backed up
+	At          int64  `json:"at"`          // Unix seconds
+}
 
 type backupRecord struct {
 	_     struct{} `cbor:",toarray"`
@@ -46,7 +57,7 @@ func (s *Store) Backup(ctx context.Context, w io.Writer) (err error) {
 		return ErrClosed
 	}
 	out := &frameWriter{w: bufio.NewWriter(w), sum: sha256.New()}
-	if err := out.begin(); err != nil {
+	if err := out.begin(backupHead{Mesh: s.cfg.Mesh, Incarnation: s.incarnation, At: time.Now().Unix()}); err != nil {
 		return fmt.Errorf("store: backup: %w", err)
 	}
 	err = s.db.View(func(txn *badger.Txn) error {
@@ -88,10 +99,16 @@ type frameWriter struct {
 	size    int
 }
 
-func (f *frameWriter) begin() error {
+func (f *frameWriter) begin(head backupHead) error {
 	f.sum.Write([]byte(backupLine))
-	_, err := f.w.WriteString(backupLine)
-	return err
+	if _, err := f.w.WriteString(backupLine); err != nil {
+		return err
+	}
+	body, err := cbor.Marshal(head)
+	if err != nil {
+		return err
+	}
+	return f.frame(body)
 }
 
 func (f *frameWriter) add(r backupRecord) error {
@@ -130,42 +147,76 @@ func (f *frameWriter) end() error {
 	return f.w.Flush()
 }
 
-// readBackup gives the records of a backup to fn, each frame once it is
-// verified. That the backup is whole is known when it returns nil.
-func readBackup(r io.Reader, fn func([]backupRecord) error) error {
-	in, sum := bufio.NewReader(r), sha256.New()
+// frameReader reads what a frameWriter wrote.
+type frameReader struct {
+	in    *bufio.Reader
+	sum   hash.Hash
+	frame int // the last that was read
+}
+
+// readHead begins a backup: its line and its first frame.
+func readHead(r io.Reader) (*frameReader, backupHead, error) {
+	f := &frameReader{in: bufio.NewReader(r), sum: sha256.New()}
+	var head backupHead
 	line := make([]byte, len(backupLine))
-	if _, err := io.ReadFull(in, line); err != nil || string(line) != backupLine {
-		return fmt.Errorf("%w: it is no backup of this format", ErrCorrupt)
+	if _, err := io.ReadFull(f.in, line); err != nil || !strings.HasPrefix(string(line), backupName) {
+		return nil, head, fmt.Errorf("%w: it is no backup", ErrCorrupt)
 	}
-	sum.Write(line)
-	for frame := 1; ; frame++ {
-		var head [4]byte
-		if _, err := io.ReadFull(in, head[:]); err != nil {
-			return fmt.Errorf("%w: the backup is cut off in frame %d", ErrCorrupt, frame)
+	if string(line) != backupLine {
+		return nil, head, fmt.Errorf("%w: it is a backup of version %q, this daemon reads %q",
+			ErrVersion, line[len(backupName):len(line)-1], backupLine[len(backupName):len(backupLine)-1])
+	}
+	f.sum.Write(line)
+	body, err := f.next()
+	if err != nil {
+		return nil, head, err
+	}
+	if err := cbor.Unmarshal(body, &head); err != nil {
+		return nil, head, fmt.Errorf("%w: frame 1: %w", ErrCorrupt, err)
+	}
+	return f, head, nil
+}
+
+// next is the body of the next frame, verified; empty at the end of a backup
+// that is whole.
+func (f *frameReader) next() ([]byte, error) {
+	f.frame++
+	var length [4]byte
+	if _, err := io.ReadFull(f.in, length[:]); err != nil {
+		return nil, fmt.Errorf("%w: the backup is cut off in frame %d", ErrCorrupt, f.frame)
+	}
+	n := binary.BigEndian.Uint32(length[:])
+	if n > frameMax {
+		return nil, fmt.Errorf("%w: frame %d has %d bytes", ErrCorrupt, f.frame, n)
+	}
+	body := make([]byte, n+sha256.Size)
+	if _, err := io.ReadFull(f.in, body); err != nil {
+		return nil, fmt.Errorf("%w: the backup is cut off in frame %d", ErrCorrupt, f.frame)
+	}
+	body, want := body[:n], body[n:]
+	f.sum.Write(body)
+	if !bytes.Equal(f.sum.Sum(nil), want) {
+		return nil, fmt.Errorf("%w: frame %d was changed", ErrCorrupt, f.frame)
+	}
+	if n == 0 {
+		if _, err := f.in.ReadByte(); !errors.Is(err, io.EOF) {
+			return nil, fmt.Errorf("%w: there is more after the end", ErrCorrupt)
 		}
-		length := binary.BigEndian.Uint32(head[:])
-		if length > frameMax {
-			return fmt.Errorf("%w: frame %d has %d bytes", ErrCorrupt, frame, length)
-		}
-		body := make([]byte, length+sha256.Size)
-		if _, err := io.ReadFull(in, body); err != nil {
-			return fmt.Errorf("%w: the backup is cut off in frame %d", ErrCorrupt, frame)
-		}
-		body, want := body[:length], body[length:]
-		sum.Write(body)
-		if !bytes.Equal(sum.Sum(nil), want) {
-			return fmt.Errorf("%w: frame %d was changed", ErrCorrupt, frame)
-		}
-		if length == 0 {
-			if _, err := in.ReadByte(); !errors.Is(err, io.EOF) {
-				return fmt.Errorf("%w: there is more after the end", ErrCorrupt)
-			}
-			return nil
+	}
+	return body, nil
+}
+
+// records gives the records to fn, frame by frame. That the backup is whole is
+// known when it returns nil.
+func (f *frameReader) records(fn func([]backupRecord) error) error {
+	for {
+		body, err := f.next()
+		if err != nil || len(body) == 0 {
+			return err
 		}
 		var records []backupRecord
 		if err := cbor.Unmarshal(body, &records); err != nil {
-			return fmt.Errorf("%w: frame %d: %w", ErrCorrupt, frame, err)
+			return fmt.Errorf("%w: frame %d: %w", ErrCorrupt, f.frame, err)
 		}
 		if err := fn(records); err != nil {
 			return err
@@ -173,50 +224,86 @@ func readBackup(r io.Reader, fn func([]backupRecord) error) error {
 	}
 }
 
-// Restore makes a store in cfg.Dir, which must hold none, from a backup. It is
-// another life of the store: it has a new incarnation, and the tables in skip,
-// whose records belong to the old one, stay out. A backup that is not whole
-// leaves nothing.
-func Restore(ctx context.Context, cfg Config, r io.Reader, skip ...string) (err error) {
-	if _, err := os.Stat(filepath.Join(cfg.Dir, "db")); err == nil {
-		return fmt.Errorf("store: restore: %s holds a store already: name an empty folder", cfg.Dir)
+// Restore makes a store in cfg.Dir, which must hold none, from a backup of the
+// same mesh. It is another life of the store: it has a new incarnation, and the
+// tables in skip, whose records belong to the old one, stay out. A backup that
+// is not whole leaves nothing; what a crash leaves of a restore is not opened
+// (ErrPartial), and the next Restore begins anew.
+func Restore(ctx context.Context, cfg Config, r io.Reader, skip ...string) error {
+	frames, head, err := readHead(r)
+	if err != nil {
+		return fmt.Errorf("store: restore: %w", err)
 	}
+	if cfg.Mesh != "" && head.Mesh != cfg.Mesh {
+		return fmt.Errorf("store: restore: %w: the backup is of mesh %s, not %s", ErrMesh, head.Mesh, cfg.Mesh)
+	}
+	f, err := readFormat(cfg.Dir)
+	if err != nil {
+		return fmt.Errorf("store: restore: %w", err)
+	}
+	if f.Restoring {
+		err = removeStore(cfg.Dir)
+	} else if _, statErr := os.Stat(filepath.Join(cfg.Dir, "db")); statErr == nil {
+		err = fmt.Errorf("%s holds a store already: name an empty folder", cfg.Dir)
+	}
+	if err != nil {
+		return fmt.Errorf("store: restore: %w", err)
+	}
+	cfg.IncarnationFloor = max(cfg.IncarnationFloor, head.Incarnation, f.Incarnation)
+	if err := restore(ctx, cfg, frames, skip); err != nil {
+		return errors.Join(fmt.Errorf("store: restore: %w", err), removeStore(cfg.Dir))
+	}
+	return nil
+}
+
+// removeStore removes what a restore that did not end has left.
+func removeStore(dir string) (err error) {
+	for _, name := range []string{"db", "head", formatFile} { // the mark last
+		err = errors.Join(err, os.RemoveAll(filepath.Join(dir, name)))
+	}
+	return err
+}
+
+func restore(ctx context.Context, cfg Config, frames *frameReader, skip []string) (err error) {
+	cfg.restoring = true
 	s, err := Open(cfg)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		err = errors.Join(err, s.Close())
-		if err != nil {
-			for _, name := range []string{"db", "head", formatFile} {
-				err = errors.Join(err, os.RemoveAll(filepath.Join(cfg.Dir, name)))
-			}
-		}
-	}()
-	err = readBackup(r, func(records []backupRecord) error {
+	err = frames.records(func(records []backupRecord) error {
 		for chunk := range slices.Chunk(records, restoreBatch) {
-			var writes []Write
-			size := 0
-			for _, rec := range chunk {
-				if slices.Contains(skip, rec.Table) {
-					continue
-				}
-				if size += len(rec.Key) + len(rec.Value); size > BatchBytesMax {
-					if err := s.Commit(ctx, writes); err != nil {
-						return err
-					}
-					writes, size = nil, len(rec.Key)+len(rec.Value)
-				}
-				writes = append(writes, Write{rec.Table, rec.Key, rec.Value})
-			}
-			if err := s.Commit(ctx, writes); err != nil {
+			if err := s.restoreChunk(ctx, chunk, skip); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
-	if err != nil {
-		return fmt.Errorf("store: restore: %w", err)
+	if err = errors.Join(err, s.Close()); err != nil {
+		return err
 	}
-	return nil
+	f, err := readFormat(cfg.Dir)
+	if err != nil {
+		return err
+	}
+	f.Restoring = false
+	return f.save(cfg.Dir)
+}
+
+func (s *Store) restoreChunk(ctx context.Context, chunk []backupRecord, skip []string) error {
+	var writes []Write
+	size := 0
+	for _, rec := range chunk {
+		if slices.Contains(skip, rec.Table) {
+			continue
+		}
+		n := len(rec.Table) + len(rec.Key) + len(rec.Value)
+		if size += n; size > BatchBytesMax {
+			if err := s.Commit(ctx, writes); err != nil {
+				return err
+			}
+			writes, size = nil, n
+		}
+		writes = append(writes, Write{rec.Table, rec.Key, rec.Value})
+	}
+	return s.Commit(ctx, writes)
 }

@@ -56,7 +56,7 @@ func TestRestoreRefusesDamage(t *testing.T) {
 	for name, data := range map[string][]byte{
 		"nothing": nil, "another file": []byte("#!/bin/sh\n echo this is no backup at all"),
 		"cut": backup[:len(backup)/2], "without its end": backup[:len(backup)-36], "changed": flipped,
-		"more after the end": append(bytes.Clone(backup), 0),
+		"more after the end": append(bytes.Clone(backup), 0), "its first line alone": []byte(backupLine),
 	} {
 		dir := filepath.Join(t.TempDir(), "new")
 		err := Restore(t.Context(), Config{Dir: dir, Mesh: "mesh", Memory: 8 << 20, Free: plenty}, bytes.NewReader(data))
@@ -69,13 +69,88 @@ func TestRestoreRefusesDamage(t *testing.T) {
 	}
 }
 
+// One flipped bit at any place, and a cut at any place, are found.
+func TestBackupDamagedAnywhere(t *testing.T) {
+	s := open(t, t.TempDir())
+	for i := range 20 {
+		commit(t, s, Write{"t", fmt.Sprint(i), []byte("value")})
+	}
+	var out bytes.Buffer
+	if err := s.Backup(t.Context(), &out); err != nil {
+		t.Fatal(err)
+	}
+	read := func(data []byte) error {
+		frames, _, err := readHead(bytes.NewReader(data))
+		if err == nil {
+			err = frames.records(func([]backupRecord) error { return nil })
+		}
+		return err
+	}
+	if err := read(out.Bytes()); err != nil {
+		t.Fatal(err)
+	}
+	for i := range out.Len() {
+		if err := read(out.Bytes()[:i]); !errors.Is(err, ErrCorrupt) {
+			t.Errorf("cut at %d: %v", i, err)
+		}
+		for bit := range 8 {
+			data := bytes.Clone(out.Bytes())
+			data[i] ^= 1 << bit
+			if err := read(data); !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrVersion) {
+				t.Errorf("byte %d bit %d: %v", i, bit, err)
+			}
+		}
+	}
+}
+
+func TestRestoreRefuses(t *testing.T) {
+	backup, _, incarnation := backupOf(t)
+	cfg := Config{Dir: filepath.Join(t.TempDir(), "new"), Mesh: "another", Memory: 8 << 20, Free: plenty}
+	if err := Restore(t.Context(), cfg, bytes.NewReader(backup)); !errors.Is(err, ErrMesh) {
+		t.Errorf("of another mesh: %v", err)
+	}
+	newer := bytes.Replace(backup, []byte(backupLine), []byte(backupName+"2\n"), 1)
+	cfg.Mesh = "mesh"
+	if err := Restore(t.Context(), cfg, bytes.NewReader(newer)); !errors.Is(err, ErrVersion) || !strings.Contains(err.Error(), `"2"`) {
+		t.Errorf("of another version: %v", err)
+	}
+
+	// A crash in the middle: what it leaves is a part, and is not taken for a store.
+	f := format{Version: formatVersion, Mesh: "mesh", Incarnation: incarnation + 1<<40, Restoring: true}
+	if err := f.save(cfg.Dir); err == nil {
+		t.Fatal("a folder was made by what was refused")
+	}
+	s := open(t, cfg.Dir)
+	commit(t, s, Write{"t", "of the part", []byte("v")})
+	closeStore(t, s)
+	if err := f.save(cfg.Dir); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tryOpen(cfg.Dir, func(c *Config) { c.Quarantine = true }); !errors.Is(err, ErrPartial) || !strings.Contains(err.Error(), "restore again") {
+		t.Errorf("a part of a restore: %v", err)
+	}
+	if err := Restore(t.Context(), cfg, bytes.NewReader(backup)); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, cfg.Dir)
+	want(t, s, "t", "of the part", "")
+	want(t, s, "old", "1", "of the old life")
+	if s.Incarnation() <= f.Incarnation {
+		t.Errorf("incarnation %d after %d", s.Incarnation(), f.Incarnation)
+	}
+}
+
 func FuzzReadBackup(f *testing.F) {
 	backup, _, _ := backupOf(f)
 	f.Add(backup[:1000])
 	f.Add([]byte(backupLine))
 	f.Fuzz(func(t *testing.T, data []byte) {
+		frames, _, err := readHead(bytes.NewReader(data))
+		if err != nil {
+			return
+		}
 		n := 0
-		err := readBackup(bytes.NewReader(data), func(records []backupRecord) error { n += len(records); return nil })
+		err = frames.records(func(records []backupRecord) error { n += len(records); return nil })
 		if err == nil && !bytes.HasPrefix(data, []byte(backupLine)) {
 			t.Errorf("%d records of no backup", n)
 		}

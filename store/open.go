@@ -65,6 +65,10 @@ func (s *Store) open() (err error) {
 	if f.Mesh != "" && s.cfg.Mesh != "" && f.Mesh != s.cfg.Mesh {
 		return fmt.Errorf("store: open %s: %w: %s, not %s; name another folder with --data-dir", s.cfg.Dir, ErrMesh, f.Mesh, s.cfg.Mesh)
 	}
+	if f.Restoring && !s.cfg.restoring {
+		return fmt.Errorf("store: open %s: %w: restore again, from the same backup or another", s.cfg.Dir, ErrPartial)
+	}
+	f.Restoring = s.cfg.restoring
 	if s.space, err = newSpace(s.cfg); err != nil {
 		return err
 	}

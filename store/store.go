@@ -44,6 +44,7 @@ var (
 	ErrMesh    = errors.New("the data folder belongs to another mesh")
 	ErrVersion = errors.New("the data folder has another format")
 	ErrCorrupt = errors.New("the store is damaged")
+	ErrPartial = errors.New("a restore did not end")
 	ErrFull    = errors.New("the disk is full")
 	ErrBusy    = errors.New("too many batches wait for the disk")
 	ErrClosed  = errors.New("the store is closed")
@@ -75,6 +76,8 @@ type Config struct {
 	Free func(dir string) (free, total int64, err error)
 	// skipHead leaves the second sync out, to measure what it costs.
 	skipHead bool
+	// restoring marks the store as a part until Restore has ended.
+	restoring bool
 }
 
 // Write is one key of a batch; a nil Value deletes.
