@@ -12,6 +12,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/hansa-mesh/hansa/node/driver"
 )
 
@@ -20,6 +22,22 @@ const (
 	segmentMin  = 16 << 10 // bytes; a smaller bound is raised to four of these
 	lineMax     = 16 << 10 // bytes of text in one line; longer ones are cut in pieces
 )
+
+// Below so much free space, or that part of a small disk, output is dropped and
+// counted: logs share the disk with the daemon's own state, which matters more.
+const (
+	freeMin   = 256 << 20
+	freeShare = 10
+)
+
+// tight says whether the disk has no room for logs.
+func tight(dir string) bool {
+	var fs unix.Statfs_t
+	if unix.Statfs(dir, &fs) != nil {
+		return false // then writing says what is wrong
+	}
+	return fs.Bavail*uint64(fs.Bsize) < min(freeMin, fs.Blocks*uint64(fs.Bsize)/freeShare)
+}
 
 // Writer appends to the log in one folder.
 type Writer struct {
@@ -110,8 +128,12 @@ func (w *Writer) append(b []byte) {
 	if w.shut || len(b) == 0 {
 		return
 	}
+	if tight(w.dir) {
+		w.lost += int64(len(b))
+		return
+	}
 	if w.lost > 0 {
-		note := driver.LogLine{Time: time.Now(), Stream: "hansa", Text: fmt.Sprintf("%d bytes of output were lost: the log could not be written", w.lost)}
+		note := driver.LogLine{Time: time.Now(), Stream: "hansa", Text: fmt.Sprintf("%d bytes of output were lost: the log could not be written, or the disk was nearly full", w.lost)}
 		b = append(note.Append(nil), b...)
 	}
 	for len(b) > 0 {
