@@ -274,3 +274,27 @@ func setAside(t *testing.T, dir string, all int) {
 	}
 	commit(t, s, Write{"t", "new", []byte("life")})
 }
+
+// A disk that goes on breaking does not fill itself with what it broke.
+func TestQuarantinesAreBounded(t *testing.T) {
+	dir := t.TempDir()
+	quarantine := func(c *Config) { c.Quarantine = true }
+	var kept []string
+	for i := range quarantinesMax + 2 {
+		s := open(t, dir, quarantine)
+		if _, path, was := s.Quarantined(); was {
+			kept = append(kept, path)
+		} else if i > 0 {
+			t.Fatal("the damage was not found")
+		}
+		commit(t, s, Write{"t", "k", []byte("v")})
+		closeStore(t, s)
+		if err := os.Remove(filepath.Join(dir, "head")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	there, err := filepath.Glob(filepath.Join(dir, "quarantine-*"))
+	if err != nil || !slices.Equal(there, kept[len(kept)-quarantinesMax:]) {
+		t.Errorf("kept %v of %v: %v", there, kept, err)
+	}
+}

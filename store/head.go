@@ -8,6 +8,7 @@ import (
 	"hash/crc32"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
@@ -157,6 +158,10 @@ func syncDir(dir string) error {
 	return nil
 }
 
+// quarantinesMax bounds the damaged stores that are kept: of a disk that goes on
+// breaking, the latest.
+const quarantinesMax = 4
+
 // quarantine puts a damaged store aside, whole, and keeps the files by digest,
 // which verify themselves.
 func (s *Store) quarantine(cause error) error {
@@ -164,6 +169,16 @@ func (s *Store) quarantine(cause error) error {
 	f, err := readFormat(s.cfg.Dir)
 	if err != nil && !errors.Is(err, ErrCorrupt) {
 		return errors.Join(cause, err)
+	}
+	older, err := filepath.Glob(filepath.Join(s.cfg.Dir, "quarantine-*"))
+	if err != nil {
+		return errors.Join(cause, err)
+	}
+	for slices.Sort(older); len(older) >= quarantinesMax; older = older[1:] { // the names are times
+		s.log.Warn("the oldest damaged store is dropped, to keep this one", "dropped", older[0])
+		if err := os.RemoveAll(older[0]); err != nil {
+			return errors.Join(cause, fmt.Errorf("store: quarantine: %w", err))
+		}
 	}
 	aside := filepath.Join(s.cfg.Dir, "quarantine-"+time.Now().UTC().Format("20060102T150405.000"))
 	if err := os.MkdirAll(aside, 0o700); err != nil {
