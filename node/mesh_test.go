@@ -399,3 +399,25 @@ func TestPlannedRestartMovesNothing(t *testing.T) {
 		})
 	})
 }
+
+// An app that is deployed at a site in the moment when it is cut off, before it
+// can know, runs there whole: what was asked of the others comes to nothing.
+func TestDeployInTheMomentOfACut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMesh(t, 3, 40*time.Millisecond)
+		defer m.close()
+		m.net.Partition([]string{m.sites[0].addr}, []string{m.sites[1].addr, m.sites[2].addr})
+		r, err := backend{m.sites[0].node}.PutApp(t.Context(), api.PutRequest{App: serverApp("island", 6)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Durability.Quorum {
+			t.Errorf("accepted with %+v", r.Durability)
+		}
+		m.until("it runs here", time.Minute, func() error { return m.runOnce(m.sites[0], "island", 6, "s1") })
+		m.net.Heal()
+		m.until("settled", time.Minute, func() error {
+			return errors.Join(m.settled(), m.runOnce(m.sites[1], "island", 6, "s1", "s2", "s3"))
+		})
+	})
+}

@@ -4,6 +4,7 @@ import (
 	"encoding/base32"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -369,7 +370,11 @@ func (p *Peer) restate(a *app) {
 	i := &a.win.intent
 	e := &edit{req: editRequest{
 		app: i.App, artifacts: i.Artifacts, key: i.Key, remove: i.Removed, idemKey: i.Request,
-	}, copies: map[PeerID]bool{}, deadline: p.out.now.Mono + p.tune.SubmitWait, before: i.Before}
+	}, copies: map[PeerID]bool{}, deadline: p.out.now.Mono + p.tune.SubmitWait}
+	if i.Alone { // and stays so, should there be no majority for this version either
+		e.before = map[string]int{} // a record without any: the app was created so
+		maps.Copy(e.before, i.Before)
+	}
 	p.edits.next++
 	e.id = p.edits.next
 	p.edits.open[e.id] = e
