@@ -60,6 +60,10 @@ func (r *Router) callPeer(ctx context.Context, peer string, t Target, request *d
 	written := make(chan error, 1)
 	go func() { written <- writeRequest(stream, t, request) }()
 	response, err := http.ReadResponse(bufio.NewReaderSize(&limited{r: stream, left: headMax}, 4096), &http.Request{Method: request.Method})
+	if err == nil && ctx.Err() != nil { // the answer to being given up
+		response.Body.Close()
+		err = ctx.Err()
+	}
 	if err != nil {
 		if ctx.Err() == nil {
 			select {
