@@ -2,6 +2,7 @@ package placement
 
 import (
 	"fmt"
+	"maps"
 	"time"
 )
 
@@ -12,8 +13,10 @@ func (s *Steward) act() {
 	p, a := s.p, s.a
 	now := p.out.now.Mono
 	s.open = s.open[:0:0]
+	maps.DeleteFunc(s.sent, func(_ string, at time.Duration) bool { return now-at >= max(p.tune.Resend, p.tune.RoundMin) })
 	s.repeatAsks(now)
 	s.repeatHolds()
+	s.commitOpen()
 	s.outlast = s.claimsOutlast(now)
 	if !s.deputy && len(a.versions) == 1 && (a.win.intent.Alone || s.outlast) && s.mayRepeat("restate") {
 		p.restate(a)
@@ -256,16 +259,15 @@ func (s *Steward) place(name string, slots, lost Slots, replaces *fact) {
 // every step: it is tried again when its round comes.
 func (s *Steward) waitsForBudget(name string, slots Slots) bool {
 	now := s.p.out.now.Mono
-	key := "plan/" + name + "/" + slots.String()
-	if len(key) > 256 {
-		key = key[:256]
-	}
+	key := planKey(name, slots)
 	if at, ok := s.sent[key]; ok && now < at+s.p.tune.RoundMin {
 		return true
 	}
 	s.sent[key] = now
 	return false
 }
+
+func planKey(name string, slots Slots) string { return fmt.Sprintf("plan/%s/%x", name, fnvOf(slots)) }
 
 // refusedNow is the peers not to ask: who refused in these rounds, and where
 // the component failed lately.

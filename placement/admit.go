@@ -23,29 +23,36 @@ type admission struct {
 func (l *Ledger) Admit(now Now, ask *askMsg, wanted *Intent, known *Intent) admission {
 	key := askerKey{ask.ID.Asker, ask.ID.Incarnation}
 	reply := offerMsg{Ask: ask.ID, UID: ask.UID, Price: l.price}
+	if key.inc < l.newest[key.peer] {
+		reply.Refused, reply.Reason = ask.Slots, "expired: asked in an earlier life of the asker's store"
+		return admission{reply: reply}
+	}
+	earlier := askerKey{key.peer, l.newest[key.peer]}
 	a := l.asker(key)
+	writes := l.outlived(earlier)
 	if done, adm := l.repeated(a, ask, reply); done {
 		return adm
 	}
-	writes, higher, ok := l.fence(ask.UID, ask.Term)
+	fence, higher, ok := l.fence(ask.UID, ask.Term, ask.Deputy)
 	if !ok {
 		reply.Refused, reply.Fence = ask.Slots, higher
 		reply.Reason = fmt.Sprintf("term %d is over: the app is driven under term %d", ask.Term.Number, higher.Number)
-		return admission{reply: reply}
+		return admission{reply: reply, writes: writes}
 	}
+	writes = append(writes, fence...)
 	if ask.Floor > a.Floor {
-		l.raiseFloor(a, ask.Floor)
+		l.raiseFloor(a, min(ask.Floor, ask.ID.Counter))
 		writes = append(writes, l.writeAsker(key))
 	}
 	comp, exists := wanted.App.Components[ask.Component]
-	granted, reason := l.fits(ask, comp, wanted, known)
+	granted, reason := l.fits(now, ask, comp, wanted, known)
 	if !exists {
 		granted, reason = Slots{}, "the intent has no such component"
 	}
 	reply.Granted, reply.Refused, reply.Reason = granted, ask.Slots.Minus(granted), reason
 	if granted.IsEmpty() {
 		if len(a.refused) < refusedMax {
-			a.refused[ask.ID.Counter] = reply
+			a.refused[ask.ID.Counter] = reason
 		}
 		return admission{reply: reply, writes: writes}
 	}
@@ -68,8 +75,9 @@ func (l *Ledger) repeated(a *askerRecord, ask *askMsg, reply offerMsg) (bool, ad
 		reply.Claim, reply.Granted, reply.Refused, reply.Reason = c.ID, c.Granted, c.Refused, c.Reason
 		return true, admission{reply: reply, wait: c.held}
 	}
-	if r, ok := a.refused[n]; ok {
-		return true, admission{reply: r}
+	if why, ok := a.refused[n]; ok {
+		reply.Refused, reply.Reason = ask.Slots, why
+		return true, admission{reply: reply}
 	}
 	if n < a.Floor || slices.Contains(a.Spent, n) {
 		reply.Refused, reply.Reason = ask.Slots, "expired: this ask was answered before and its claim is gone"
@@ -89,7 +97,7 @@ func (l *Ledger) raiseFloor(a *askerRecord, floor uint64) {
 }
 
 // fits is the part of an ask that this peer can take now, and why not all.
-func (l *Ledger) fits(ask *askMsg, comp Component, wanted, known *Intent) (Slots, string) {
+func (l *Ledger) fits(now Now, ask *askMsg, comp Component, wanted, known *Intent) (Slots, string) {
 	driver := comp.Driver()
 	a := l.asker(askerKey{ask.ID.Asker, ask.ID.Incarnation})
 	switch {
@@ -107,8 +115,12 @@ func (l *Ledger) fits(ask *askMsg, comp Component, wanted, known *Intent) (Slots
 		return Slots{}, "made from an older version of the app than this peer knows"
 	case known != nil && known.Removed:
 		return Slots{}, "the app is removed"
-	case len(a.Spent) >= spentMax || len(l.claims) >= claimsMax:
+	case wanted.Version.ahead(now.Wall) && (known == nil || wanted.Version != known.Version):
+		return Slots{}, "made by a clock more than " + clockAheadMax.String() + " ahead of this peer's"
+	case len(a.Spent) >= spentMax || len(l.claims) >= claimsMax || len(l.byApp[ask.UID]) >= appClaimsMax:
 		return Slots{}, "too many claims"
+	case l.slots >= slotsHeldMax:
+		return Slots{}, fmt.Sprintf("it holds %d slots, at most that many", slotsHeldMax)
 	}
 	here := Slots{}
 	for _, c := range l.byApp[ask.UID] {
@@ -117,7 +129,7 @@ func (l *Ledger) fits(ask *askMsg, comp Component, wanted, known *Intent) (Slots
 		}
 	}
 	want := ask.Slots.Minus(here)
-	granted := want.Min(l.free().Fits(comp.Resources))
+	granted := want.Min(min(l.free().Fits(comp.Resources), slotsHeldMax-l.slots))
 	switch {
 	case granted.Len() == ask.Slots.Len():
 		return granted, ""

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Catalog is what this peer knows of the replicated intents and keeper lists.
@@ -51,8 +52,8 @@ func readSigned(verify func(Signed) error, s Signed, v any) error {
 func (c *Catalog) readIntent(s Signed) (version, error) {
 	v := version{signed: s}
 	err := readSigned(c.verify, s, &v.intent)
-	if err == nil && (v.intent.UID == "" || len(v.intent.Artifacts) > artifactsMax) {
-		err = fmt.Errorf("intent of %s: %w", s.By, ErrInvalid)
+	if err == nil {
+		err = v.intent.check(s)
 	}
 	return v, err
 }
@@ -60,8 +61,8 @@ func (c *Catalog) readIntent(s Signed) (version, error) {
 func (c *Catalog) readKeepers(s Signed) (keeperList, error) {
 	k := keeperList{signed: s}
 	err := readSigned(c.verify, s, &k.list)
-	if err == nil && (k.list.UID == "" || len(k.list.Peers) == 0 || len(k.list.Peers) > keepersMax) {
-		err = fmt.Errorf("keepers of %s: %w", s.By, ErrInvalid)
+	if err == nil {
+		err = k.list.check(s)
 	}
 	return k, err
 }
@@ -80,7 +81,8 @@ func (c *Catalog) setIntents(key AppKey, siblings [][]byte) []UID {
 		if Decode(raw, &s) != nil {
 			continue
 		}
-		if v, err := c.readIntent(s); err == nil && v.intent.Key == key {
+		// A UID belongs to one name: another name's records can't end it.
+		if v, err := c.readIntent(s); err == nil && v.intent.Key == key && (!c.has(v.intent.UID) || c.keyOf[v.intent.UID] == key) {
 			v.raw = raw
 			versions = append(versions, v)
 			touched[v.intent.UID] = true
@@ -99,9 +101,11 @@ func (c *Catalog) setIntents(key AppKey, siblings [][]byte) []UID {
 	return slices.Sorted(maps.Keys(touched))
 }
 
-// setKeepers takes the siblings of a keeper list: the one of the highest epoch
-// counts, and of equal ones the lowest writer's.
+// setKeepers takes the siblings of a keeper list. It does not change within an
+// epoch: what is known stands until it is removed, and of several that are new
+// the lowest writer's counts.
 func (c *Catalog) setKeepers(uid UID, siblings [][]byte) {
+	known, had := c.keepers[uid]
 	delete(c.keepers, uid)
 	for _, raw := range siblings[:min(len(siblings), siblingsMax)] {
 		var s Signed
@@ -112,10 +116,12 @@ func (c *Catalog) setKeepers(uid UID, siblings [][]byte) {
 		if err != nil || k.list.UID != uid {
 			continue
 		}
-		old, ok := c.keepers[uid]
-		if !ok || k.list.Epoch > old.list.Epoch || k.list.Epoch == old.list.Epoch && s.By < old.signed.By {
+		if old, ok := c.keepers[uid]; !ok || s.By < old.signed.By {
 			c.keepers[uid] = k
 		}
+	}
+	if _, ok := c.keepers[uid]; ok && had {
+		c.keepers[uid] = known
 	}
 }
 
@@ -183,17 +189,17 @@ func standing(all []version) []version {
 }
 
 // winner is the version that lost slots follow, by a rule that is the same
-// everywhere: the newest, but an edit beats a concurrent removal.
-func winner(versions []version) *version {
+// everywhere: the newest, but an edit beats a concurrent removal, and one that
+// was made by a clock too far ahead loses to any other.
+func winner(versions []version, wall time.Time) *version {
+	var best *version
+	rank := func(v *version) int { return 2*btoi(v.intent.Removed) + btoi(v.intent.Version.ahead(wall)) }
 	for i := range versions {
-		if !versions[i].intent.Removed {
-			return &versions[i]
+		if v := &versions[i]; best == nil || rank(v) < rank(best) {
+			best = v
 		}
 	}
-	if len(versions) == 0 {
-		return nil
-	}
-	return &versions[0]
+	return best
 }
 
 // etag names all sides of what stands.

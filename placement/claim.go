@@ -91,7 +91,7 @@ type askerRecord struct {
 	Floor uint64   `cbor:"f"`
 	Spent []uint64 `cbor:"s,omitempty"`
 
-	refused map[uint64]offerMsg
+	refused map[uint64]string // why
 	claims  map[uint64]ClaimID
 }
 

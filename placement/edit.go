@@ -28,7 +28,8 @@ type edit struct {
 	tickets  []uint64    // to answer here
 	remotes  []requestID // to answer elsewhere
 	phase    editPhase
-	to       PeerID // of forwarded
+	to       PeerID   // of forwarded
+	asked    []PeerID // every such, in this edit's time
 	request  requestID
 	deadline time.Duration
 	uid      UID
@@ -78,6 +79,7 @@ type edits struct {
 const (
 	editsMax    = 1024
 	answeredMax = 1024
+	retriesMax  = 64 // of one edit, with its Idempotency-Key
 	keepersWant = 3
 )
 
@@ -144,6 +146,10 @@ func (p *Peer) edit(e *edit) {
 			return
 		}
 		if o := p.edits.open[p.edits.byIdem[name]]; o != nil {
+			if len(o.tickets)+len(o.remotes) >= retriesMax {
+				p.answer(e, Result{Err: fmt.Errorf("edit of %s: %w: %d retries of it wait", e.req.key, ErrLimit, retriesMax)})
+				return
+			}
 			o.tickets, o.remotes = append(o.tickets, e.tickets...), append(o.remotes, e.remotes...)
 			for _, r := range e.remotes {
 				p.edits.byReq[r] = o.id
@@ -247,6 +253,9 @@ func (p *Peer) forward(e *edit, to PeerID) {
 		e.request = requestID{p.cfg.Self.Peer, p.counters.boot, n}
 	}
 	e.phase, e.to = editForwarded, to
+	if !slices.Contains(e.asked, to) {
+		e.asked = append(e.asked, to)
+	}
 	r := &e.req
 	p.out.send(to, message{Forward: &forwardMsg{
 		Request: e.request, App: r.app, Key: r.key, Artifacts: r.artifacts, Remove: r.remove, IfMatch: r.ifMatch,

@@ -277,12 +277,11 @@ func (p *Peer) lacks(e *edit, a *app) bool {
 }
 
 // rerouteEdits looks again at edits that wait for someone, since who that is
-// may have changed.
-func (p *Peer) rerouteEdits(uid UID) {
-	a := p.apps[uid]
+// may have changed: those of one app's name, or with nil all.
+func (p *Peer) rerouteEdits(a *app) {
 	for _, id := range sortedKeys(p.edits.open) {
 		e := p.edits.open[id]
-		if e == nil || a == nil || e.req.key != a.key {
+		if e == nil || a != nil && e.req.key != a.key || len(p.byKey[e.req.key]) == 0 {
 			continue
 		}
 		if e.phase == editWaiting || e.phase == editForwarded && !p.members.live(e.to) {
@@ -297,7 +296,7 @@ func (p *Peer) onForwarded(from PeerID, m *forwardedMsg) {
 	}
 	for _, id := range sortedKeys(p.edits.open) {
 		e := p.edits.open[id]
-		if e.phase != editForwarded || e.request != m.Request {
+		if e.phase != editForwarded || e.request != m.Request || !slices.Contains(e.asked, from) {
 			continue
 		}
 		if m.Kind == ErrUnavailable.Error() {

@@ -1,16 +1,19 @@
 package placement
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // This file is the holder's side: what the ledger and the work of this peer
 // do when others ask, the catalog changes, or the runner reports.
 
 func (p *Peer) onAsk(from PeerID, m *askMsg) {
-	if m.ID.Asker != from || m.Slots.IsEmpty() || p.gone(m.UID) {
+	if m.ID.Asker != from || m.Slots.IsEmpty() || p.gone(m.UID) || !m.Deputy && !p.mayOrder(from, m.UID, m.Term) {
 		return
 	}
 	v, err := p.catalog.readIntent(m.Intent)
-	if err != nil || v.intent.UID != m.UID {
+	if err != nil || v.intent.UID != m.UID || !p.named(v) {
 		return
 	}
 	p.clock.observe(v.intent.Version, p.out.now.Wall)
@@ -24,11 +27,16 @@ func (p *Peer) onAsk(from PeerID, m *askMsg) {
 	if adm.wait {
 		return
 	}
+	if adm.claim == nil && p.stranger(m.UID) { // nothing to fence
+		p.ledger.forgetTerm(m.UID)
+		adm.writes = slices.DeleteFunc(adm.writes, func(w Write) bool { return w.Table == tableTerms })
+	}
 	owed, written := p.ledger.debts()
 	p.out.persist(append(owed, adm.writes...), func(failed *PersistFailed) {
 		reply := adm.reply
 		if failed == nil {
 			written()
+			p.ledger.termNoted(adm.writes)
 		}
 		if failed != nil {
 			reply.Granted, reply.Refused, reply.Claim = Slots{}, m.Slots, ClaimID{}
@@ -49,6 +57,9 @@ func (p *Peer) onAsk(from PeerID, m *askMsg) {
 	})
 }
 
+// stranger says whether this peer neither knows an app nor holds anything of it.
+func (p *Peer) stranger(uid UID) bool { return p.apps[uid] == nil && len(p.ledger.byApp[uid]) == 0 }
+
 // armClaim sets the expiry of a claim that has one.
 func (p *Peer) armClaim(c *claim) {
 	if c.expires > 0 {
@@ -67,51 +78,77 @@ func (p *Peer) runClaim(c *claim) {
 	p.touchReport(c.UID)
 }
 
-func (p *Peer) onCommit(m *commitMsg) {
-	c, writes := p.ledger.commit(m)
-	if c == nil {
+// onCommit makes a reservation work, and says so once that is on disk.
+func (p *Peer) onCommit(from PeerID, m *commitMsg) {
+	if c := p.ledger.claims[m.Claim]; c != nil && c.held || !p.mayOrder(from, m.UID, m.Term) {
 		return
 	}
+	fence, _, ok := p.ledger.fence(m.UID, m.Term, false)
+	if !ok {
+		return
+	}
+	fresh := p.ledger.reserved(m.Claim)
+	c, writes, not := p.ledger.commit(p.out.now, m, p.catalog.has(m.UID))
+	reply := &committedMsg{UID: m.UID, Term: m.Term, Claim: m.Claim, Not: not}
+	if c == nil {
+		p.out.send(from, message{Committed: reply})
+		return
+	}
+	state, expires := c.State, c.expires
 	p.timers.cancel(timerClaim, c.ID.String())
-	p.out.persist(writes, func(failed *PersistFailed) {
-		if failed != nil && p.ledger.claims[c.ID] == c && c.State == claimActive {
+	p.armClaim(c)
+	p.out.persist(append(fence, writes...), func(failed *PersistFailed) {
+		switch {
+		case failed == nil:
+			p.ledger.termNoted(fence)
+			if c.State == claimReserved { // a commit before this one was not written
+				c.State, c.expires = state, expires
+			}
+			p.runClaim(c)
+			p.checkClaims(c.UID)
+			p.out.send(from, message{Committed: reply})
+		case fresh && p.ledger.claims[c.ID] == c && c.State == state:
 			c.State, c.Left = claimReserved, int64(p.tune.ReserveExpiry)
 			c.expires = p.out.now.Mono + p.tune.ReserveExpiry
 			p.armClaim(c)
-			return
 		}
-		p.runClaim(c)
 	})
 }
 
 // onRelease takes an order to give slots back. It needs the current term, and
 // an intent that is not older than the claim's.
-func (p *Peer) onRelease(m *releaseMsg) {
+func (p *Peer) onRelease(from PeerID, m *releaseMsg) {
+	if !p.mayOrder(from, m.UID, m.Term) {
+		return
+	}
 	c := p.ledger.claims[m.Claim]
 	if c == nil || c.UID != m.UID || c.held || m.Version.Compare(c.Version) < 0 {
 		p.touchReport(m.UID)
 		return
 	}
-	writes, _, ok := p.ledger.fence(m.UID, m.Term)
+	fence, _, ok := p.ledger.fence(m.UID, m.Term, false)
 	if !ok {
 		return
 	}
-	p.out.persist(writes, func(*PersistFailed) {})
 	slots := m.Slots
 	if slots.IsEmpty() {
 		slots = c.Slots
 	}
-	p.releaseSlots(c, p.ledger.unpinned(p.out.now, c, slots, m.Term, m.Order), m.Reason)
+	p.releaseSlots(c, p.ledger.unpinned(p.out.now, c, slots, m.Term, m.Order), clip(m.Reason), fence...)
 }
 
-// releaseSlots stops slots of a claim once the release is on disk.
-func (p *Peer) releaseSlots(c *claim, slots Slots, reason string) {
+// releaseSlots stops slots of a claim once the release is on disk, and with it
+// the term that it was ordered under.
+func (p *Peer) releaseSlots(c *claim, slots Slots, reason string, fence ...Write) {
 	state, expires := c.State, c.expires
 	stopping, writes := p.ledger.release(c, slots)
 	if stopping.IsEmpty() {
 		return
 	}
-	p.out.persist(writes, func(failed *PersistFailed) {
+	p.out.persist(append(fence, writes...), func(failed *PersistFailed) {
+		if failed == nil {
+			p.ledger.termNoted(fence)
+		}
 		if failed != nil {
 			p.ledger.unrelease(c, stopping, state, expires)
 			p.armClaim(c)
@@ -133,6 +170,9 @@ func (p *Peer) releaseSlots(c *claim, slots Slots, reason string) {
 
 func (p *Peer) slotStopped(c *claim, n Slot) {
 	if writes := p.ledger.stopped(c, n); writes != nil {
+		if p.stranger(c.UID) {
+			writes = append(writes, p.ledger.forgetTerm(c.UID)...)
+		}
 		_, written := p.ledger.debts()
 		p.out.persist(writes, func(failed *PersistFailed) {
 			if failed == nil {
@@ -144,18 +184,22 @@ func (p *Peer) slotStopped(c *claim, n Slot) {
 }
 
 func (p *Peer) onPin(from PeerID, m *pinMsg) {
+	if !p.mayOrder(from, m.UID, m.Term) {
+		return
+	}
 	c := p.ledger.claims[m.Claim]
-	if c == nil || c.held {
+	if c == nil || c.UID != m.UID || c.held {
 		p.touchReport(m.UID) // whoever asks takes it for running here
 		return
 	}
-	writes, _, ok := p.ledger.fence(m.UID, m.Term)
+	writes, _, ok := p.ledger.fence(m.UID, m.Term, false)
 	if !ok {
 		return
 	}
 	pinned := p.ledger.pin(p.out.now, c, p.work.running(c).Intersect(m.Slots), m.Term, m.Order)
 	p.out.persist(writes, func(failed *PersistFailed) {
 		if failed == nil {
+			p.ledger.termNoted(writes)
 			p.out.send(from, message{Pinned: &pinnedMsg{UID: m.UID, Term: m.Term, Claim: m.Claim, Slots: pinned}})
 		}
 	})

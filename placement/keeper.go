@@ -148,15 +148,26 @@ func (k *Keeper) store(m *storeMsg, versions []version, list keeperList) (writes
 
 // add enters versions beside those held. An ancestor stays until the catalog
 // lists what supersedes it: an edit may yet be taken back, and then it is what
-// stands.
+// stands. Only when there is no room for more does an ancestor go, the oldest
+// first; what stands is never pushed out by what comes later.
 func (r *keepRecord) add(versions ...version) {
 	for _, v := range versions {
-		if !slices.ContainsFunc(r.versions, func(h version) bool { return h.intent.Version == v.intent.Version }) {
-			r.versions = append(r.versions, v)
+		if slices.ContainsFunc(r.versions, func(h version) bool { return h.intent.Version == v.intent.Version }) {
+			continue
 		}
+		if len(r.versions) >= siblingsMax {
+			i := len(r.versions) - 1
+			for i >= 0 && !slices.ContainsFunc(r.versions, func(h version) bool { return h.intent.supersedes(&r.versions[i].intent) }) {
+				i--
+			}
+			if i < 0 {
+				continue
+			}
+			r.versions = slices.Delete(r.versions, i, i+1)
+		}
+		r.versions = append(r.versions, v)
+		slices.SortFunc(r.versions, func(a, b version) int { return b.intent.Version.Compare(a.intent.Version) })
 	}
-	slices.SortFunc(r.versions, func(a, b version) int { return b.intent.Version.Compare(a.intent.Version) })
-	r.versions = r.versions[:min(len(r.versions), siblingsMax)]
 }
 
 func (r *keepRecord) hear(t Term) {
@@ -230,7 +241,7 @@ func (k *Keeper) lives(ref PeerRef, view *members) bool {
 // hold records holders.
 func (k *Keeper) hold(m *holdMsg) ([]Write, bool) {
 	r := k.records[m.UID]
-	if r == nil || m.Term.Compare(r.Term) < 0 {
+	if r == nil || !m.Deputy && m.Term.Compare(r.Term) < 0 {
 		return nil, false
 	}
 	r.addHolders(m.Holders)

@@ -29,6 +29,8 @@ type Ledger struct {
 	byApp  map[UID]map[ClaimID]*claim
 	askers map[askerKey]*askerRecord
 	terms  map[UID]Term
+	noted  map[UID]Term           // of terms, what is on disk
+	newest map[PeerID]Incarnation // of askers
 	used   Resources
 	slots  int
 	owed   map[ClaimID]uint64 // see debts
@@ -39,7 +41,8 @@ func newLedger(self PeerRef, tune Tuning, price float64) *Ledger {
 	return &Ledger{
 		self: self, tune: tune, price: price, listed: map[string]bool{},
 		claims: map[ClaimID]*claim{}, byApp: map[UID]map[ClaimID]*claim{},
-		askers: map[askerKey]*askerRecord{}, terms: map[UID]Term{}, owed: map[ClaimID]uint64{},
+		askers: map[askerKey]*askerRecord{}, terms: map[UID]Term{},
+		noted: map[UID]Term{}, newest: map[PeerID]Incarnation{}, owed: map[ClaimID]uint64{},
 	}
 }
 
@@ -68,7 +71,7 @@ func (l *Ledger) load(table, key string, value []byte) error {
 		if err := Decode(value, &t); err != nil {
 			return err
 		}
-		l.terms[UID(key)] = t
+		l.terms[UID(key)], l.noted[UID(key)] = t, t
 	}
 	return nil
 }
@@ -85,10 +88,26 @@ func (l *Ledger) begin(now Now) {
 func (l *Ledger) asker(key askerKey) *askerRecord {
 	a := l.askers[key]
 	if a == nil {
-		a = &askerRecord{refused: map[uint64]offerMsg{}, claims: map[uint64]ClaimID{}}
+		a = &askerRecord{refused: map[uint64]string{}, claims: map[uint64]ClaimID{}}
 		l.askers[key] = a
+		l.newest[key.peer] = max(l.newest[key.peer], key.inc)
 	}
 	return a
+}
+
+// outlived ends the record of an asker's earlier life: it asks nothing more in
+// that one, and what is asked in its name is refused. It stays while there are
+// claims.
+func (l *Ledger) outlived(key askerKey) []Write {
+	if a := l.askers[key]; a == nil || key.inc >= l.newest[key.peer] || len(a.claims) > 0 {
+		return nil
+	}
+	delete(l.askers, key)
+	return []Write{{Table: tableAskers, Key: key.String()}}
+}
+
+func (k askerKey) String() string {
+	return string(k.peer) + "/" + strconv.FormatUint(uint64(k.inc), 36)
 }
 
 func (l *Ledger) add(c *claim) {
@@ -122,11 +141,15 @@ func (l *Ledger) remove(c *claim) []Write {
 	if c.ID.Ask.Counter >= a.Floor && !slices.Contains(a.Spent, c.ID.Ask.Counter) {
 		a.Spent = append(a.Spent, c.ID.Ask.Counter)
 	}
-	return []Write{{Table: tableClaims, Key: c.ID.String()}, l.writeAsker(key)}
+	writes := []Write{{Table: tableClaims, Key: c.ID.String()}}
+	if end := l.outlived(key); end != nil {
+		return append(writes, end...)
+	}
+	return append(writes, l.writeAsker(key))
 }
 
 func (l *Ledger) writeAsker(key askerKey) Write {
-	return Write{Table: tableAskers, Key: string(key.peer) + "/" + strconv.FormatUint(uint64(key.inc), 36), Value: Encode(l.asker(key))}
+	return Write{Table: tableAskers, Key: key.String(), Value: Encode(l.asker(key))}
 }
 
 func (l *Ledger) writeClaim(c *claim) Write {
@@ -150,18 +173,33 @@ func (l *Ledger) of(uid UID) []*claim {
 	return out
 }
 
-// fence checks an order's term. A higher one is noted, and its write must be
-// on disk before the order is answered.
-func (l *Ledger) fence(uid UID, t Term) (writes []Write, higher Term, ok bool) {
+// fence checks an order's term. A higher one is noted, but for a deputy's, which
+// is hearsay; its write must be on disk before the order is answered, and is
+// returned again until termNoted says so.
+func (l *Ledger) fence(uid UID, t Term, deputy bool) (writes []Write, higher Term, ok bool) {
 	seen := l.terms[uid]
 	if t.Compare(seen) < 0 && l.tune.Break != FaultNoFence {
 		return nil, seen, false
 	}
-	if t.Compare(seen) > 0 {
+	if t.Compare(seen) > 0 && !deputy {
 		l.terms[uid] = t
+	}
+	if t := l.terms[uid]; t != l.noted[uid] && l.tune.Break != FaultForgetTerm {
 		writes = []Write{{Table: tableTerms, Key: string(uid), Value: Encode(t)}}
 	}
 	return writes, Term{}, true
+}
+
+// termNoted says that what a fence returned is on disk.
+func (l *Ledger) termNoted(writes []Write) {
+	for _, w := range writes {
+		if uid := UID(w.Key); w.Table == tableTerms {
+			var t Term
+			if err := Decode(w.Value, &t); err == nil && t.Compare(l.noted[uid]) > 0 {
+				l.noted[uid] = t
+			}
+		}
+	}
 }
 
 // forgetTerm ends the fence of an app that is gone for good.
@@ -170,6 +208,7 @@ func (l *Ledger) forgetTerm(uid UID) []Write {
 		return nil
 	}
 	delete(l.terms, uid)
+	delete(l.noted, uid)
 	return []Write{{Table: tableTerms, Key: string(uid)}}
 }
 
@@ -182,18 +221,36 @@ func (l *Ledger) confirm(c *claim) []Write {
 	return []Write{l.writeClaim(c)}
 }
 
-// commit makes a reservation work.
-func (l *Ledger) commit(m *commitMsg) (c *claim, writes []Write) {
+// reserved says whether a claim waits for its commit.
+func (l *Ledger) reserved(id ClaimID) bool {
+	c := l.claims[id]
+	return c != nil && c.State == claimReserved
+}
+
+// Why a commit comes too late.
+const (
+	commitExpired = "expired" // the claim was given back
+	commitUnknown = "unknown" // this life of the store never granted it
+)
+
+// commit makes a reservation work, and like a grant waits for an intent that is
+// not in the catalog. A repeated one changes nothing.
+func (l *Ledger) commit(now Now, m *commitMsg, listed bool) (c *claim, writes []Write, not string) {
 	c = l.claims[m.Claim]
-	if c == nil || c.held || c.State != claimReserved {
-		return nil, nil
-	}
-	writes, _, ok := l.fence(m.UID, m.Term)
-	if !ok {
-		return nil, nil
+	switch {
+	case m.Claim.Owner != l.self:
+		return nil, nil, commitUnknown
+	case c == nil || c.UID != m.UID || c.State == claimReleasing:
+		return nil, nil, commitExpired
+	case c.State != claimReserved:
+		return c, []Write{l.writeClaim(c)}, ""
 	}
 	c.State, c.expires, c.Left = claimActive, 0, 0
-	return c, append(writes, l.writeClaim(c))
+	if !listed {
+		c.State, c.Left = claimUnconfirmed, int64(l.tune.ConfirmExpiry)
+		c.expires = now.Mono + l.tune.ConfirmExpiry
+	}
+	return c, []Write{l.writeClaim(c)}, ""
 }
 
 // release moves slots of a claim to stopping. The caller stops them once the

@@ -1,10 +1,6 @@
 package placement
 
-import (
-	"cmp"
-	"errors"
-	"fmt"
-)
+import "cmp"
 
 // messageVersion is the version of the envelope. A peer reads messages of any
 // version whose kind it knows; unknown fields are skipped.
@@ -18,7 +14,7 @@ const messageVersion = 1
 //	steward ── raise ──▶ keeper                   keeper ── raised ──▶ steward
 //	steward ── hold ──▶ keeper                    keeper ── held ──▶ steward
 //	steward ── census ──▶ holder                  holder ── report ──▶ steward and keepers
-//	steward ── ask/commit/release/pin ──▶ ledger  ledger ── offer/pinned ──▶ steward
+//	steward ── ask/commit/release/pin ──▶ ledger  ledger ── offer/committed/pinned ──▶ steward
 type message struct {
 	V         int           `cbor:"v"`
 	Forward   *forwardMsg   `cbor:"fw,omitempty"`
@@ -35,6 +31,7 @@ type message struct {
 	Ask       *askMsg       `cbor:"as,omitempty"`
 	Offer     *offerMsg     `cbor:"of,omitempty"`
 	Commit    *commitMsg    `cbor:"co,omitempty"`
+	Committed *committedMsg `cbor:"cd,omitempty"`
 	Release   *releaseMsg   `cbor:"rl,omitempty"`
 	Pin       *pinMsg       `cbor:"pi,omitempty"`
 	Pinned    *pinnedMsg    `cbor:"pd,omitempty"`
@@ -124,11 +121,10 @@ type (
 	}
 
 	censusMsg struct {
-		UID     UID      `cbor:"u"`
-		Term    Term     `cbor:"t"`
-		Deputy  bool     `cbor:"d,omitempty"`
-		Keepers []PeerID `cbor:"k,omitempty"`
-		Nonce   uint64   `cbor:"n"`
+		UID    UID    `cbor:"u"`
+		Term   Term   `cbor:"t"`
+		Deputy bool   `cbor:"d,omitempty"`
+		Nonce  uint64 `cbor:"n"`
 	}
 
 	// reportMsg is everything that a peer holds of one app: a state, not a
@@ -194,6 +190,15 @@ type (
 		Claim ClaimID `cbor:"c"`
 	}
 
+	// committedMsg says that a reservation is work now, on disk; or why it never
+	// will be: it expired, or this life of the store never knew it.
+	committedMsg struct {
+		UID   UID     `cbor:"u"`
+		Term  Term    `cbor:"t"`
+		Claim ClaimID `cbor:"c"`
+		Not   string  `cbor:"n,omitempty"` // "", commitExpired or commitUnknown
+	}
+
 	// releaseMsg gives a claim back, or the part of it in Slots.
 	releaseMsg struct {
 		UID     UID     `cbor:"u"`
@@ -242,58 +247,12 @@ type requestID struct {
 	Count uint64 `cbor:"c"`
 }
 
-// Counts that a message may carry.
-const (
-	keepersMax   = 16
-	holdersMax   = 1 << 14
-	siblingsMax  = 16
-	claimsMax    = 1 << 14
-	artifactsMax = 256
-	textMax      = 4096
-)
-
-var errMessage = errors.New("broken message")
-
-// decodeMessage reads a message of another peer and checks every count.
+// decodeMessage reads a message of another peer and holds it against the
+// bounds.
 func decodeMessage(data []byte) (message, error) {
 	var m message
 	if err := Decode(data, &m); err != nil {
 		return m, err
 	}
-	within := func(n, limit int, what string) error {
-		if n > limit {
-			return fmt.Errorf("%w: %d %s: at most %d", errMessage, n, what, limit)
-		}
-		return nil
-	}
-	var err error
-	switch {
-	case m.Forward != nil:
-		err = errors.Join(within(len(m.Forward.Artifacts), artifactsMax, "artifacts"),
-			within(len(m.Forward.IdemKey)+len(m.Forward.IfMatch), textMax, "bytes of text"))
-	case m.Forwarded != nil:
-		err = within(len(m.Forwarded.Peers), holdersMax, "peers")
-	case m.Store != nil:
-		err = errors.Join(within(len(m.Store.Intents), siblingsMax, "intents"),
-			within(len(m.Store.Holders), holdersMax, "holders"), within(len(m.Store.From), keepersMax, "sources"))
-	case m.Stored != nil:
-		err = within(len(m.Stored.Versions), siblingsMax, "versions")
-	case m.Raised != nil:
-		err = errors.Join(within(len(m.Raised.Holders), holdersMax, "holders"),
-			within(len(m.Raised.Intents), siblingsMax, "intents"))
-	case m.Hold != nil:
-		err = within(len(m.Hold.Holders), holdersMax, "holders")
-	case m.Census != nil:
-		err = within(len(m.Census.Keepers), keepersMax, "keepers")
-	case m.Report != nil:
-		err = errors.Join(within(len(m.Report.Claims), claimsMax, "claims"), within(len(m.Report.Why), textMax, "bytes of text"))
-	case m.Ask != nil:
-		err = within(len(m.Ask.Keepers), keepersMax, "keepers")
-	case m.Offer != nil:
-		err = within(len(m.Offer.Reason), textMax, "bytes of text")
-	case m.Drop != nil, m.Raise != nil, m.Held != nil, m.Commit != nil, m.Release != nil, m.Pin != nil, m.Pinned != nil:
-	default:
-		err = fmt.Errorf("%w: no kind that this peer knows", errMessage)
-	}
-	return m, err
+	return m, m.check(len(data))
 }

@@ -34,9 +34,14 @@ func (p *Peer) nearTimes(a *app, name string) map[PeerID]int64 {
 // rttBetween is what is known of the round trip between two peers: from this
 // peer it was measured; of two others only "the same site" is certain.
 func (p *Peer) rttBetween(x, y PeerID) (int64, bool) {
+	if x == y {
+		return 0, true
+	}
 	a, b := p.members.peers[x], p.members.peers[y]
 	switch {
-	case x == y, a.site == b.site:
+	case a == nil || b == nil: // it reported before failure detection spoke of it
+		return 0, false
+	case a.site == b.site:
 		return 0, true
 	case x == p.cfg.Self.Peer && b.rtt >= 0:
 		return b.rtt.Microseconds(), true

@@ -22,7 +22,7 @@ func (s *Steward) ask(to PeerID, name string, slots Slots, replaces *fact) bool 
 	m := &askMsg{
 		ID:  AskID{Asker: p.cfg.Self.Peer, Incarnation: p.cfg.Self.Incarnation, Counter: n},
 		UID: s.a.uid, Term: s.term, Deputy: s.deputy, Intent: s.a.win.signed, Component: name, Slots: slots,
-		Keepers: s.a.keeperIDs(),
+		Keepers: s.a.keeperIDs(), Later: p.tune.Reserve && !s.deputy,
 	}
 	if replaces != nil {
 		id := replaces.ID
@@ -30,6 +30,7 @@ func (s *Steward) ask(to PeerID, name string, slots Slots, replaces *fact) bool 
 	}
 	o := &openAsk{m: m, to: to, component: name, first: p.out.now.Mono}
 	s.asks[n] = o
+	p.asking.open(n)
 	p.members.get(to).charged = p.members.get(to).charged.Add(s.a.win.intent.App.Components[name].Resources.Times(slots.Len()))
 	s.sendAsk(o)
 	return true
@@ -38,21 +39,40 @@ func (s *Steward) ask(to PeerID, name string, slots Slots, replaces *fact) bool 
 func (s *Steward) sendAsk(o *openAsk) {
 	o.last = s.p.out.now.Mono
 	m := *o.m
-	m.Floor = s.p.askFloor()
+	m.Floor = s.p.asking.floor(s.p.counters.next)
 	s.p.out.send(o.to, message{Ask: &m})
 }
 
-// askFloor is the lowest ask of this peer that still waits for an answer.
-func (p *Peer) askFloor() uint64 {
-	floor := p.counters.next + 1
-	for _, a := range p.apps {
-		if a.steward != nil {
-			for n := range a.steward.asks {
-				floor = min(floor, n)
-			}
-		}
+// asking is the asks of all of a peer's stewards that wait for an answer: the
+// numbers in the order in which they were given out, those that are done among
+// them until they are the oldest.
+type asking struct {
+	order []uint64
+	wait  map[uint64]bool
+}
+
+func (q *asking) open(n uint64) {
+	if q.wait == nil {
+		q.wait = map[uint64]bool{}
 	}
-	return floor
+	q.wait[n] = true
+	q.order = append(q.order, n)
+}
+
+// floor is the lowest ask that waits, or what comes after the last number.
+func (q *asking) floor(last uint64) uint64 {
+	for len(q.order) > 0 && !q.wait[q.order[0]] {
+		q.order = q.order[1:]
+	}
+	if len(q.order) == 0 {
+		return last + 1
+	}
+	return q.order[0]
+}
+
+func (s *Steward) closeAsk(n uint64) {
+	delete(s.asks, n)
+	delete(s.p.asking.wait, n)
 }
 
 // repeatAsks sends again what has no answer, to the same peer with the same
@@ -63,7 +83,7 @@ func (s *Steward) repeatAsks(now time.Duration) {
 		o := s.asks[n]
 		switch {
 		case !s.p.members.live(o.to), now-o.first >= s.p.tune.AskGiveUp:
-			delete(s.asks, n)
+			s.closeAsk(n)
 			s.refuse(o.component, o.to, "no answer")
 		case now-o.last >= s.p.tune.Resend:
 			s.sendAsk(o)
@@ -81,7 +101,7 @@ func (s *Steward) refuse(component string, id PeerID, why string) {
 // onOffer takes the answer to an ask.
 func (p *Peer) onOffer(from PeerID, m *offerMsg) {
 	if m.Digest.Peer.Peer == from {
-		p.members.digestChanged(p.out.now.Mono, m.Digest)
+		p.onDigest(m.Digest)
 	}
 	a := p.apps[m.UID]
 	if a == nil || a.steward == nil {
@@ -92,9 +112,12 @@ func (p *Peer) onOffer(from PeerID, m *offerMsg) {
 	if o == nil || o.m.ID != m.Ask || o.to != from {
 		return // given up: the claim, if there is one, shows up in a report
 	}
-	delete(s.asks, m.Ask.Counter)
-	if m.Fence != (Term{}) {
-		p.hearTerm(m.UID, m.Fence)
+	if !m.Granted.IsEmpty() && (m.Claim.Ask != m.Ask || m.Claim.Owner.Peer != from || !m.Granted.Minus(o.m.Slots).IsEmpty()) {
+		return // it speaks of what was not asked
+	}
+	s.closeAsk(m.Ask.Counter)
+	if m.Fence.Compare(s.term) > 0 {
+		s.confirm()
 	}
 	if !m.Granted.IsEmpty() {
 		p.granted(a, from, o, m)
@@ -102,7 +125,7 @@ func (p *Peer) onOffer(from PeerID, m *offerMsg) {
 	if !m.Refused.IsEmpty() {
 		s.refuse(o.component, from, clip(m.Reason))
 	}
-	delete(s.sent, "plan/"+o.component+"/"+m.Refused.String())
+	delete(s.sent, planKey(o.component, m.Refused))
 	s.next = p.out.now.Mono
 	p.dirty[m.UID] = true
 }
@@ -116,18 +139,60 @@ func (p *Peer) granted(a *app, from PeerID, o *openAsk, m *offerMsg) {
 		a.rows[from] = r
 	}
 	if m.Order.compare(r.report.Order) >= 0 {
-		var spec uint64
-		if v, err := p.catalog.readIntent(o.m.Intent); err == nil {
-			spec = SpecHash(v.intent.App.Components[o.component])
-		}
+		v, _ := p.catalog.readIntent(o.m.Intent) // this peer's own, or one that it has read
+		spec := SpecHash(v.intent.App.Components[o.component])
 		known := slices.ContainsFunc(r.report.Claims, func(c claimStatus) bool { return c.ID == m.Claim })
 		if !known {
 			r.granted[m.Claim] = grantedClaim{after: m.Order, status: claimStatus{
-				ID: m.Claim, Component: o.component, Version: a.win.intent.Version, Spec: spec, Slots: m.Granted, Replaces: o.m.Replaces,
+				ID: m.Claim, Component: o.component, Version: v.intent.Version, Spec: spec, Slots: m.Granted,
+				Reserved: o.m.Later, Replaces: o.m.Replaces,
 			}}
 		}
 	}
+	if o.m.Later {
+		a.steward.commit(m.Claim)
+	}
 	p.out.happened(Happened{Type: "placed", UID: a.uid, Key: a.key, Component: o.component, Slots: m.Granted.String(), Peer: from})
+}
+
+// commit makes a reservation work. It is repeated until a report says that the
+// claim is committed, or no longer lists it.
+func (s *Steward) commit(id ClaimID) {
+	if s.mayRepeat("commit/" + id.String()) {
+		s.p.out.send(id.Owner.Peer, message{Commit: &commitMsg{UID: s.a.uid, Term: s.term, Claim: id}})
+	}
+}
+
+// commitOpen commits what is reserved, by this steward or one before it. A
+// deputy has no term to commit under, and reserves nothing.
+func (s *Steward) commitOpen() {
+	if s.deputy {
+		return
+	}
+	for _, id := range sortedKeys(s.a.rows) {
+		for _, c := range s.a.rows[id].claims() {
+			if c.Reserved && s.p.members.live(id) {
+				s.commit(c.ID)
+			}
+		}
+	}
+}
+
+// onCommitted takes the answer to a commit. What can't be committed any more is
+// no claim, and is placed again.
+func (p *Peer) onCommitted(from PeerID, m *committedMsg) {
+	a := p.apps[m.UID]
+	if a == nil || m.Claim.Owner.Peer != from || a.rows[from] == nil {
+		return
+	}
+	r := a.rows[from]
+	if g, ok := r.granted[m.Claim]; ok && m.Not == "" {
+		g.status.Reserved = false
+		r.granted[m.Claim] = g
+	} else if ok {
+		delete(r.granted, m.Claim)
+	}
+	p.dirty[m.UID] = true
 }
 
 // tellHolders records the holders here and at the other keepers.
@@ -159,6 +224,13 @@ func (s *Steward) sendHolds(first bool) {
 func (s *Steward) repeatHolds() { s.sendHolds(false) }
 
 func (p *Peer) onHold(from PeerID, m *holdMsg) {
+	if m.Deputy {
+		// Anyone may be one: it has no term to tell of, and names peers that exist.
+		m.Term = Term{}
+		m.Holders = slices.DeleteFunc(m.Holders, func(id PeerID) bool { return p.members.peers[id] == nil })
+	} else if !p.mayOrder(from, m.UID, m.Term) {
+		return
+	}
 	writes, ok := p.keeper.hold(m)
 	if !ok {
 		return

@@ -121,18 +121,14 @@ func (p *Peer) take(ev Event) {
 	case MemberChanged:
 		p.onMember(ev)
 	case DigestChanged:
-		if ev.Digest.Peer.Peer != p.cfg.Self.Peer {
-			old := p.members.get(ev.Digest.Peer.Peer).digest
-			p.members.digestChanged(now.Mono, ev.Digest)
-			if old == nil || old.Peer != ev.Digest.Peer {
-				p.roles = true
-			}
-		}
+		p.onDigest(ev.Digest)
 	case RTTChanged:
 		p.members.get(ev.Peer).rtt = ev.RTT
 	case HostChanged:
-		p.ledger.host = ev.Host
-		p.roles = true // stewards see what there is now
+		if h := fnvOf(ev.Host); h != p.hostSeen {
+			p.ledger.host, p.hostSeen = ev.Host, h
+			p.roles = true // stewards see what there is now
+		}
 	case WorkListed:
 		p.onWorkListed(ev)
 		p.roles = true
@@ -151,6 +147,19 @@ func (p *Peer) take(ev Event) {
 			p.timers.before(timerRefresh, "stores/"+string(uid), now.Mono+p.tune.RestartMin)
 		}
 	case TimerFired: // finishStep fires what is due
+	}
+}
+
+// onDigest takes what a peer says of itself.
+func (p *Peer) onDigest(d Digest) {
+	id := d.Peer.Peer
+	if id == p.cfg.Self.Peer {
+		return
+	}
+	old := p.members.get(id).digest
+	p.members.digestChanged(p.out.now.Mono, d.bounded())
+	if old == nil || old.Peer != d.Peer {
+		p.roles = true
 	}
 }
 
@@ -210,13 +219,15 @@ func (p *Peer) receive(from PeerID, m message) {
 	case m.Offer != nil:
 		p.onOffer(from, m.Offer)
 	case m.Commit != nil:
-		p.onCommit(m.Commit)
+		p.onCommit(from, m.Commit)
+	case m.Committed != nil:
+		p.onCommitted(from, m.Committed)
 	case m.Release != nil:
-		p.onRelease(m.Release)
+		p.onRelease(from, m.Release)
 	case m.Pin != nil:
 		p.onPin(from, m.Pin)
 	case m.Pinned != nil:
-		p.onPinned(m.Pinned)
+		p.onPinned(from, m.Pinned)
 	}
 }
 
@@ -304,12 +315,16 @@ func (p *Peer) refreshTimer(id string) {
 	case id == "counter":
 		p.reserve()
 	case id == "claims":
+		for _, uid := range sortedKeys(p.ledger.byApp) {
+			p.checkClaims(uid)
+		}
 		for _, c := range p.ledger.sorted() {
-			p.checkClaims(c.UID)
 			if c.expires > 0 {
 				p.expireClaim(c.ID.String())
 			}
 		}
+	case strings.HasPrefix(id, "ahead/"):
+		p.refresh(UID(strings.TrimPrefix(id, "ahead/")))
 	case strings.HasPrefix(id, "stores/"):
 		p.answerStores(UID(strings.TrimPrefix(id, "stores/")))
 	}

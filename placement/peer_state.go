@@ -1,6 +1,7 @@
 package placement
 
 import (
+	"fmt"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -44,15 +45,18 @@ type Peer struct {
 
 	counters   counters
 	edits      edits
+	asking     asking
 	stores     map[UID]*storing
 	waiting    map[UID]map[PeerID]bool // stores to answer when artifacts are here
 	reports    reports
 	failures   map[UID]map[string]failure
 	ended      remembered[UID]    // apps that are gone
 	dropped    remembered[string] // versions that were taken back, by dropKey
+	flagged    remembered[string] // versions of clocks too far ahead, by dropKey
 	decisions  decisions
 	digestSeq  uint64
-	digestSeen uint64 // hash of the digest last told
+	digestTold digestBasis
+	hostSeen   uint64 // hash of the host
 }
 
 // app is all that this peer knows of one app.
@@ -222,12 +226,14 @@ func (p *Peer) refresh(uid UID) {
 	list := p.catalog.keepers[uid]
 	if r := p.keeper.records[uid]; r != nil {
 		all = append(all, r.versions...)
-		if list.list.Peers == nil || r.list.Epoch > list.list.Epoch {
+		if r.list.Peers != nil { // what it keeps by outranks what somebody published since
 			list = keeperList{r.Keepers, r.list}
 		}
 	}
 	for i := range all {
-		p.clock.observe(all[i].intent.Version, p.out.now.Wall)
+		if v := all[i].intent.Version; !p.clock.observe(v, p.out.now.Wall) {
+			p.flagAhead(&all[i].intent)
+		}
 	}
 	versions := standing(all)
 	a := p.apps[uid]
@@ -250,13 +256,28 @@ func (p *Peer) refresh(uid UID) {
 		p.roles = true
 		p.fetchAhead(versions, list.list)
 	}
-	a.versions, a.win, a.keepers = versions, winner(versions), list
+	a.versions, a.win, a.keepers = versions, winner(versions, p.out.now.Wall), list
 	a.listed = a.listed || p.catalog.has(uid)
 	p.checkClaims(uid)
 	p.dirty[uid] = true
 	if p.catalog.has(uid) && p.catalog.keepers[uid].list.Peers == nil && len(list.list.Peers) > 0 && !a.win.intent.Removed {
 		// An edit outlived a removal that had completed elsewhere.
 		p.publish(Publish{Table: TableKeepers, Key: string(uid), Value: Encode(list.signed)})
+	}
+}
+
+// flagAhead says, once for each version, that a peer's clock is too far ahead:
+// nobody follows it, and it wins no conflict. Once it is no longer ahead the
+// app is looked at again.
+func (p *Peer) flagAhead(i *Intent) {
+	if ms := i.Version.Millis - p.out.now.Wall.UnixMilli(); ms < aheadWatched.Milliseconds() {
+		wait := time.Duration(ms+1)*time.Millisecond - clockAheadMax
+		p.timers.before(timerRefresh, "ahead/"+string(i.UID), p.out.now.Mono+wait)
+	}
+	if key := dropKey(i.UID, i.Version); !p.flagged.set[key] {
+		p.flagged.add(key)
+		p.out.happened(Happened{Type: "clock-ahead", UID: i.UID, Key: i.Key, Peer: i.Version.Peer,
+			Message: fmt.Sprintf("version %s was made by a clock more than %s ahead of this peer's", i.Version, clockAheadMax)})
 	}
 }
 
@@ -334,6 +355,7 @@ func (p *Peer) endApp(a *app) {
 	if a.win.intent.Removed || a.listed {
 		p.ended.add(a.uid)
 	}
+	p.endSteward(a)
 	delete(p.apps, a.uid)
 	delete(p.byKey[a.key], a.uid)
 	if len(p.byKey[a.key]) == 0 {
@@ -342,7 +364,6 @@ func (p *Peer) endApp(a *app) {
 	delete(p.stores, a.uid)
 	delete(p.waiting, a.uid)
 	delete(p.failures, a.uid)
-	p.timers.cancel(timerSteward, string(a.uid))
 	p.timers.cancel(timerStore, string(a.uid))
 	p.decisions.forget(a.uid)
 	p.out.persist(p.ledger.forgetTerm(a.uid), func(*PersistFailed) {})

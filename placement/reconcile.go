@@ -49,8 +49,15 @@ type duplicate struct {
 	slots           Slots
 }
 
-// moveShare is the part of a component that a roll-out replaces at a time.
-const moveShare = 4
+const (
+	// moveShare is the part of a component that a roll-out replaces at a time.
+	moveShare = 4
+	// movesMax is how many claims one round moves, each with a plan of its own.
+	movesMax = 64
+	// survivorsMax is how many claims one round holds all others against; the
+	// rest has its turn when these are done.
+	survivorsMax = 256
+)
 
 // reconcile compares what is wanted with what is.
 func reconcile(s situation) course {
@@ -95,18 +102,24 @@ func (c *course) resolve(s situation, claims []fact, double Slots) {
 		}
 	}
 	slices.SortFunc(both, before)
-	open := double
+	open, survivors := double, 0
 	for _, wanted := range []bool{true, false} {
 		for i, x := range both {
 			if (x.Spec == s.spec) != wanted {
 				continue
 			}
 			mine := x.Running.Intersect(open)
+			if mine.IsEmpty() || survivors == survivorsMax {
+				continue
+			}
+			survivors++
 			open = open.Minus(mine)
 			for j, y := range both {
+				if i == j || !mine.Intersects(y.Slots) {
+					continue
+				}
 				part := mine.Intersect(y.Slots)
 				switch {
-				case i == j || part.IsEmpty():
 				case wanted && y.Spec != s.spec:
 					c.done = append(c.done, share{y, part, "replaced by a newer version"})
 				case !wanted && y.Spec == s.spec: // it is on its way to replace x
@@ -147,7 +160,7 @@ func (c *course) rollOut(s situation, claims []fact, double Slots) {
 	c.outdated = old
 	budget := max(1, s.wanted.Len()/moveShare) - s.moving.Len() - double.Len() - c.missing.Len() - s.inflight.Len()
 	for _, f := range claims {
-		if f.Spec == s.spec || !f.live || budget <= 0 {
+		if f.Spec == s.spec || !f.live || budget <= 0 || len(c.moves) == movesMax {
 			continue
 		}
 		part := f.Slots.Intersect(s.wanted).Minus(double).Minus(s.moving)

@@ -1,6 +1,10 @@
 package placement
 
-import "strings"
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
 
 // This file is how a steward ends things: slots that are double or replaced, and
 // apps that were removed.
@@ -8,7 +12,7 @@ import "strings"
 // release orders a part of a claim to be given back, not more often than it
 // takes to answer.
 func (s *Steward) release(f fact, slots Slots, why string) {
-	if !s.mayRepeat("release/" + f.ID.String() + "/" + slots.String()) {
+	if !s.mayRepeat(fmt.Sprintf("release/%s/%x", f.ID, fnvOf(slots))) {
 		return
 	}
 	as := s.a.win.intent.Version
@@ -53,9 +57,12 @@ func (s *Steward) resolve(name string, d duplicate) {
 	}
 }
 
-func (p *Peer) onPinned(m *pinnedMsg) {
+func (p *Peer) onPinned(from PeerID, m *pinnedMsg) {
 	a := p.apps[m.UID]
-	if a == nil || a.steward == nil || a.steward.term != m.Term {
+	if a == nil || a.steward == nil || a.steward.term != m.Term || m.Claim.Owner.Peer != from {
+		return
+	}
+	if r := a.rows[from]; r == nil || !slices.ContainsFunc(r.claims(), func(c claimStatus) bool { return c.ID == m.Claim }) {
 		return
 	}
 	a.steward.pins[m.Claim] = pinnedSlots{slots: m.Slots, at: p.out.now.Mono}

@@ -152,11 +152,26 @@ func (p *Peer) onCensus(from PeerID, m *censusMsg) {
 	p.out.send(from, message{Report: &r})
 }
 
+// ownClaims says whether a report speaks of its sender's claims, each once.
+func (m *reportMsg) ownClaims() bool {
+	seen := map[ClaimID]bool{}
+	for _, c := range m.Claims {
+		if c.ID.Owner.Peer != m.Peer.Peer || seen[c.ID] {
+			return false
+		}
+		seen[c.ID] = true
+	}
+	return true
+}
+
 // onReport takes what a holder says of itself.
 func (p *Peer) onReport(from PeerID, m *reportMsg) {
 	a := p.apps[m.UID]
-	if a == nil || m.Peer.Peer != from || m.Order.Incarnation != m.Peer.Incarnation {
+	if a == nil || m.Peer.Peer != from || m.Order.Incarnation != m.Peer.Incarnation || !m.ownClaims() {
 		return
+	}
+	if !p.mayHave(m.UID, m.Term, p.highest(m.UID)) {
+		m.Term = Term{}
 	}
 	r := a.rows[from]
 	if r == nil {

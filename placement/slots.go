@@ -119,6 +119,9 @@ func (s Slots) Minus(o Slots) Slots {
 	return wrapSlots(roaring.AndNot(s.b, o.b))
 }
 
+// Intersects says whether some slot is in both sets.
+func (s Slots) Intersects(o Slots) bool { return s.b != nil && o.b != nil && s.b.Intersects(o.b) }
+
 // Intersect is the slots in both sets.
 func (s Slots) Intersect(o Slots) Slots {
 	if s.b == nil || o.b == nil {

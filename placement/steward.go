@@ -133,6 +133,7 @@ func (p *Peer) decideRoles() {
 	for _, uid := range p.uids() {
 		p.decideRole(p.apps[uid])
 	}
+	p.rerouteEdits(nil)
 	p.timers.set(timerRoles, "", p.out.now.Mono+p.tune.RoundMax)
 }
 
@@ -156,7 +157,6 @@ func (p *Peer) decideRole(a *app) {
 		}
 		p.ensureStored(a.uid)
 	}
-	p.rerouteEdits(a.uid)
 }
 
 // unlisted says whether this keeper has held something for a while that stands
@@ -231,6 +231,9 @@ func (p *Peer) endSteward(a *app) {
 	if a.steward == nil {
 		return
 	}
+	for n := range a.steward.asks {
+		delete(p.asking.wait, n)
+	}
 	a.steward = nil
 	p.timers.cancel(timerSteward, string(a.uid))
 }
@@ -269,15 +272,23 @@ func (s *Steward) raise() {
 func (s *Steward) askVotes() {
 	s.next = s.p.out.now.Mono + s.p.tune.Resend
 	for _, ref := range s.a.keepers.list.Peers {
-		if !s.votes[ref.Peer] && s.p.keeperLives(ref) {
+		if s.p.keeperLives(ref) && (!s.votes[ref.Peer] || s.phase != phaseRaising) {
 			s.p.out.send(ref.Peer, message{Raise: &raiseMsg{UID: s.a.uid, Term: s.term}})
 		}
 	}
 }
 
+// confirm asks the keepers whether this steward's term is still the last one,
+// after a ledger said that it is not: a ledger's word alone ends no steward.
+func (s *Steward) confirm() {
+	if !s.deputy && s.phase != phaseRaising && s.mayRepeat("confirm") {
+		s.askVotes()
+	}
+}
+
 // onRaise votes.
 func (p *Peer) onRaise(from PeerID, m *raiseMsg) {
-	if m.Term.Peer != from {
+	if !p.mayOrder(from, m.UID, m.Term) {
 		return
 	}
 	writes, reply := p.keeper.raise(m, p.members, p.out.now)
@@ -294,16 +305,27 @@ func (p *Peer) onRaise(from PeerID, m *raiseMsg) {
 // onRaised counts a vote.
 func (p *Peer) onRaised(from PeerID, m *raisedMsg) {
 	a := p.apps[m.UID]
-	if a == nil {
+	if a == nil || !p.isKeeper(m.UID, from) {
 		return
 	}
 	for _, signed := range m.Intents {
-		if v, err := p.catalog.readIntent(signed); err == nil && v.intent.UID == m.UID {
+		if v, err := p.catalog.readIntent(signed); err == nil && v.intent.UID == m.UID && v.intent.Key == a.key {
 			p.learn(from, m.UID, v)
 		}
 	}
+	for _, t := range []*Term{&m.Heard, &m.Highest} {
+		if !p.mayHave(m.UID, *t, p.highest(m.UID)) {
+			*t = Term{}
+		}
+	}
 	s := a.steward
-	if s == nil || s.deputy || s.term != m.Term || s.phase != phaseRaising {
+	if s == nil || s.deputy || s.term != m.Term {
+		return
+	}
+	if s.phase != phaseRaising {
+		if !m.Granted && m.Highest.Compare(s.term) > 0 {
+			p.hearTerm(m.UID, m.Highest)
+		}
 		return
 	}
 	s.addHolders(m.Holders)
@@ -423,7 +445,7 @@ func (p *Peer) runSteward(a *app) {
 			s.phase = phaseActing
 			s.next = now
 			s.noteSide()
-			p.rerouteEdits(a.uid)
+			p.rerouteEdits(a)
 			p.ensureStored(a.uid)
 			s.act()
 		} else if now >= s.next {

@@ -86,6 +86,14 @@ func (p *Peer) onStore(from PeerID, m *storeMsg) {
 	if err != nil || list.list.UID != m.UID || len(m.Intents) == 0 {
 		return
 	}
+	if m.Term == (Term{}) {
+		m.Holders = nil
+	} else if !p.mayOrder(from, m.UID, m.Term) || p.listOf(m.UID).Peers == nil && !list.list.has(from) {
+		return
+	}
+	if known := p.listOf(m.UID); known.Peers != nil && !slices.Equal(known.Peers, list.list.Peers) {
+		return // a list does not change
+	}
 	if p.gone(m.UID) {
 		if from != p.cfg.Self.Peer {
 			p.out.send(from, message{Stored: &storedMsg{UID: m.UID, Gone: true}})
@@ -98,7 +106,7 @@ func (p *Peer) onStore(from PeerID, m *storeMsg) {
 	var versions []version
 	for _, s := range m.Intents {
 		v, err := p.catalog.readIntent(s)
-		if err != nil || v.intent.UID != m.UID {
+		if err != nil || v.intent.UID != m.UID || !p.named(v) {
 			return
 		}
 		if !p.takenBack(from, m.UID, v.intent.Version) {
@@ -109,6 +117,12 @@ func (p *Peer) onStore(from PeerID, m *storeMsg) {
 		return
 	}
 	p.keep(from, m, versions, list)
+}
+
+// named says whether a version is of the app that its UID belongs to here.
+func (p *Peer) named(v version) bool {
+	a := p.apps[v.intent.UID]
+	return a == nil || a.key == v.intent.Key
 }
 
 // takenBack says whether a store brings a version that its writer took back:
@@ -234,7 +248,7 @@ func (p *Peer) hearGone(a *app, from PeerID) {
 // onStored counts a copy.
 func (p *Peer) onStored(from PeerID, m *storedMsg) {
 	a := p.apps[m.UID]
-	if a == nil {
+	if a == nil || from != p.cfg.Self.Peer && !p.isKeeper(m.UID, from) {
 		return
 	}
 	if m.Gone {
@@ -242,8 +256,10 @@ func (p *Peer) onStored(from PeerID, m *storedMsg) {
 		return
 	}
 	if m.Refused != (Term{}) {
-		p.hearTerm(m.UID, m.Refused)
-		p.editRefused(m.UID, m.Refused)
+		if p.mayHave(m.UID, m.Refused, p.highest(m.UID)) {
+			p.hearTerm(m.UID, m.Refused)
+			p.editRefused(m.UID, m.Refused)
+		}
 		return
 	}
 	if st := p.stores[m.UID]; st != nil && st.tag == etag(a.versions) {

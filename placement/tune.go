@@ -25,6 +25,10 @@ type Tuning struct {
 	RestartMin    time.Duration // back-off of restarts in place [1s]
 	RestartMax    time.Duration // and its end [30s]
 
+	// Reserve makes stewards reserve first and commit what they were offered: a
+	// round trip more, for those that would look at the offer in between.
+	Reserve bool
+
 	// Break switches off one safety rule, so that a simulation can show that
 	// its checkers see it. Never set in a daemon.
 	Break Fault
@@ -41,11 +45,13 @@ const (
 	FaultRegrant  Fault = "re-grant"  // a repeated ask is granted again
 	FaultOvergive Fault = "over-give" // ledgers do not count what is held but not on disk
 	FaultTwoTerms Fault = "two-terms" // keepers grant one term number twice
+	// FaultForgetTerm: ledgers answer before the term is on disk.
+	FaultForgetTerm Fault = "forget-term"
 )
 
 // Faults are all rules that can be switched off.
 func Faults() []Fault {
-	return []Fault{FaultSkipGate, FaultNoFence, FaultRegrant, FaultOvergive, FaultTwoTerms}
+	return []Fault{FaultSkipGate, FaultNoFence, FaultRegrant, FaultOvergive, FaultTwoTerms, FaultForgetTerm}
 }
 
 func orDefault[T comparable](v *T, def T) {

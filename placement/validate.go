@@ -25,6 +25,7 @@ const (
 	timeoutMax    = time.Hour
 	graceMax      = time.Hour
 	lostAfterMax  = 365 * 24 * time.Hour
+	appBytesMax   = 128 << 10 // encoded; an intent has more around it (intentBytesMax)
 	valueShown    = 80
 )
 
@@ -87,9 +88,15 @@ const nameRule = "1 to 63 lower-case letters, digits and hyphens, with a letter 
 // Validate says what is wrong with an app that is about to be submitted: nil
 // or FieldErrors, all of them at once. Features that this release does not
 // have are refused, so that nothing is silently left out.
-func (a App) Validate() error {
-	v := &validation{}
-	if a.Schema != "" && a.Schema != "hansa/v1" {
+func (a App) Validate() error { return a.validate(false) }
+
+// bounded says what is out of bounds in an app that somebody else submitted.
+// What this release does not have is none of that.
+func (a App) bounded() error { return a.validate(true) }
+
+func (a App) validate(lenient bool) error {
+	v := &validation{lenient: lenient}
+	if !lenient && a.Schema != "" && a.Schema != "hansa/v1" {
 		v.bad("version", a.Schema, "not a version that this peer reads", `write "hansa/v1", or leave it out`)
 	}
 	v.name("app", a.Key().App)
@@ -109,6 +116,11 @@ func (a App) Validate() error {
 		at.component(a.Components[name], a)
 		v.errs = at.errs
 	}
+	if !lenient && len(v.errs) == 0 {
+		if n := len(Encode(a)); n > appBytesMax {
+			v.bad("components", n, fmt.Sprintf("the app takes %d bytes, at most %d", n, appBytesMax), "make several apps, or put large values into an artifact")
+		}
+	}
 	if len(v.errs) == 0 {
 		return nil
 	}
@@ -117,12 +129,13 @@ func (a App) Validate() error {
 
 // validation gathers what is wrong below one field.
 type validation struct {
-	path string
-	errs FieldErrors
+	path    string
+	lenient bool // what only another release has is let pass
+	errs    FieldErrors
 }
 
 func (v *validation) at(field string) *validation {
-	return &validation{path: v.path + field, errs: v.errs}
+	return &validation{path: v.path + field, lenient: v.lenient, errs: v.errs}
 }
 
 func (v *validation) bad(field string, value any, problem, fix string) {
@@ -145,11 +158,13 @@ func (v *validation) component(c Component, a App) {
 			kinds++
 		}
 	}
-	if kinds != 1 {
+	if kinds != 1 && !v.lenient {
 		v.bad("", nil, fmt.Sprintf("a component is one of container, function and server, not %d of them", kinds), "give exactly one")
 		return
 	}
-	v.kind(c)
+	if kinds == 1 {
+		v.kind(c)
+	}
 	if n := c.Wanted(); n < 0 || n > SlotsMax {
 		v.bad(".replicas", n, "out of range", fmt.Sprintf("0 to %d", SlotsMax))
 	}
@@ -162,6 +177,8 @@ func (v *validation) component(c Component, a App) {
 
 func (v *validation) kind(c Component) {
 	switch {
+	case v.lenient && c.Driver() != DriverWasm && c.Driver() != DriverProcess:
+		// No peer of this release runs it.
 	case c.Container != nil:
 		v.bad(".container", nil, "no peer of this release runs containers", "run the program as a server with a process, or compile it to a function")
 	case c.Function != nil:
@@ -319,6 +336,9 @@ func (v *validation) ending(c Component) {
 		v.bad(".stop.grace", g.String(), "out of range", "0 to "+graceMax.String())
 	}
 	d := c.Disconnect
+	if v.lenient {
+		d.Replace, d.Reconcile = "", ""
+	}
 	if l := time.Duration(d.LostAfter); l < 0 || l > lostAfterMax {
 		v.bad(".disconnect.lost_after", l.String(), "out of range", "0 to a year")
 	}

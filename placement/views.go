@@ -9,6 +9,10 @@ import (
 // decisionsMax bounds the decisions remembered of one component.
 const decisionsMax = 16
 
+// consideredMax is how many candidates, the best, are remembered of a decision
+// that is not the last.
+const consideredMax = 32
+
 // decisions remembers the last decisions, for explain.
 type decisions struct {
 	byApp map[UID]map[string][]Decision
@@ -20,7 +24,12 @@ func (d *decisions) add(x Decision) {
 	if d.byApp[x.UID] == nil {
 		d.byApp[x.UID] = map[string][]Decision{}
 	}
-	list := append(d.byApp[x.UID][x.Component], x)
+	list := d.byApp[x.UID][x.Component]
+	if n := len(list); n > 0 {
+		old := &list[n-1].Considered
+		*old = slices.Clone((*old)[:min(len(*old), consideredMax)])
+	}
+	list = append(list, x)
 	if len(list) > decisionsMax {
 		list = slices.Clone(list[len(list)-decisionsMax:])
 	}
@@ -243,9 +252,8 @@ func (p *Peer) Open() []string {
 // Digest is this peer's summary of what it could still take.
 func (p *Peer) Digest(now Now) Digest {
 	d := p.digest()
-	h := fnvOf(d)
-	if h != p.digestSeen {
-		p.digestSeen = h
+	if b := p.digestBasis(); b != p.digestTold {
+		p.digestTold = b
 		p.digestSeq++
 	}
 	d.Sequence = uint64(now.Wall.UnixMilli())<<12 | p.digestSeq&0xfff
@@ -253,7 +261,20 @@ func (p *Peer) Digest(now Now) Digest {
 }
 
 // DigestChanged says whether the digest differs from the one last taken.
-func (p *Peer) DigestChanged() bool { return fnvOf(p.digest()) != p.digestSeen }
+func (p *Peer) DigestChanged() bool { return p.digestBasis() != p.digestTold }
+
+// digestBasis is all that a digest follows from.
+type digestBasis struct {
+	used   Resources
+	slots  int
+	host   uint64 // hash
+	listed int
+	ready  bool
+}
+
+func (p *Peer) digestBasis() digestBasis {
+	return digestBasis{p.ledger.used, p.ledger.slots, p.hostSeen, len(p.ledger.listed), p.counters.boot != 0}
+}
 
 // commonShapes are the slots that a digest counts room for.
 var commonShapes = []Resources{

@@ -1,0 +1,186 @@
+package placement
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+)
+
+// This file is what an admitted peer may send at most. Admission says who a
+// peer is, not that it is right or well: what it says of amounts, of times and
+// of names is bounded here, before anything remembers it or counts with it.
+
+// Bounds of what records and messages of other peers hold.
+const (
+	idBytesMax     = 64 // of a peer's id and of a UID
+	nameBytesMax   = 63
+	keepersMax     = 16
+	holdersMax     = 1 << 14
+	siblingsMax    = 16
+	claimsMax      = 1 << 14 // at one peer
+	appClaimsMax   = 1 << 11 // of one app at one peer
+	slotsHeldMax   = 1 << 14 // at one peer
+	artifactsMax   = 256
+	textMax        = 4096
+	reportBytesMax = 2 << 20
+
+	// intentBytesMax is below what a replicated table takes for one value, and
+	// siblingsMax of them fit into one message.
+	intentBytesMax = 192 << 10
+
+	// millisMax bounds clocks: 2^53 is the year 287396, and exact in JSON.
+	millisMax = 1 << 53
+
+	// termJumpMax is how far one message may raise the number of a term. Terms
+	// rise by one, so that nobody who lies uses the numbers up.
+	termJumpMax = 1 << 20
+
+	digestLabelsMax = 64
+	digestShapesMax = 16
+	priceMax        = 1e9
+)
+
+var errMessage = errors.New("broken message")
+
+func within(n, limit int, what string) error {
+	if n > limit {
+		return fmt.Errorf("%w: %d %s: at most %d", errMessage, n, what, limit)
+	}
+	return nil
+}
+
+// UnmarshalCBOR reads a peer's id, which is never long.
+func (id *PeerID) UnmarshalCBOR(data []byte) error { return unmarshalID((*string)(id), data) }
+
+// UnmarshalCBOR reads a UID, which is never long.
+func (id *UID) UnmarshalCBOR(data []byte) error { return unmarshalID((*string)(id), data) }
+
+func unmarshalID(id *string, data []byte) error {
+	if err := decMode.Unmarshal(data, id); err != nil {
+		return err
+	}
+	return within(len(*id), idBytesMax, "bytes of an id")
+}
+
+// check holds a message against the bounds; size is that of its encoding.
+func (m *message) check(size int) error {
+	switch {
+	case m.Forward != nil:
+		return errors.Join(within(len(m.Forward.Artifacts), artifactsMax, "artifacts"),
+			within(len(m.Forward.Key.Namespace), nameBytesMax, "bytes of a name"),
+			within(len(m.Forward.Key.App), nameBytesMax, "bytes of a name"),
+			within(len(m.Forward.IdemKey)+len(m.Forward.IfMatch), textMax, "bytes of text"))
+	case m.Forwarded != nil:
+		return within(len(m.Forwarded.Peers), keepersMax+1, "peers")
+	case m.Store != nil:
+		return errors.Join(within(len(m.Store.Intents), siblingsMax, "intents"),
+			within(len(m.Store.Holders), holdersMax, "holders"), within(len(m.Store.From), keepersMax, "sources"))
+	case m.Stored != nil:
+		return within(len(m.Stored.Versions), siblingsMax, "versions")
+	case m.Raised != nil:
+		return errors.Join(within(len(m.Raised.Holders), holdersMax, "holders"),
+			within(len(m.Raised.Intents), siblingsMax, "intents"))
+	case m.Hold != nil:
+		return within(len(m.Hold.Holders), holdersMax, "holders")
+	case m.Report != nil:
+		return errors.Join(within(size, reportBytesMax, "bytes of a report"), within(len(m.Report.Claims), appClaimsMax, "claims"),
+			within(len(m.Report.Failed), ComponentsMax, "components"), within(len(m.Report.Why), textMax, "bytes of text"))
+	case m.Ask != nil:
+		return within(len(m.Ask.Keepers), keepersMax, "keepers")
+	case m.Offer != nil:
+		return within(len(m.Offer.Reason), textMax, "bytes of text")
+	case m.Release != nil:
+		return within(len(m.Release.Reason), textMax, "bytes of text")
+	case m.Drop != nil, m.Raise != nil, m.Census != nil, m.Held != nil, m.Commit != nil, m.Committed != nil, m.Pin != nil, m.Pinned != nil:
+		return nil
+	}
+	return fmt.Errorf("%w: no kind that this peer knows", errMessage)
+}
+
+// check holds an intent against the bounds of what a person may submit, but for
+// what only a newer release has: that is kept, and left to peers that run it.
+func (i *Intent) check(s Signed) error {
+	switch {
+	case len(s.Body) > intentBytesMax:
+		return fmt.Errorf("intent: %w: %d bytes, at most %d", ErrInvalid, len(s.Body), intentBytesMax)
+	case i.UID == "" || i.Key != i.App.Key():
+		return fmt.Errorf("intent: %w: it names no app, or two", ErrInvalid)
+	case i.Version.Peer != s.By:
+		return fmt.Errorf("intent: %w: version %v is not its writer's", ErrInvalid, i.Version)
+	case i.Version.Millis < 0 || i.Version.Millis > millisMax:
+		return fmt.Errorf("intent: %w: version %v has no time", ErrInvalid, i.Version)
+	case len(i.Over) > ancestorsMax || len(i.Before) > ComponentsMax || len(i.Request) > textMax:
+		return fmt.Errorf("intent: %w: too long a past", ErrInvalid)
+	case len(i.Artifacts) > artifactsMax:
+		return fmt.Errorf("intent: %w: %d artifacts, at most %d", ErrInvalid, len(i.Artifacts), artifactsMax)
+	}
+	for _, a := range i.Artifacts {
+		if !isDigest(a.Digest) || a.Size < 0 {
+			return fmt.Errorf("intent: %w: artifact %.80q of %d bytes", ErrInvalid, a.Digest, a.Size)
+		}
+	}
+	return i.App.bounded()
+}
+
+func isDigest(name string) bool {
+	d, err := hex.DecodeString(strings.TrimPrefix(name, "sha256:"))
+	return err == nil && len(d) == 32 && strings.HasPrefix(name, "sha256:") && strings.ToLower(name) == name
+}
+
+// check holds a keeper list against what can be known of one: in this release a
+// list is made with its app, by the first of it, and not changed. One of a
+// later epoch cannot show that a majority wanted it.
+func (k *Keepers) check(s Signed) error {
+	if k.UID == "" || k.Epoch != 1 || len(k.Peers) == 0 || len(k.Peers) > keepersMax || k.Peers[0].Peer != s.By {
+		return fmt.Errorf("keepers: %w", ErrInvalid)
+	}
+	for i, ref := range k.Peers {
+		if ref.Peer == "" ||
+			slices.ContainsFunc(k.Peers[:i], func(o PeerRef) bool { return o.Peer == ref.Peer }) {
+			return fmt.Errorf("keepers: %w: peer %.80q", ErrInvalid, ref.Peer)
+		}
+	}
+	return nil
+}
+
+// bounded is a digest whose numbers can be counted with and whose labels are
+// not a burden, whatever its peer says: it has no more room than it has.
+func (d Digest) bounded() Digest {
+	least := func(a, b Resources) Resources {
+		return Resources{CPU: max(0, min(a.CPU, b.CPU)), Memory: max(0, min(a.Memory, b.Memory)), Disk: max(0, min(a.Disk, b.Disk))}
+	}
+	// A host is not larger than so many of the largest slot.
+	d.Capacity = least(d.Capacity, Resources{CPU: cpuMax << 10, Memory: bytesMax << 10, Disk: bytesMax << 10})
+	d.Free = least(d.Free, d.Capacity)
+	d.Largest = least(d.Largest, d.Free)
+	d.Fits = slices.Clone(d.Fits[:min(len(d.Fits), digestShapesMax)])
+	for i := range d.Fits {
+		d.Fits[i].Count = max(0, min(d.Fits[i].Count, d.Free.Fits(d.Fits[i].Shape)))
+	}
+	number := func(v, most float64) float64 {
+		if math.IsNaN(v) {
+			return 0
+		}
+		return max(-most, min(v, most))
+	}
+	d.Price = max(0, number(d.Price, priceMax))
+	d.Lat, d.Lon = number(d.Lat, 90), number(d.Lon, 180)
+	d.Name, d.Site, d.Version, d.Full = clip(d.Name), SiteID(clip(string(d.Site))), clip(d.Version), clip(d.Full)
+	d.Drivers, d.Arch = d.Drivers[:min(len(d.Drivers), digestShapesMax)], d.Arch[:min(len(d.Arch), digestShapesMax)]
+	labels := map[string]string{}
+	for _, name := range sortedKeys(d.Labels) {
+		if value := d.Labels[name]; len(labels) < digestLabelsMax && name != "" && len(name) <= textMax/16 && len(value) <= textMax/16 {
+			labels[name] = value
+		}
+	}
+	d.Labels = labels
+	return d
+}
+
+// ahead says whether a version was made by a clock too far ahead of this one's
+// to be followed.
+func (v Version) ahead(wall time.Time) bool { return v.Millis > wall.Add(clockAheadMax).UnixMilli() }
