@@ -73,7 +73,8 @@ func (s *Steward) claimsOutlast(now time.Duration) bool {
 	newest := Version{}
 	for _, r := range s.a.rows {
 		for _, c := range r.claims() {
-			if c.Version.Compare(newest) > 0 {
+			// A ledger grants nothing from a clock far ahead: who says so lies.
+			if c.Version.Compare(newest) > 0 && !c.Version.ahead(s.p.out.now.Wall) {
 				newest = c.Version
 			}
 		}
@@ -89,7 +90,13 @@ func (s *Steward) claimsOutlast(now time.Duration) bool {
 	return now-s.outlasted >= s.p.tune.ConfirmExpiry
 }
 
+// notesMax bounds what a steward says is open.
+const notesMax = 64
+
 func (s *Steward) note(format string, args ...any) {
+	if len(s.open) >= notesMax {
+		return
+	}
 	s.open = append(s.open, s.a.key.String()+": "+fmt.Sprintf(format, args...))
 }
 

@@ -167,30 +167,21 @@ func (s Slots) String() string {
 		return ""
 	}
 	var out []byte
-	lo, hi, open := uint32(0), uint32(0), false
-	flush := func() {
-		if !open {
-			return
+	for n := s.b.NextValue(0); n >= 0; {
+		end := s.b.NextAbsentValue(uint32(n))
+		if end < 0 {
+			end = SlotsMax
 		}
 		if len(out) > 0 {
 			out = append(out, ',')
 		}
-		out = strconv.AppendUint(out, uint64(lo), 10)
-		if hi > lo {
+		out = strconv.AppendInt(out, n, 10)
+		if end > n+1 {
 			out = append(out, '-')
-			out = strconv.AppendUint(out, uint64(hi), 10)
+			out = strconv.AppendInt(out, end-1, 10)
 		}
+		n = s.b.NextValue(uint32(end))
 	}
-	for it := s.b.Iterator(); it.HasNext(); {
-		n := it.Next()
-		if open && n == hi+1 {
-			hi = n
-			continue
-		}
-		flush()
-		lo, hi, open = n, n, true
-	}
-	flush()
 	return string(out)
 }
 
