@@ -79,7 +79,7 @@ func (s *Steward) claimsOutlast(now time.Duration) bool {
 			}
 		}
 	}
-	if newest.Compare(s.a.win.intent.Version) <= 0 {
+	if newest.Compare(s.a.versions[0].intent.Version) <= 0 {
 		s.outlasted = 0
 		return false
 	}

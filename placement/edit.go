@@ -310,7 +310,7 @@ func (p *Peer) intent(e *edit, a *app) *Intent {
 		return i
 	}
 	newest := a.versions[0].intent.Version
-	i.Over = ancestors(a.versions)
+	i.Over, i.Past = ancestors(a.versions), a.win.intent.past()
 	i.UID, i.Created, i.Version = a.uid, a.win.intent.Created, p.clock.after(newest, p.out.now.Wall)
 	if r.remove {
 		i.App, i.Artifacts = a.win.intent.App, a.win.intent.Artifacts
@@ -394,19 +394,37 @@ func (p *Peer) restate(a *app) {
 // editHere makes an edit under this steward's term: whoever is later finds
 // another version.
 func (p *Peer) editHere(e *edit, a *app) {
-	if err := p.check(e, a, p.liveKeepers(a)); err != nil {
-		p.finish(e, Result{Err: err})
+	if p.madeBefore(e, a) {
 		return
 	}
-	if r := e.req.idemKey; r != "" && a.win.intent.Request == r {
-		p.finish(e, Result{UID: a.uid, Version: a.win.intent.Version, ETag: p.etag(a.key), Quorum: true})
+	if err := p.check(e, a, p.liveKeepers(a)); err != nil {
+		p.finish(e, Result{Err: err})
 		return
 	}
 	p.write(e, a, a.steward.term)
 }
 
+// madeBefore answers an edit that comes again, perhaps after a steward died
+// before it could answer: the copies are those that are known of here.
+func (p *Peer) madeBefore(e *edit, a *app) bool {
+	for i := range a.versions {
+		if v, ok := a.versions[i].intent.made(e.req.idemKey); ok {
+			e.uid, e.version = a.uid, v
+			for _, id := range p.holdersOf(a) {
+				e.copies[id] = true
+			}
+			p.acknowledge(e, a)
+			return true
+		}
+	}
+	return false
+}
+
 // editAlone makes an edit below a majority of the keepers.
 func (p *Peer) editAlone(e *edit, a *app) {
+	if p.madeBefore(e, a) {
+		return
+	}
 	copies := p.liveKeepers(a)
 	if !slices.ContainsFunc(a.keepers.list.Peers, func(r PeerRef) bool { return r == p.cfg.Self }) {
 		copies++

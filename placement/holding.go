@@ -244,7 +244,7 @@ func (p *Peer) checkClaim(a *app, c *claim) {
 			}
 		}
 	}
-	if a.win.intent.Version.Compare(c.Version) < 0 {
+	if a.versions[0].intent.Version.Compare(c.Version) < 0 {
 		return // granted from a newer version than this peer knows
 	}
 	wanted := 0

@@ -61,6 +61,8 @@ func Inspect(body []byte) (Inspection, error) {
 			Detail: fmt.Sprintf("%s %s", m.Release.Slots, m.Release.Reason)}, nil
 	case m.Pin != nil:
 		return Inspection{Kind: "pin", UID: m.Pin.UID, Term: m.Pin.Term, Claim: m.Pin.Claim, Detail: m.Pin.Slots.String()}, nil
+	case m.Committed != nil:
+		return Inspection{Kind: "committed", UID: m.Committed.UID, Claim: m.Committed.Claim, Detail: m.Committed.Not}, nil
 	default:
 		return Inspection{Kind: "pinned", UID: m.Pinned.UID, Claim: m.Pinned.Claim, Detail: m.Pinned.Slots.String()}, nil
 	}
@@ -71,6 +73,7 @@ type Kept struct {
 	UID      UID
 	Key      AppKey
 	Versions []Version
+	Alone    []Version // of Versions, those accepted below a majority
 	Removed  bool
 	Keepers  Keepers
 	Term     Term
@@ -96,6 +99,9 @@ func ReadKept(value []byte) (Kept, error) {
 		}
 		k.Versions = append(k.Versions, i.Version)
 		k.Removed = k.Removed || i.Removed
+		if i.Alone {
+			k.Alone = append(k.Alone, i.Version)
+		}
 	}
 	return k, nil
 }

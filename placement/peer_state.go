@@ -366,7 +366,9 @@ func (p *Peer) endApp(a *app) {
 	delete(p.failures, a.uid)
 	p.timers.cancel(timerStore, string(a.uid))
 	p.decisions.forget(a.uid)
-	p.out.persist(p.ledger.forgetTerm(a.uid), func(*PersistFailed) {})
+	if p.stranger(a.uid) { // else the last of its claims ends the fence
+		p.out.persist(p.ledger.forgetTerm(a.uid), func(*PersistFailed) {})
+	}
 }
 
 // persistKeep writes a keeper's record that nothing waits for.

@@ -1,6 +1,10 @@
 package placement
 
-import "slices"
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"slices"
+)
 
 // Signed is a record as it is stored, relayed and shown to others: the bytes
 // that its writer signed, never re-encoded by anyone else, so that fields this
@@ -22,6 +26,7 @@ type Intent struct {
 	Removed   bool       `json:"removed,omitempty"` // the app is to go; its work stops
 	MinSchema int        `json:"min_schema"`        // a peer whose schema is lower neither edits nor stewards it
 	Request   string     `json:"request,omitempty"` // the Idempotency-Key of this edit
+	Past      []Made     `json:"past,omitempty"`    // those of the edits before it, newest first
 
 	// Over is what this edit replaced, of each writer the newest, and Base the
 	// newest version under a term that its writer knew: what tells a sibling
@@ -43,6 +48,41 @@ type Intent struct {
 type Ancestor struct {
 	Version     Version     `json:"version"`
 	Incarnation Incarnation `json:"incarnation"`
+}
+
+// Made is an edit that was made, for whoever sends it again.
+type Made struct {
+	Request string  `json:"request"` // requestHash of its Idempotency-Key
+	Version Version `json:"version"`
+}
+
+// pastMax bounds how many edits are known again: a retry comes soon.
+const pastMax = 16
+
+func requestHash(key string) string {
+	h := sha256.Sum256([]byte(key))
+	return hex.EncodeToString(h[:12])
+}
+
+// made is the version that an edit with this Idempotency-Key became, if it is
+// this version or one not long before.
+func (i *Intent) made(key string) (Version, bool) {
+	h := requestHash(key)
+	for _, m := range i.Past { // first: what stands may be that edit, written again
+		if m.Request == h {
+			return m.Version, true
+		}
+	}
+	return i.Version, key != "" && key == i.Request
+}
+
+// past is what an edit over this version knows of those before it.
+func (i *Intent) past() []Made {
+	out := i.Past
+	if i.Request != "" {
+		out = append([]Made{{requestHash(i.Request), i.Version}}, out...)
+	}
+	return out[:min(len(out), pastMax)]
 }
 
 // ancestorsMax bounds a version vector. Past it the oldest writers are dropped,

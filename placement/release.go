@@ -15,7 +15,7 @@ func (s *Steward) release(f fact, slots Slots, why string) {
 	if !s.mayRepeat(fmt.Sprintf("release/%s/%x", f.ID, fnvOf(slots))) {
 		return
 	}
-	as := s.a.win.intent.Version
+	as := s.a.versions[0].intent.Version // all that stands was looked at, in a conflict too
 	if s.outlast && f.Version.Compare(as) > 0 {
 		as = f.Version // of a version that came to nothing
 	}

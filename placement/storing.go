@@ -45,6 +45,19 @@ func (p *Peer) allStored(a *app) bool {
 	return true
 }
 
+// holdersOf is the keepers that are known to hold what stands of an app.
+func (p *Peer) holdersOf(a *app) []PeerID {
+	var out []PeerID
+	st, r := p.stores[a.uid], p.keeper.records[a.uid]
+	for _, id := range a.keeperIDs() {
+		if id == p.cfg.Self.Peer && r != nil && slices.Contains(r.onDisk, a.win.intent.Version) ||
+			st != nil && st.tag == etag(a.versions) && st.acked[id] {
+			out = append(out, id)
+		}
+	}
+	return out
+}
+
 // storeNow is the timer of storing.
 func (p *Peer) storeNow(uid UID) {
 	a, st := p.apps[uid], p.stores[uid]

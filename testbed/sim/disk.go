@@ -44,6 +44,9 @@ func (d *disk) next(p *peer) {
 		}
 		for _, e := range batch {
 			p.step(placement.Persisted{Token: e.Token})
+			if !p.w.calm && p.w.chance(p.w.plan.Double) {
+				p.step(placement.Persisted{Token: e.Token})
+			}
 		}
 		d.next(p)
 	})

@@ -20,13 +20,12 @@ func (w *world) request() {
 	}
 	p := up[w.rng.IntN(len(up))]
 	o := w.oracle
-	o.ticket++
 	o.stats.Requests++
 	name := fmt.Sprintf("app%d", w.rng.IntN(4))
 	key := placement.AppKey{Namespace: "default", App: name}
-	o.asked[o.ticket] = &request{at: p, key: key}
 	if w.chance(0.15) {
-		o.asked[o.ticket].remove = true
+		o.ticket++
+		o.asked[o.ticket] = &request{at: p, key: key, remove: true}
 		for _, q := range up {
 			if v, ok := q.core.App(key); ok {
 				o.removed[v.Intent.UID] = true
@@ -39,10 +38,47 @@ func (w *world) request() {
 		return
 	}
 	app, artifacts := w.app(p, name)
-	w.tell(p, "submit", key.String(), fmt.Sprintf("%d replicas", *app.Components["api"].Replicas))
-	ticket := o.ticket
-	p.step(placement.Submit{Ticket: ticket, App: app, Artifacts: artifacts})
-	w.lost(p, ticket)
+	ev := placement.Submit{App: app, Artifacts: artifacts}
+	switch w.rng.IntN(10) {
+	case 0:
+		ev.IfNoneMatch = true
+	case 1, 2, 3: // what was seen last at any peer, old or not
+		if ev.IfMatch = w.etags[key]; ev.IfMatch == "" {
+			ev.IfMatch = "*"
+		}
+	case 4:
+		ev.MinCopies = 1 + w.rng.IntN(copiesMax+1)
+	case 5, 6, 7: // a person who tries again, here or at another peer
+		ev.IdempotencyKey = fmt.Sprint("key", o.ticket)
+	}
+	if v, ok := p.core.App(key); ok && w.chance(0.7) {
+		w.etags[key] = v.ETag
+	}
+	w.submit(p, ev)
+	if ev.IdempotencyKey != "" {
+		w.after(w.between(0, 4*time.Second), func() {
+			if up := w.alive(); len(up) > 0 && !w.calm {
+				w.submit(up[w.rng.IntN(len(up))], ev)
+			}
+		})
+	}
+}
+
+// copiesMax is how many keepers an app has at most.
+const copiesMax = 3
+
+func (w *world) submit(p *peer, ev placement.Submit) {
+	o := w.oracle
+	o.ticket++
+	ev.Ticket = o.ticket
+	for _, a := range ev.Artifacts {
+		p.blobs[a.Digest] = true
+	}
+	o.asked[ev.Ticket] = &request{at: p, key: ev.App.Key(), edit: ev}
+	w.tell(p, "submit", ev.App.Key().String(), fmt.Sprintf("%d replicas, if-match %q, if-none-match %t, min copies %d, key %q",
+		*ev.App.Components["api"].Replicas, ev.IfMatch, ev.IfNoneMatch, ev.MinCopies, ev.IdempotencyKey))
+	p.step(ev)
+	w.lost(p, ev.Ticket)
 }
 
 // lost forgets a request whose peer died before it answered: nothing was

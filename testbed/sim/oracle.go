@@ -18,7 +18,8 @@ type oracle struct {
 	lostOf  map[placement.UID]bool // keepers lost their disks: no promise is left
 	terms   map[termKey]placement.PeerID
 	asks    map[placement.AskID]placement.Term
-	gone    map[string]bool // claims that were on a disk and are not any more
+	gone    map[string]bool              // claims that were on a disk and are not any more
+	over    map[string]placement.Version // by what an edit compared with, or by its key: what came of it
 	stats   Report
 }
 
@@ -32,6 +33,7 @@ type request struct {
 	at     *peer
 	key    placement.AppKey
 	remove bool
+	edit   placement.Submit // when it is one
 }
 
 // acked is what was acknowledged of one app with a quorum.
@@ -45,7 +47,7 @@ func newOracle(w *world) *oracle {
 	return &oracle{
 		w: w, asked: map[uint64]*request{}, acked: map[placement.UID]*acked{}, removed: map[placement.UID]bool{},
 		lostOf: map[placement.UID]bool{}, terms: map[termKey]placement.PeerID{}, asks: map[placement.AskID]placement.Term{},
-		gone: map[string]bool{},
+		gone: map[string]bool{}, over: map[string]placement.Version{},
 	}
 }
 
@@ -80,6 +82,7 @@ func (o *oracle) answered(p *peer, e placement.Answer) {
 	if req.remove {
 		o.removed[r.UID] = true
 	}
+	o.conditions(p, req, r)
 	if !r.Quorum {
 		o.stats.Below++
 		return
@@ -105,6 +108,38 @@ func (o *oracle) answered(p *peer, e placement.Answer) {
 		o.acked[r.UID] = &acked{key: req.key, version: r.Version, keepers: keepers}
 	}
 	o.check(o.w, r.UID)
+}
+
+// conditions looks at what an edit that was acknowledged was made under.
+func (o *oracle) conditions(p *peer, req *request, r placement.Result) {
+	switch ev := req.edit; {
+	case ev.IfNoneMatch && !r.Created:
+		o.w.fail("%s: %s was to be created only, and version %s was an edit", p.id, req.key, r.Version)
+	case ev.MinCopies > copiesMax:
+		o.w.fail("%s: %s wanted %d copies and was acknowledged", p.id, req.key, ev.MinCopies)
+	case ev.IfMatch != "" && ev.IfMatch != "*":
+		o.once(p, r, fmt.Sprintf("%s over %s", r.UID, ev.IfMatch))
+	case ev.IdempotencyKey != "" && !r.Created:
+		o.once(p, r, fmt.Sprintf("%s by %s", r.UID, ev.IdempotencyKey))
+	}
+}
+
+// once: with a majority of the keepers in reach, of the edits that compare with
+// one version one is made, and a repeated one is made once.
+func (o *oracle) once(p *peer, r placement.Result, what string) {
+	alone := !r.Quorum
+	for _, id := range r.Peers {
+		if k, ok := o.kept(o.w.byID[id], r.UID); ok {
+			alone = alone || slices.Contains(k.Alone, r.Version)
+		}
+	}
+	if alone {
+		return
+	}
+	if v, ok := o.over[what]; ok && v != r.Version {
+		o.w.fail("%s: two edits were made %s: %s and %s", p.id, what, v, r.Version)
+	}
+	o.over[what] = r.Version
 }
 
 // check says whether a majority of the keepers holds what was acknowledged, or
@@ -173,7 +208,7 @@ func (o *oracle) sent(p *peer, e placement.Send) placement.Inspection {
 		return in
 	}
 	o.stats.Messages++
-	if in.Kind == "ask" {
+	if in.Kind == "ask" && !in.Deputy {
 		o.asks[in.Ask] = in.Term
 	}
 	if in.Term.Number > 0 && !in.Deputy && (in.Kind == "ask" || in.Kind == "release" || in.Kind == "hold" || in.Kind == "store" || in.Kind == "pin") {
@@ -189,8 +224,13 @@ func (o *oracle) sent(p *peer, e placement.Send) placement.Inspection {
 	return in
 }
 
-// offered looks at a grant: its claim must be on disk.
+// offered looks at a grant: its claim must be on disk, and with it the term that
+// it was asked under or a later one.
 func (o *oracle) offered(p *peer, in placement.Inspection) {
+	at := p.disk.tables[placement.TableTerms][string(in.UID)]
+	if held := p.disk.tables[placement.TableClaims][in.Claim.String()] != nil; held && term(at).Compare(o.asks[in.Ask]) < 0 {
+		o.w.fail("%s: grants %s under term %d, which is not on its disk", p.id, in.Claim, o.asks[in.Ask].Number)
+	}
 	id := in.Claim.String()
 	if p.disk.tables[placement.TableClaims][id] == nil && !o.gone[id] {
 		o.w.fail("%s: grants %s, which is not on its disk", p.id, id)

@@ -149,13 +149,19 @@ func (p *peer) step(ev placement.Event) {
 	}
 	p.effects(p.core.Step(p.clock(), ev))
 	used, capacity := p.core.Used()
-	if capacity != (placement.Resources{}) && (used.CPU > capacity.CPU || used.Memory > capacity.Memory) {
+	if capacity != (placement.Resources{}) && (over(used, capacity)) {
 		p.w.fail("%s: its ledger has granted %v of %v", p.id, used, capacity)
 	}
 	if !p.telling && p.core.DigestChanged() {
 		p.telling = true
 		p.later(max(0, p.digest-p.w.now), p.tellDigest)
 	}
+}
+
+// over says whether more is used than there is, or less than nothing.
+func over(used, capacity placement.Resources) bool {
+	free := capacity.Sub(used)
+	return min(free.CPU, used.CPU) < 0 || min(free.Memory, used.Memory) < 0 || min(free.Disk, used.Disk) < 0
 }
 
 func (p *peer) effects(effects []placement.Effect) {
@@ -238,7 +244,7 @@ func (p *peer) startWork(e placement.Start) {
 		r = &run{spec: e.Spec, labels: placement.Labels(e.ID, e.Spec), state: placement.AllocStarting}
 		p.runs[e.ID] = r
 		p.used = p.used.Add(e.Spec.Spec.Resources)
-		if p.used.CPU > p.capacity.CPU || p.used.Memory > p.capacity.Memory {
+		if over(p.used, p.capacity) {
 			w.fail("%s: runs %v of %v", p.id, p.used, p.capacity)
 		}
 	}

@@ -25,6 +25,7 @@ type Plan struct {
 	Requests            time.Duration // mean time between requests
 	Amnesia             bool          // one disk may be lost for good
 	Tight               bool          // capacity is scarce
+	Ahead               bool          // one peer's clock is ten minutes ahead
 	Tune                placement.Tuning
 }
 
@@ -73,6 +74,7 @@ func PlanOf(seed uint64) Plan {
 	}
 	p.Loss, p.Double, p.Slow, p.SlowDisk, p.WorkCrash = pick(0.1), pick(0.2), pick(0.1), pick(0.2), pick(0.3)
 	p.Amnesia, p.Tight = rng.IntN(6) == 0, rng.IntN(5) == 0
+	p.Tune.Reserve, p.Ahead = rng.IntN(4) == 0, rng.IntN(8) == 0
 	return p
 }
 
@@ -80,7 +82,7 @@ func PlanOf(seed uint64) Plan {
 func Run(seed uint64, plan Plan, trace io.Writer) Report {
 	w := &world{
 		plan: plan, seed: seed, rng: rand.New(rand.NewPCG(seed, 2)), trace: trace,
-		byID: map[placement.PeerID]*peer{}, cut: map[[2]placement.PeerID]bool{},
+		byID: map[placement.PeerID]*peer{}, cut: map[[2]placement.PeerID]bool{}, etags: map[placement.AppKey]string{},
 	}
 	w.oracle = newOracle(w)
 	capacity := placement.Resources{CPU: 8000, Memory: 8 << 30}
@@ -97,6 +99,9 @@ func Run(seed uint64, plan Plan, trace io.Writer) Report {
 			w.peers = append(w.peers, p)
 			w.byID[p.id] = p
 		}
+	}
+	if plan.Ahead {
+		w.peers[w.rng.IntN(len(w.peers))].skew = 10 * time.Minute
 	}
 	for _, p := range w.peers {
 		w.after(w.between(0, 200*time.Millisecond), p.start)
@@ -173,6 +178,9 @@ func (w *world) unsettled() []string {
 	w.placedOnce(views, note)
 	for _, p := range w.peers {
 		for _, o := range p.core.Open() {
+			if strings.HasSuffix(o, " is reserved") {
+				note("%s: %s", p.id, o)
+			}
 			if !conflict || !strings.Contains(o, "conflict") {
 				if !(w.plan.Tight || conflict || w.forgot) {
 					note("%s: %s", p.id, o)

@@ -29,6 +29,7 @@ type world struct {
 	peers  []*peer
 	byID   map[placement.PeerID]*peer
 	cut    map[[2]placement.PeerID]bool // from, to
+	etags  map[placement.AppKey]string  // seen some time ago
 	calm   bool                         // faults are over
 	forgot bool                         // a disk was lost for good
 	oracle *oracle
