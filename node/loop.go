@@ -10,9 +10,15 @@ import (
 	"github.com/hansa-mesh/hansa/placement"
 )
 
-// receivedMax bounds the messages of peers that wait for the core. Past it a
-// peer is told to come again: what it sent is level-triggered and will.
-const receivedMax = 8192
+// What bounds the messages of peers that wait for the core: of all, and of one,
+// so that a peer that floods this one leaves room for the others. Past it a peer
+// is told to come again: what it sent is level-triggered and will.
+const (
+	receivedMax          = 8192
+	receivedBytesMax     = 128 << 20
+	receivedEachMax      = 2048
+	receivedEachBytesMax = 32 << 20
+)
 
 // stepsMax bounds the events taken between two looks at the timers.
 const stepsMax = 256
@@ -31,14 +37,36 @@ type loop struct {
 
 	mu       sync.Mutex // guards what follows
 	queue    []item
-	stir     bool // an event was taken since stirred was asked
-	received int  // messages of peers in queue
+	stir     bool                         // an event was taken since stirred was asked
+	received backlog                      // messages of peers in queue
+	each     map[placement.PeerID]backlog // the same by peer
 	closed   bool
 	wake     chan struct{}
 	done     chan struct{} // closed when run returns
 
 	timers timers // only the loop's goroutine
 	dirty  bool   // likewise: moved is due
+}
+
+// backlog is messages that wait, and their bytes.
+type backlog struct{ messages, bytes int }
+
+func (b backlog) plus(messages, bytes int) backlog {
+	return backlog{b.messages + messages, b.bytes + bytes}
+}
+
+// waits counts a message of a peer in, or with -1 out again, and says whether
+// there is room for it.
+func (l *loop) waits(ev placement.Receive, sign int) bool {
+	all, one := l.received.plus(sign, sign*len(ev.Body)), l.each[ev.From].plus(sign, sign*len(ev.Body))
+	if sign > 0 && (all.messages > receivedMax || all.bytes > receivedBytesMax ||
+		one.messages > receivedEachMax || one.bytes > receivedEachBytesMax) {
+		return false
+	}
+	if l.received, l.each[ev.From] = all, one; one.messages == 0 {
+		delete(l.each, ev.From)
+	}
+	return true
 }
 
 // item is an event, or a function that looks at the core.
@@ -50,7 +78,7 @@ type item struct {
 
 func newLoop(core *placement.Peer, carry func(placement.Effect), moved func(*placement.Peer)) *loop {
 	return &loop{core: core, carry: carry, moved: moved, start: time.Now(), wake: make(chan struct{}, 1), done: make(chan struct{}),
-		timers: timers{byKey: map[string]*timer{}}}
+		each: map[placement.PeerID]backlog{}, timers: timers{byKey: map[string]*timer{}}}
 }
 
 // now is the time in the core's terms.
@@ -75,11 +103,8 @@ func (l *loop) add(it item) error {
 	if l.closed {
 		return errClosing
 	}
-	if _, ok := it.event.(placement.Receive); ok {
-		if l.received >= receivedMax {
-			return errBusy
-		}
-		l.received++
+	if ev, ok := it.event.(placement.Receive); ok && !l.waits(ev, 1) {
+		return errBusy
 	}
 	l.queue = append(l.queue, it)
 	select {
@@ -163,8 +188,8 @@ func (l *loop) take() []item {
 		l.queue = nil
 	}
 	for _, it := range batch {
-		if _, ok := it.event.(placement.Receive); ok {
-			l.received--
+		if ev, ok := it.event.(placement.Receive); ok {
+			l.waits(ev, -1)
 		}
 	}
 	return batch

@@ -14,6 +14,8 @@ const (
 	// outboxMax bounds the messages that wait for one peer; past it they are
 	// undelivered at once.
 	outboxMax = 4096
+	// outboxBytesMax bounds their bytes.
+	outboxBytesMax = 32 << 20
 	// batchMax and batchBytesMax bound one call.
 	batchMax      = 256
 	batchBytesMax = 512 << 10
@@ -47,6 +49,7 @@ type outboxes struct {
 
 type outbox struct {
 	queue  [][]byte
+	bytes  int // of queue
 	wake   chan struct{}
 	flight chan struct{} // one for each call under way
 }
@@ -64,9 +67,9 @@ func (o *outboxes) send(to placement.PeerID, body []byte) {
 		o.each[to] = box
 		o.work.Go(func() { o.drain(to, box) })
 	}
-	full := len(box.queue) >= outboxMax
+	full := len(box.queue) >= outboxMax || box.bytes+len(body) > outboxBytesMax
 	if !full {
-		box.queue = append(box.queue, body)
+		box.queue, box.bytes = append(box.queue, body), box.bytes+len(body)
 	}
 	o.mu.Unlock()
 	if full {
@@ -125,6 +128,7 @@ func (o *outboxes) take(box *outbox) [][]byte {
 		size += len(box.queue[n])
 		n++
 	}
+	box.bytes -= size
 	batch := box.queue[:n:n]
 	if box.queue = box.queue[n:]; len(box.queue) == 0 {
 		box.queue = nil

@@ -271,6 +271,7 @@ func (p *Peer) check(e *edit, a *app, copies int) error {
 	switch {
 	case r.ifNone && exists:
 		return fmt.Errorf("create %s: %w: it exists", r.key, ErrConflict)
+	case p.tune.Break == FaultNoCompare:
 	case r.ifMatch == "*" && !exists, r.ifMatch != "" && r.ifMatch != "*" && (!exists || r.ifMatch != p.etag(a.key)):
 		return fmt.Errorf("edit of %s: %w: it is no longer what If-Match names", r.key, ErrConflict)
 	case copies < r.minCopies:
@@ -407,6 +408,9 @@ func (p *Peer) editHere(e *edit, a *app) {
 // madeBefore answers an edit that comes again, perhaps after a steward died
 // before it could answer: the copies are those that are known of here.
 func (p *Peer) madeBefore(e *edit, a *app) bool {
+	if p.tune.Break == FaultRemake {
+		return false
+	}
 	for i := range a.versions {
 		if v, ok := a.versions[i].intent.made(e.req.idemKey); ok {
 			e.uid, e.version = a.uid, v

@@ -47,11 +47,13 @@ const (
 	FaultTwoTerms Fault = "two-terms" // keepers grant one term number twice
 	// FaultForgetTerm: ledgers answer before the term is on disk.
 	FaultForgetTerm Fault = "forget-term"
+	FaultNoCompare  Fault = "no-compare" // If-Match is not looked at
+	FaultRemake     Fault = "re-make"    // a retried edit is made again
 )
 
 // Faults are all rules that can be switched off.
 func Faults() []Fault {
-	return []Fault{FaultSkipGate, FaultNoFence, FaultRegrant, FaultOvergive, FaultTwoTerms, FaultForgetTerm}
+	return []Fault{FaultSkipGate, FaultNoFence, FaultRegrant, FaultOvergive, FaultTwoTerms, FaultForgetTerm, FaultNoCompare, FaultRemake}
 }
 
 func orDefault[T comparable](v *T, def T) {

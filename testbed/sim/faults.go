@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/hansa-mesh/hansa/placement"
@@ -75,6 +76,15 @@ func (w *world) submit(p *peer, ev placement.Submit) {
 		p.blobs[a.Digest] = true
 	}
 	o.asked[ev.Ticket] = &request{at: p, key: ev.App.Key(), edit: ev}
+	if ev.IfMatch != "*" && !strings.Contains(ev.IfMatch, ".") && ev.IfMatch != "" {
+		// It names several versions: whoever sends it decides between them, and
+		// apps that were made under one name end for it.
+		for _, q := range w.alive() {
+			for _, i := range q.core.Siblings(ev.App.Key()) {
+				o.removed[i.UID] = true
+			}
+		}
+	}
 	w.tell(p, "submit", ev.App.Key().String(), fmt.Sprintf("%d replicas, if-match %q, if-none-match %t, min copies %d, key %q",
 		*ev.App.Components["api"].Replicas, ev.IfMatch, ev.IfNoneMatch, ev.MinCopies, ev.IdempotencyKey))
 	p.step(ev)
