@@ -140,7 +140,7 @@ func (r *editRequest) idemName() string {
 // edit decides who makes an edit, and makes it if that is this peer.
 func (p *Peer) edit(e *edit) {
 	name := e.req.idemName()
-	if name != "" {
+	if name != "" && p.tune.Break != FaultRemake {
 		if r, ok := p.edits.answered[name]; ok {
 			p.answer(e, r)
 			return
@@ -271,8 +271,8 @@ func (p *Peer) check(e *edit, a *app, copies int) error {
 	switch {
 	case r.ifNone && exists:
 		return fmt.Errorf("create %s: %w: it exists", r.key, ErrConflict)
-	case p.tune.Break == FaultNoCompare:
-	case r.ifMatch == "*" && !exists, r.ifMatch != "" && r.ifMatch != "*" && (!exists || r.ifMatch != p.etag(a.key)):
+	case p.tune.Break != FaultNoCompare &&
+		(r.ifMatch == "*" && !exists || r.ifMatch != "" && r.ifMatch != "*" && (!exists || r.ifMatch != p.etag(a.key))):
 		return fmt.Errorf("edit of %s: %w: it is no longer what If-Match names", r.key, ErrConflict)
 	case copies < r.minCopies:
 		return fmt.Errorf("edit of %s: %w: %d keepers in reach, %d wanted", r.key, ErrTooFew, copies, r.minCopies)

@@ -15,13 +15,15 @@
 // lose, delay, double, reorder and cut messages, in one direction too; disks
 // forget what was not synced and fill up; machines die with or without their
 // work; failure detection takes its time and differs from peer to peer; clocks
-// are skewed.
+// are skewed, one by ten minutes. No peer lies: that is placement/forged_test.go.
 //
 // # Invariants
 //
 // Checked after each step: no host over-committed, by its ledger and by what
 // runs; no acknowledged intent lost; no term used by two stewards; no order
-// under a lower term taken; no ask granted twice. Checked after healing: every
+// under a lower term taken, or answered before its term is on disk; no ask
+// granted twice; of edits that compare with one version one made, and a retry
+// made once. Checked after healing: every
 // slot placed once if it fits anywhere, tables equal, nothing reserved,
 // nothing left of what was removed.
 //
