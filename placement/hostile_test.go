@@ -2,7 +2,9 @@ package placement
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 )
@@ -143,4 +145,60 @@ func FuzzRecord(f *testing.F) {
 		step(p, now, TimerFired{})
 		_ = fmt.Sprint(p.Apps())
 	})
+}
+
+// A digest is counted with, whatever it says.
+func TestDigestOfALiar(t *testing.T) {
+	labels := map[string]string{"": "x", "big": strings.Repeat("y", 1<<20)}
+	for i := range 5000 {
+		labels[fmt.Sprint("l", i)] = "v"
+	}
+	d := Digest{
+		Peer: PeerRef{"m", 1}, Price: math.NaN(), Lat: math.Inf(1), Labels: labels,
+		Capacity: Resources{CPU: math.MaxInt64, Memory: math.MinInt64}, Free: Resources{CPU: math.MaxInt64, Memory: math.MaxInt64},
+		Fits: make([]ShapeFit, 60_000), Name: strings.Repeat("n", 1<<20),
+	}
+	d.Fits[0] = ShapeFit{Shape: Resources{Memory: 1}, Count: 1 << 40}
+	b := d.bounded()
+	if b.Price != 0 || math.IsInf(b.Lat, 0) || len(b.Labels) > digestLabelsMax || len(b.Fits) > digestShapesMax || len(b.Name) > 256 ||
+		b.Capacity.Memory != 0 || b.Free.Memory != 0 || b.Free.CPU > cpuMax<<10 || b.Fits[0].Count != 0 || b.Labels["big"] != "" {
+		t.Errorf("%d labels, %d shapes, capacity %v, free %v, price %v", len(b.Labels), len(b.Fits), b.Capacity, b.Free, b.Price)
+	}
+	honest := Digest{Peer: PeerRef{"b", 1}, Name: "b", Price: 0.5, Capacity: Resources{CPU: 4000, Memory: 1 << 33}, Free: Resources{CPU: 100, Memory: 1 << 30},
+		Fits: []ShapeFit{{commonShapes[0], 1}}, Labels: map[string]string{"site": "x"}, Drivers: []string{"wasm"}, Arch: []string{"amd64"}}
+	if h := honest.bounded(); fnvOf(h) != fnvOf(honest) {
+		t.Errorf("an honest digest changed: %+v", h)
+	}
+}
+
+// A holder that reports all that it can makes no round take long.
+func TestReportsOfALiarAreCheap(t *testing.T) {
+	p, now, shop := newShop(t)
+	s := shop.steward
+	say(p, now, "b", message{Stored: &storedMsg{UID: shop.uid, Versions: []Version{shop.win.intent.Version}}}) // a majority
+	var claims []claimStatus
+	for i := range uint64(appClaimsMax) {
+		claims = append(claims, claimStatus{ID: ClaimID{AskID{"m", 1, i}, PeerRef{"m", 1}}, Component: "c", Version: Version{Millis: millisMax}, Spec: i % 3,
+			Slots: FirstSlots(SlotsMax), Running: FirstSlots(SlotsMax), FirstRunning: 1})
+	}
+	say(p, now, "m", message{Report: &reportMsg{UID: shop.uid, Peer: PeerRef{"m", 1}, Order: order{Incarnation: 1, Boot: 1}, Claims: claims}})
+	if shop.rows["m"] == nil {
+		t.Fatal("the report was not taken: the test shows nothing")
+	}
+	c := reconcile(s.situation("c"))
+	if len(c.moves) > movesMax || len(c.duplicates)+len(c.done) > survivorsMax*2*appClaimsMax {
+		t.Errorf("%d moves, %d duplicates", len(c.moves), len(c.duplicates))
+	}
+	version := shop.win.intent.Version
+	for range 35 {
+		now.Mono += 2 * time.Second
+		now.Wall = now.Wall.Add(2 * time.Second)
+		step(p, now, TimerFired{})
+	}
+	if len(s.sent) > 4*appClaimsMax {
+		t.Errorf("%d orders are remembered", len(s.sent))
+	}
+	if shop.win.intent.Version != version {
+		t.Error("the app was written again because of a claim from the end of time")
+	}
 }
