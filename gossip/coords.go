@@ -27,6 +27,8 @@ const (
 	// measured one by more than contradictTimes that, and by contradictLeast.
 	contradictTimes = 2.0
 	contradictLeast = 50 * time.Millisecond
+	// unsure is the error that a peer is given whose sample contradicts.
+	unsure = 0.5
 	// confident is the own error below which the fault is the other's; above
 	// it, only what is far beyond any start-up noise is (all begin at the
 	// origin, so an honest stranger is off by one round trip at first).
@@ -104,7 +106,7 @@ func (c *coords) temper(remote *coordinate.Coordinate, rtt time.Duration) *coord
 	for i := range out.Vec {
 		out.Vec[i] += (remote.Vec[i] - own.Vec[i]) * k
 	}
-	out.Height, out.Adjustment, out.Error = remote.Height*k, remote.Adjustment*k, errorMax
+	out.Height, out.Adjustment, out.Error = remote.Height*k, remote.Adjustment*k, unsure
 	return out
 }
 

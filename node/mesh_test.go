@@ -341,7 +341,13 @@ func TestNearIsMeasuredBetweenOthers(t *testing.T) {
 		m := newMesh(t, 4, 200*time.Millisecond)
 		defer m.close()
 		m.net.SetLink(m.sites[1].addr, m.sites[2].addr, memnet.Link{Latency: 5 * time.Millisecond})
-		time.Sleep(5 * time.Minute) // of virtual time: coordinates need some
+		m.until("the first knows how near two others are", 30*time.Minute, func() error {
+			rtt, _, ok := m.sites[0].node.gossip.RTT(m.sites[1].node.ID(), m.sites[2].node.ID())
+			if !ok || rtt > 50*time.Millisecond {
+				return fmt.Errorf("it takes them for %v apart", rtt)
+			}
+			return nil
+		})
 		app := serverApp("pair", 1)
 		db := app.Components["web"]
 		db.Place = placement.Place{Where: "site=s2"}

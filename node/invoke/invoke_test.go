@@ -79,7 +79,7 @@ func (m *mesh) add(name string, instances int, call func(context.Context, string
 					_, _ = io.Copy(io.Discard, there)
 					return
 				}
-				_ = m.routers[peer].Serve(ctx, there)
+				_ = m.routers[peer].Serve(context.WithoutCancel(ctx), there) // ctx is of opening
 			}()
 			return here, nil
 		},
