@@ -341,10 +341,14 @@ func TestNearIsMeasuredBetweenOthers(t *testing.T) {
 		m := newMesh(t, 4, 200*time.Millisecond)
 		defer m.close()
 		m.net.SetLink(m.sites[1].addr, m.sites[2].addr, memnet.Link{Latency: 5 * time.Millisecond})
-		m.until("the first knows how near two others are", 30*time.Minute, func() error {
-			rtt, _, ok := m.sites[0].node.gossip.RTT(m.sites[1].node.ID(), m.sites[2].node.ID())
-			if !ok || rtt > 50*time.Millisecond {
-				return fmt.Errorf("it takes them for %v apart", rtt)
+		apart := func(a, b *testSite) time.Duration {
+			rtt, _, _ := m.sites[0].node.gossip.RTT(a.node.ID(), b.node.ID())
+			return rtt
+		}
+		m.until("the first knows how far others are from each other", 30*time.Minute, func() error {
+			near, far := apart(m.sites[1], m.sites[2]), apart(m.sites[1], m.sites[3])
+			if near > 50*time.Millisecond || far < 150*time.Millisecond {
+				return fmt.Errorf("it takes them for %v and %v apart", near, far)
 			}
 			return nil
 		})

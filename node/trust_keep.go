@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -69,6 +70,10 @@ func (n *Node) keepTrust(ctx context.Context) error {
 
 func (n *Node) restoreTrust(ctx context.Context) error {
 	replica, restored := n.tables[tableTrust], 0
+	level := slog.LevelWarn
+	if replica.Counts().Records == 0 { // the first start, or after the store was lost
+		level = slog.LevelDebug
+	}
 	for key, records := range n.trust.ByKey() {
 		values := valuesOf(replica.Siblings(key))
 		for _, raw := range records {
@@ -82,7 +87,7 @@ func (n *Node) restoreTrust(ctx context.Context) error {
 		}
 	}
 	if restored > 0 {
-		n.log.Warn("records of trust were not in the table and are put back", "records", restored)
+		n.log.Log(ctx, level, "records of trust were not in the table and are put back", "records", restored)
 	}
 	return nil
 }
