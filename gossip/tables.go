@@ -147,7 +147,11 @@ func (g *Gossip) takeRumour(b []byte) {
 	t.dropped.Add(1) // not covered, so anti-entropy brings it
 }
 
+// refusedSaidEvery is how often it is said that operations are not taken.
+const refusedSaidEvery = time.Minute
+
 func (g *Gossip) applyRumours(ctx context.Context, t *replicated) {
+	var said time.Time
 	for {
 		var batch [][]byte
 		select {
@@ -164,7 +168,10 @@ func (g *Gossip) applyRumours(ctx context.Context, t *replicated) {
 		}
 		// What is new comes back through spread, once it is durable.
 		if err := t.replica.Apply(ctx, batch...); err != nil && ctx.Err() == nil {
-			g.cfg.Logger.Warn("operations from the mesh were not taken", "table", t.replica.Name(), "error", err)
+			if now := time.Now(); now.Sub(said) >= refusedSaidEvery { // a full disk refuses several a second
+				said = now
+				g.cfg.Logger.Warn("operations from the mesh were not taken", "table", t.replica.Name(), "error", err)
+			}
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"regexp"
 	"time"
 
@@ -109,7 +110,10 @@ func (c Config) Validate() error {
 		errs = append(errs, fmt.Errorf("--position %v,%v: latitude is -90 to 90, longitude -180 to 180", c.Lat, c.Lon))
 	}
 	if c.Capacity.CPU < 0 || c.Capacity.Memory < 0 || c.Capacity.Disk < 0 {
-		errs = append(errs, errors.New("capacity can't be negative"))
+		errs = append(errs, errors.New("--capacity: none can be negative"))
+	}
+	if _, err := netip.ParseAddr(c.WorkAddress); c.WorkAddress != "" && err != nil {
+		errs = append(errs, fmt.Errorf("--work-address %q: want an IP address of this machine, for instance 127.0.0.1", c.WorkAddress))
 	}
 	if c.BackWithin < 0 || c.BackWithin > backWithinMax {
 		errs = append(errs, fmt.Errorf("--back-within %v: 0 to %v", c.BackWithin, backWithinMax))

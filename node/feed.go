@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"runtime"
 	"slices"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/hansa-mesh/hansa/gossip"
 	"github.com/hansa-mesh/hansa/node/driver"
 	"github.com/hansa-mesh/hansa/placement"
+	"github.com/hansa-mesh/hansa/transport/trust"
 )
 
 const (
@@ -35,6 +37,11 @@ func (n *Node) feed(ctx context.Context) error {
 	}
 	for _, m := range n.gossip.Members() {
 		n.memberChanged(m)
+	}
+	for _, a := range n.trust.Peers() {
+		if errors.Is(n.trust.Admitted(a.ID()), trust.ErrRevoked) {
+			n.loop.post(placement.MemberChanged{Peer: placement.PeerID(a.ID()), State: placement.MemberForgotten})
+		}
 	}
 	keep := time.NewTicker(keepKnownEvery)
 	defer keep.Stop()

@@ -6,7 +6,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/hansa-mesh/hansa/placement"
 	"github.com/hansa-mesh/hansa/store"
 	"github.com/hansa-mesh/hansa/transport/identity"
 	"github.com/hansa-mesh/hansa/transport/trust"
@@ -69,6 +71,9 @@ func TestNewRefuses(t *testing.T) {
 		"a token elsewhere":  {Config{DataDir: founded(), Join: []string{"127.0.0.1:1"}, Token: elsewhere}, "lets into mesh " + key.ID()},
 		"a wrong label":      {Config{DataDir: founded(), Labels: map[string]string{"a b": "c"}}, "--labels a b=c"},
 		"nowhere":            {Config{DataDir: founded(), Lat: 91}, "--position 91,0"},
+		"less than nothing":  {Config{DataDir: founded(), Capacity: placement.Resources{CPU: -1}}, "--capacity"},
+		"an odd address":     {Config{DataDir: founded(), WorkAddress: "eth0"}, "--work-address"},
+		"back next week":     {Config{DataDir: founded(), BackWithin: 200 * time.Hour}, "--back-within"},
 		"a broken mesh.json": {Config{DataDir: broken}, meshFile},
 		"UDP port in use":    {Config{DataDir: founded(), Listen: udp.LocalAddr().String()}, "choose another port"},
 		"TCP port in use":    {Config{DataDir: founded(), API: tcp.Addr().String()}, "--api"},

@@ -84,6 +84,7 @@ func (n *Node) peerTrustChanged(id string) {
 	if err := n.trust.Admitted(id); errors.Is(err, trust.ErrRevoked) {
 		n.log.Warn("a peer was shut out", "peer", id, "reason", err)
 		n.gossip.Forget(id)
+		n.loop.post(placement.MemberChanged{Peer: placement.PeerID(id), State: placement.MemberForgotten})
 		return
 	}
 	n.log.Info("a peer was let in", "peer", id, "name", n.nameOf(id))

@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/hansa-mesh/hansa/node/api"
 	"github.com/hansa-mesh/hansa/node/driver/fake"
 	"github.com/hansa-mesh/hansa/placement"
 	"github.com/hansa-mesh/hansa/transport/memnet"
@@ -94,5 +95,41 @@ func TestTrustInTheMesh(t *testing.T) {
 		if id, err := first.node.findPeer("s3-1"); err != nil || id != again {
 			t.Errorf("the name means %s, %v; want who has it now, %s", id, err, again)
 		}
+	})
+}
+
+// An app is removed whole although a site that ran it is gone for good, once
+// people have forgotten its peer; until then the removal waits for it.
+func TestRemovalDoesNotWaitForTheForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMesh(t, 4, 20*time.Millisecond)
+		defer m.close()
+		key := placement.AppKey{Namespace: "default", App: "shop"}
+		at := backend{m.sites[0].node}
+		if _, err := at.PutApp(t.Context(), api.PutRequest{App: serverApp("shop", 4)}); err != nil {
+			t.Fatal(err)
+		}
+		m.until("deployed", time.Minute, func() error { return m.runOnce(m.sites[0], "shop", 4, "s1", "s2", "s3", "s4") })
+		m.kill(m.sites[3], true)
+		m.until("re-placed", time.Minute, func() error { return m.runOnce(m.sites[0], "shop", 4, "s1", "s2", "s3") })
+		if _, err := at.DeleteApp(t.Context(), key, ""); err != nil {
+			t.Fatal(err)
+		}
+		gone := func() error {
+			for _, s := range m.sites[:3] {
+				if list, err := (backend{s.node}).ListApps(t.Context(), api.AppQuery{Page: api.Page{Limit: 10}}); err != nil || len(list.Items) > 0 {
+					return fmt.Errorf("%s lists %v, %v", s.name, list.Items, err)
+				}
+			}
+			return nil
+		}
+		time.Sleep(time.Minute) // of virtual time
+		if gone() == nil {
+			t.Error("the removal did not wait for a peer that may come back")
+		}
+		if err := at.Forget(t.Context(), "s4-1", false); err != nil {
+			t.Fatal(err)
+		}
+		m.until("removed", time.Minute, gone)
 	})
 }

@@ -118,7 +118,7 @@ func (p *Peer) acknowledge(e *edit, a *app) {
 		what = "removed"
 	}
 	p.out.happened(Happened{Type: what, UID: e.uid, Key: e.req.key, Peer: p.cfg.Self.Peer,
-		Message: fmt.Sprintf("version %s, held by %d keepers", e.version, len(e.copies))})
+		Message: fmt.Sprintf("version %s, on disk at %d of %d keepers", e.version, len(e.copies), len(a.keepers.list.Peers))})
 }
 
 // editRefused ends the edits of an app whose keepers follow a higher term:

@@ -121,6 +121,9 @@ const (
 	MemberSuspect MemberState = "suspect"
 	MemberDead    MemberState = "dead"
 	MemberLeft    MemberState = "left"
+	// MemberForgotten was shut out of the mesh: it never comes back, and
+	// nothing waits for it.
+	MemberForgotten MemberState = "forgotten"
 )
 
 // AllocState is the state of an allocation.

@@ -66,6 +66,12 @@ func (m *members) reborn(ref PeerRef) bool {
 	return p != nil && p.digest != nil && p.digest.Peer.Incarnation > ref.Incarnation
 }
 
+// forgotten says whether a peer was shut out of the mesh.
+func (m *members) forgotten(id PeerID) bool {
+	p := m.peers[id]
+	return p != nil && p.state == MemberForgotten
+}
+
 // calm says whether a live peer has been so for the time that a hand-back
 // waits.
 func (m *members) calm(id PeerID, now time.Duration) bool {
@@ -93,6 +99,9 @@ func (m *members) change(now time.Duration, ev MemberChanged) bool {
 		return false
 	}
 	p := m.get(ev.Peer)
+	if p.state == MemberForgotten {
+		return false
+	}
 	if ev.Site != "" {
 		p.site = ev.Site
 	}

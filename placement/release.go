@@ -118,6 +118,9 @@ func (s *Steward) finishRemoval() {
 	s.tidy() // the mesh lists the removal first
 	var holding []string
 	for _, id := range s.holders {
+		if p.members.forgotten(id) {
+			continue
+		}
 		if r := a.rows[id]; r == nil || len(r.claims()) > 0 {
 			holding = append(holding, string(id))
 			s.releaseAll(id)

@@ -31,14 +31,15 @@ func (p *Peer) ensureStored(uid UID) {
 }
 
 // allStored says whether every keeper, dead ones included, holds what stands;
-// but for those whose store was lost, which are no keepers any more.
+// but for those whose store was lost or that were shut out, which are no keepers
+// any more.
 func (p *Peer) allStored(a *app) bool {
 	st := p.stores[a.uid]
 	if st == nil || st.tag != etag(a.versions) {
 		return false
 	}
 	for _, ref := range a.keepers.list.Peers {
-		if !st.acked[ref.Peer] && !p.members.reborn(ref) {
+		if !st.acked[ref.Peer] && !p.members.reborn(ref) && !p.members.forgotten(ref.Peer) {
 			return false
 		}
 	}

@@ -1,15 +1,23 @@
 package cli
 
 import (
+	"encoding/json"
 	"io"
 	"log/slog"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/hansa-mesh/hansa/node/api"
+	"github.com/hansa-mesh/hansa/placement"
 )
+
+// backWithinDefault is enough for a restart; work whose runtime ends with the
+// daemon waits no longer for its place elsewhere than after a crash and its
+// verdict.
+const backWithinDefault = 10 * time.Second
 
 // listenDefault is where peers listen for each other.
 const listenDefault = ":7600"
@@ -20,6 +28,7 @@ type agentFlags struct {
 	cfg                 AgentConfig
 	position, level     string
 	tokenFile, apiToken string
+	capacity            map[string]string
 	config              string
 }
 
@@ -76,6 +85,10 @@ func (s *session) agentVerb() *cobra.Command {
 	flags.StringVar(&f.cfg.API.CertFile, "api-tls-cert", "", "certificate of the admin API, PEM")
 	flags.StringVar(&f.cfg.API.KeyFile, "api-tls-key", "", "its key, PEM")
 	flags.StringSliceVar(&f.cfg.API.AllowedHosts, "api-allowed-hosts", nil, "names beside localhost under which a loopback admin API may be asked")
+	flags.StringToStringVar(&f.capacity, "capacity", nil, "what it gives to work, of cpu, memory and disk, for instance cpu=6,memory=12Gi (default found from the machine)")
+	flags.Float64Var(&f.cfg.Price, "price", 0, "of a core for an hour; cheaper peers are taken first, all else being equal")
+	flags.StringVar(&f.cfg.WorkAddress, "work-address", "127.0.0.1", "IP address that work's ports are opened on")
+	flags.DurationVar(&f.cfg.BackWithin, "back-within", backWithinDefault, "how long the others leave its work where it is after a stop; 0s: not at all")
 	flags.StringSliceVar(&f.cfg.Join, "join", nil, "any peers of the mesh to join, host:port; needed with --token")
 	flags.StringVar(&f.cfg.Token, "token", "", "token of an invitation, needed once")
 	flags.StringVar(&f.tokenFile, "token-file", "", "file with that token; - is the input")
@@ -100,6 +113,9 @@ func (s *session) agentConfig(f agentFlags) (AgentConfig, error) {
 	if cfg.Position, err = parsePosition(f.position); err != nil {
 		return cfg, err
 	}
+	if cfg.Capacity, err = parseCapacity(f.capacity); err != nil {
+		return cfg, err
+	}
 	if cfg.Token, err = s.readToken(cfg.Token, f.tokenFile); err != nil {
 		return cfg, err
 	}
@@ -110,6 +126,25 @@ func (s *session) agentConfig(f agentFlags) (AgentConfig, error) {
 		return cfg, usagef("--api-tls-cert and --api-tls-key go together")
 	}
 	return cfg, nil
+}
+
+// parseCapacity reads quantities by resource; none is what the machine has.
+func parseCapacity(given map[string]string) (placement.Resources, error) {
+	var r placement.Resources
+	for name, text := range given {
+		target, ok := map[string]json.Unmarshaler{"cpu": &r.CPU, "memory": &r.Memory, "disk": &r.Disk}[name]
+		if !ok {
+			return r, usagef("--capacity %s=%s: want cpu, memory or disk", name, text)
+		}
+		quoted, err := json.Marshal(text)
+		if err == nil {
+			err = target.UnmarshalJSON(quoted)
+		}
+		if err != nil {
+			return r, usagef("--capacity %s=%s: %v", name, text, err)
+		}
+	}
+	return r, nil
 }
 
 // parsePosition reads "lat,lon"; "" is none.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/hansa-mesh/hansa/node/api"
+	"github.com/hansa-mesh/hansa/placement"
 )
 
 // Runners are what the verbs need that are not the API's client. A nil one
@@ -44,11 +45,17 @@ type AgentConfig struct {
 	Listen    string // QUIC, over UDP
 	Advertise string // host:port that others reach it at; "" is found out
 	API       APIConfig
-	Join      []string // addresses of peers to join; needed with Token
-	Token     string   // of an invitation; "" when the peer is admitted already
-	LogLevel  slog.Level
-	LogFormat string // "text" or "json"
-	LogTo     io.Writer
+	// Capacity is what the peer gives to work; zero fields are found from the
+	// machine.
+	Capacity    placement.Resources
+	Price       float64 // per core-hour
+	WorkAddress string  // IP address that work's ports are opened on; "" is loopback
+	BackWithin  time.Duration
+	Join        []string // addresses of peers to join; needed with Token
+	Token       string   // of an invitation; "" when the peer is admitted already
+	LogLevel    slog.Level
+	LogFormat   string // "text" or "json"
+	LogTo       io.Writer
 }
 
 // APIConfig is how a peer serves its admin API.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -14,6 +15,9 @@ import (
 )
 
 const (
+	// startsMax is how many allocations are started at once: a host that
+	// comes back with hundreds stays responsive.
+	startsMax = 16
 	// startMax is how long a driver may take to start one allocation.
 	startMax = 2 * time.Minute
 	// stopRetry is the pause after a driver failed to stop an allocation: it
@@ -46,6 +50,8 @@ type Runner struct {
 	drivers map[string]driver.Driver
 	ports   *ports
 	work    sync.WaitGroup
+
+	starting chan struct{} // one for each driver's Start under way
 
 	// listing is held while a driver's list is on its way to the core, so that
 	// no end of what is listed overtakes it.
@@ -107,7 +113,7 @@ func New(cfg Config) *Runner {
 	if cfg.Address == "" {
 		cfg.Address = "127.0.0.1"
 	}
-	r := &Runner{cfg: cfg, drivers: map[string]driver.Driver{}, ports: newPorts(cfg.Address), tasks: map[placement.AllocationID]*task{}}
+	r := &Runner{cfg: cfg, drivers: map[string]driver.Driver{}, ports: newPorts(cfg.Address), starting: make(chan struct{}, startsMax), tasks: map[placement.AllocationID]*task{}}
 	for _, d := range cfg.Drivers {
 		r.drivers[d.Name()] = d
 	}
@@ -253,7 +259,7 @@ func (r *Runner) start(ctx context.Context, id placement.AllocationID, t *task, 
 		r.report(id, t, placement.WorkState{State: placement.AllocFailed, Driver: t.driver, Reason: err.Error()})
 		return
 	}
-	startCtx, cancel := context.WithTimeout(ctx, startMax)
+	startCtx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	r.mu.Lock()
 	if t.want == wantStop {
@@ -262,10 +268,11 @@ func (r *Runner) start(ctx context.Context, id placement.AllocationID, t *task, 
 	}
 	t.cancel = cancel
 	r.mu.Unlock()
-	status, err := d.Start(startCtx, built)
+	status, err := r.startOn(startCtx, d, built)
 	news := workState(t.driver, status)
 	if err != nil {
-		news = placement.WorkState{State: placement.AllocFailed, Driver: t.driver, Reason: err.Error()}
+		reason := strings.TrimPrefix(err.Error(), fmt.Sprintf("start %q: ", built.ID)) // which people know already
+		news = placement.WorkState{State: placement.AllocFailed, Driver: t.driver, Reason: reason}
 	}
 	r.reportIf(id, t, news, func() bool {
 		t.cancel = nil
@@ -283,6 +290,19 @@ func (r *Runner) start(ctx context.Context, id placement.AllocationID, t *task, 
 		}
 		return true
 	})
+}
+
+// startOn starts an allocation on its driver, in its turn.
+func (r *Runner) startOn(ctx context.Context, d driver.Driver, built driver.Task) (driver.Status, error) {
+	select {
+	case r.starting <- struct{}{}:
+		defer func() { <-r.starting }()
+	case <-ctx.Done():
+		return driver.Status{}, fmt.Errorf("start %q: %w", built.ID, ctx.Err())
+	}
+	ctx, cancel := context.WithTimeout(ctx, startMax)
+	defer cancel()
+	return d.Start(ctx, built)
 }
 
 func (r *Runner) stop(ctx context.Context, id placement.AllocationID, t *task) bool {

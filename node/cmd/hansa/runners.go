@@ -45,7 +45,8 @@ func agent(ctx context.Context, cfg cli.AgentConfig, version string) error {
 		DataDir: cfg.DataDir, Name: cfg.Name, Site: cfg.Site, Labels: cfg.Labels,
 		Listen: cfg.Listen, Advertise: cfg.Advertise,
 		API: cfg.API.Addr, APIToken: cfg.API.Token, APICert: cfg.API.CertFile, APIKey: cfg.API.KeyFile, APIHosts: cfg.API.AllowedHosts,
-		Join: cfg.Join, Token: cfg.Token,
+		Join: cfg.Join, Token: cfg.Token, Capacity: cfg.Capacity, Price: cfg.Price, WorkAddress: cfg.WorkAddress,
+		BackWithin: cfg.BackWithin,
 	}
 	if cfg.Position != nil {
 		c.Lat, c.Lon = cfg.Position.Lat, cfg.Position.Lon
