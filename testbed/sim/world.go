@@ -17,14 +17,15 @@ var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 // world is one simulated mesh. Everything that happens is a function in one
 // heap, ordered by time and then by the order in which it was planned.
 type world struct {
-	plan  Plan
-	seed  uint64
-	rng   *rand.Rand
-	now   time.Duration
-	queue queue
-	count uint64
-	steps int
-	trace io.Writer
+	plan    Plan
+	seed    uint64
+	rng     *rand.Rand
+	now     time.Duration
+	queue   queue
+	count   uint64
+	steps   int
+	instant int // things that happened at this time
+	trace   io.Writer
 
 	peers  []*peer
 	byID   map[placement.PeerID]*peer
@@ -58,6 +59,9 @@ func (q *queue) Pop() any {
 	return e
 }
 
+// instantMax is how much may happen without time passing.
+const instantMax = 10_000
+
 // after plans a function.
 func (w *world) after(d time.Duration, run func()) {
 	w.count++
@@ -68,9 +72,15 @@ func (w *world) after(d time.Duration, run func()) {
 func (w *world) until(end time.Duration) {
 	for len(w.queue) > 0 && w.queue[0].at <= end && len(w.failed) == 0 {
 		e := heap.Pop(&w.queue).(event)
+		if w.instant++; e.at > w.now {
+			w.instant = 0
+		}
 		w.now = e.at
 		w.steps++
 		e.run()
+		if w.instant > instantMax {
+			w.fail("%d things happened in one instant: this never ends", w.instant)
+		}
 	}
 	w.now = max(w.now, end)
 }
