@@ -306,6 +306,11 @@ func (k *Keeper) end(r *keepRecord, last []version) []Write {
 	return append(writes, Write{Table: tableEnded, Key: string(r.UID), Value: Encode(e)})
 }
 
+// late says whether a version is from before the removal, or the removal itself.
+func (e ending) late(i *Intent) bool {
+	return i.Version == e.Removal.Version || e.Removal.supersedes(i)
+}
+
 // listing is the versions of an app that the catalog lists, and whether there
 // are others, from before a removal that this keeper saw completed: they turned
 // up late and stand no more.
@@ -315,8 +320,12 @@ func (k *Keeper) listing(uid UID) (listed []version, late bool) {
 	if e.Removal == nil {
 		return listed, false
 	}
-	n := len(listed)
-	listed = slices.DeleteFunc(listed, func(v version) bool { return e.Removal.supersedes(&v.intent) })
+	n, again := len(listed), k.records[uid] != nil
+	listed = slices.DeleteFunc(listed, func(v version) bool {
+		// Kept again, for an edit that the removal had not seen, the removal
+		// itself is listed as one of two sides.
+		return e.late(&v.intent) && !(again && v.intent.Version == e.Removal.Version)
+	})
 	return listed, len(listed) < n
 }
 

@@ -30,6 +30,7 @@ type member struct {
 	digestAt time.Duration
 	rtt      time.Duration // -1 until known
 	charged  Resources     // asked of it since its digest
+	asked    time.Duration // last; what is charged counts until that has an outcome
 }
 
 func newMembers(self PeerID, site SiteID, tune Tuning) *members {
@@ -183,6 +184,13 @@ func (m *members) digestChanged(now time.Duration, d Digest) {
 	}
 }
 
+// charge takes off what is asked of a peer, until its digest says more or the
+// ask has an outcome.
+func (m *members) charge(now time.Duration, id PeerID, what Resources) {
+	p := m.get(id)
+	p.charged, p.asked = p.charged.Add(what), now
+}
+
 // alive is the live peers, this one among them, sorted.
 func (m *members) alive() []PeerID {
 	var ids []PeerID
@@ -205,8 +213,12 @@ func (m *members) candidates(now time.Duration) []Candidate {
 			continue
 		}
 		d := *p.digest
-		d.Free = d.Free.Sub(p.charged)
-		d.Largest = d.Largest.Sub(p.charged)
+		if now-p.asked < m.tune.AskGiveUp { // or it was refused, or came to nothing
+			d.Free = d.Free.Sub(p.charged)
+			d.Largest = d.Largest.Sub(p.charged)
+		} else {
+			p.charged = Resources{}
+		}
 		rtt := int64(-1)
 		if p.rtt >= 0 {
 			rtt = p.rtt.Microseconds()

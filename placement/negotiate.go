@@ -31,7 +31,7 @@ func (s *Steward) ask(to PeerID, name string, slots Slots, replaces *fact) bool 
 	o := &openAsk{m: m, to: to, component: name, first: p.out.now.Mono}
 	s.asks[n] = o
 	p.asking.open(n)
-	p.members.get(to).charged = p.members.get(to).charged.Add(s.a.win.intent.App.Components[name].Resources.Times(slots.Len()))
+	p.members.charge(p.out.now.Mono, to, s.a.win.intent.App.Components[name].Resources.Times(slots.Len()))
 	s.sendAsk(o)
 	return true
 }

@@ -85,6 +85,9 @@ func (s *Steward) tidy() {
 			return // its answer publishes it; until then it may be taken back
 		}
 	}
+	if !s.mayRepeat("publish/" + etag(a.versions)) {
+		return
+	}
 	if len(a.versions) == 1 {
 		p.publishApp(a)
 	} else {
@@ -138,7 +141,7 @@ func (s *Steward) finishRemoval() {
 		p.ensureStored(a.uid)
 		return
 	}
-	if p.catalog.has(a.uid) {
+	if p.catalog.has(a.uid) && s.mayRepeat("unpublish") {
 		p.unpublishApp(a)
 	}
 }

@@ -108,15 +108,6 @@ func (p *Peer) onStore(from PeerID, m *storeMsg) {
 	if known := p.listOf(m.UID); known.Peers != nil && !slices.Equal(known.Peers, list.list.Peers) {
 		return // a list does not change
 	}
-	if p.gone(m.UID) {
-		if from != p.cfg.Self.Peer {
-			p.out.send(from, message{Stored: &storedMsg{UID: m.UID, Gone: true}})
-		}
-		return
-	}
-	if !p.keeper.listed(list.list) && from != p.cfg.Self.Peer {
-		return
-	}
 	var versions []version
 	for _, s := range m.Intents {
 		v, err := p.catalog.readIntent(s)
@@ -127,10 +118,24 @@ func (p *Peer) onStore(from PeerID, m *storeMsg) {
 			versions = append(versions, v)
 		}
 	}
-	if len(versions) == 0 {
-		return
+	switch {
+	case len(versions) == 0:
+	case p.over(m.UID, versions):
+		if from != p.cfg.Self.Peer {
+			p.out.send(from, message{Stored: &storedMsg{UID: m.UID, Gone: true}})
+		}
+	case p.keeper.listed(list.list) || from == p.cfg.Self.Peer:
+		p.keep(from, m, versions, list)
 	}
-	p.keep(from, m, versions, list)
+}
+
+// over says whether versions of an app are from before its end, as far as this
+// peer knows: those that a keeper saw removed, in whatever run of the daemon.
+func (p *Peer) over(uid UID, versions []version) bool {
+	if e := p.keeper.ended[uid]; e.Removal != nil && p.keeper.records[uid] == nil {
+		return !slices.ContainsFunc(versions, func(v version) bool { return !e.late(&v.intent) })
+	}
+	return p.gone(uid)
 }
 
 // named says whether a version is of the app that its UID belongs to here.
@@ -139,18 +144,17 @@ func (p *Peer) named(v version) bool {
 	return a == nil || a.key == v.intent.Key
 }
 
-// takenBack says whether a store brings a version that its writer took back:
-// another keeper's that did not hear, which the writer tells, or the writer's
-// own, which was late, or which its disk kept although it was to forget it: it
-// is reminded. What the mesh lists by now stands after all.
+// takenBack says whether a store brings a version that its writer took back, as
+// this peer heard from the writer, or is it. Whoever else still holds it hears so
+// from the writer: another keeper that missed it, or the writer itself, whose
+// disk kept what it was to forget. What the mesh lists by now stands after all.
 func (p *Peer) takenBack(from PeerID, uid UID, v Version) bool {
 	if !p.dropped.set[dropKey(uid, v)] || p.lists(uid, v) || from == p.cfg.Self.Peer {
 		return false
 	}
-	if v.Peer != p.cfg.Self.Peer && v.Peer != from {
-		return false
+	if v.Peer == p.cfg.Self.Peer || v.Peer == from {
+		p.out.send(from, message{Drop: &dropMsg{UID: uid, Version: v}})
 	}
-	p.out.send(from, message{Drop: &dropMsg{UID: uid, Version: v}})
 	return true
 }
 

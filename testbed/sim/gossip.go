@@ -90,7 +90,7 @@ func (p *peer) spread(name string, rumour []byte) {
 	}
 }
 
-// sync settles the tables with another peer, in one go.
+// sync settles the tables with another peer, in one go, and tells it the digest.
 func (p *peer) sync() {
 	w := p.w
 	p.later(w.between(w.plan.Sync, 2*w.plan.Sync), p.sync)
@@ -103,6 +103,8 @@ func (p *peer) sync() {
 			p.exchange(o, name)
 		}
 	}
+	d := p.core.Digest(p.clock()) // what no rumour brought
+	w.after(w.delay(p, o), func() { o.step(placement.DigestChanged{Digest: d}) })
 }
 
 func (p *peer) exchange(o *peer, name string) {

@@ -142,6 +142,9 @@ func (p *peer) later(d time.Duration, run func()) {
 	})
 }
 
+// publishedMax is more than one step ever has reason to publish.
+const publishedMax = 48
+
 // step gives the core an event, and carries out what it wants.
 func (p *peer) step(ev placement.Event) {
 	if p.core == nil {
@@ -166,6 +169,17 @@ func over(used, capacity placement.Resources) bool {
 
 func (p *peer) effects(effects []placement.Effect) {
 	w := p.w
+	published := 0
+	for _, e := range effects {
+		if _, ok := e.(placement.Publish); ok {
+			published++
+		}
+	}
+	if published > publishedMax {
+		w.fail("%s: publishes %d records in one step: it argues with itself", p.id, published)
+		w.dump()
+		return
+	}
 	for _, e := range effects {
 		switch e := e.(type) {
 		case placement.Persist:
