@@ -63,22 +63,6 @@ func TestSim(t *testing.T) {
 	}
 }
 
-// TestRegressions runs seeds beyond those of TestSim that once showed a bug.
-func TestRegressions(t *testing.T) {
-	for seed, was := range map[uint64]string{
-		2592: "a holder's last report was lost, and nobody asked it again",
-		6435: "a deadline for the instant of the one that had just fired woke nobody",
-		7756: "a record from before a removal, which turned up late, brought the app back",
-		676:  "a keeper knew that a refused edit was taken back, and its writer had forgotten",
-		2995: "the end of one app brought back another of its name that was removed meanwhile",
-	} {
-		if r := Run(seed, PlanOf(seed), nil); len(r.Failed) > 0 {
-			report(t, r)
-			t.Logf("seed %d is there because %s", seed, was)
-		}
-	}
-}
-
 func report(t *testing.T, r Report) {
 	t.Helper()
 	if len(r.Failed) == 0 {
