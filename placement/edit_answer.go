@@ -318,7 +318,7 @@ func (p *Peer) finish(e *edit, r Result) {
 	name := e.req.idemName()
 	if name != "" {
 		delete(p.edits.byIdem, name)
-		if r.Err == nil {
+		if r.Err == nil && len(e.tickets)+len(e.remotes) > 0 { // not for one that was only written again
 			p.remember(name, r)
 		}
 	}

@@ -220,6 +220,7 @@ func (p *Peer) checkClaims(uid UID) {
 		case !listed && c.State == claimActive:
 			p.releaseSlots(c, c.Slots, "the app was removed")
 		case !listed:
+			p.letGo(c)
 		case a.win.intent.Removed:
 			p.releaseSlots(c, c.Slots, "the app was removed")
 		default:
@@ -243,6 +244,7 @@ func (p *Peer) checkClaim(a *app, c *claim) {
 				break
 			}
 		}
+		p.letGo(c)
 	}
 	if a.versions[0].intent.Version.Compare(c.Version) < 0 {
 		return // granted from a newer version than this peer knows
@@ -300,6 +302,7 @@ func (p *Peer) onWork(ev WorkChanged) {
 		p.tell(c, "stopped", ev.ID.Slot, a.state.Reason)
 	case workExited:
 		p.tell(c, "exited", ev.ID.Slot, ev.State.Reason)
+		p.letGo(c)
 	case workFailed:
 		p.failed(c, ev.ID.Slot, a.state.Reason)
 		p.releaseSlots(c, SlotsOf(ev.ID.Slot), a.state.Reason)
@@ -366,7 +369,28 @@ func (p *Peer) onWorkListed(ev WorkListed) {
 			}
 			p.runClaim(c)
 		}
+		p.letGo(c)
 	}
+}
+
+// letGo gives slots back that were booked again from labels and whose work has
+// ended since: what it was is not known any more, so that it cannot be started.
+func (p *Peer) letGo(c *claim) {
+	if c.Spec.Kind() != "" || c.held || p.ledger.host.ID == "" {
+		return
+	}
+	for _, driver := range p.ledger.host.Drivers {
+		if !p.ledger.listed[driver] {
+			return // it may run there
+		}
+	}
+	idle := c.Slots
+	for n := range c.Slots.All() {
+		if a := p.work.allocs[AllocationID{c.ID, n}]; a != nil && (a.state.State == AllocRunning || a.state.State == AllocStarting) {
+			idle = idle.Remove(n)
+		}
+	}
+	p.releaseSlots(c, idle, "it ended, and this peer lost what it was")
 }
 
 // adopt takes work that runs already.

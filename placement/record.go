@@ -79,8 +79,10 @@ func (i *Intent) made(key string) (Version, bool) {
 // past is what an edit over this version knows of those before it.
 func (i *Intent) past() []Made {
 	out := i.Past
-	if i.Request != "" {
-		out = append([]Made{{requestHash(i.Request), i.Version}}, out...)
+	h := requestHash(i.Request)
+	again := slices.ContainsFunc(out, func(m Made) bool { return m.Request == h }) // this version is that edit, written again
+	if i.Request != "" && !again {
+		out = append([]Made{{h, i.Version}}, out...)
 	}
 	return out[:min(len(out), pastMax)]
 }
