@@ -51,7 +51,7 @@ func (n *Node) apiEvent(peer string, e wireEvent) api.Event {
 func (n *Node) eventsAfter(ctx context.Context, after int64) ([]api.Event, map[string]time.Time) {
 	asOf := map[string]time.Time{n.id.ID(): time.Now().UTC()}
 	var out []api.Event
-	for _, e := range n.events.after(0, eventsMax) {
+	for _, e := range n.events.all() {
 		if at := e.At.UnixNano(); at > after {
 			out = append(out, n.apiEvent(n.id.ID(), wireEvent{Seq: e.Seq, At: at, What: e.What}))
 		}
@@ -120,7 +120,7 @@ func (n backend) WatchEvents(ctx context.Context, q api.EventQuery, send func(ap
 				delete(sent, id)
 			}
 		}
-		_, changed := n.events.since(0, 0)
+		changed := n.events.next()
 		select {
 		case <-ctx.Done():
 			if errors.Is(ctx.Err(), context.Canceled) {

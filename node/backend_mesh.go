@@ -32,7 +32,7 @@ func (n backend) Ready() error {
 	return nil
 }
 
-// member is what gossip knows of a peer.
+// memberOf is what gossip knows of a peer.
 func (n *Node) memberOf(peer string) (gossip.Member, bool) {
 	for _, m := range n.members() {
 		if m.Peer == peer {
@@ -110,7 +110,7 @@ func (n backend) Mesh(ctx context.Context) (api.Mesh, error) {
 	for _, member := range n.members() {
 		m.Counts.Peers[member.State.String()]++
 		sites[member.Site] = true
-		if member.Peer != n.id.ID() && member.State.String() != string(placement.MemberAlive) {
+		if member.Peer != n.id.ID() && member.State != gossip.StateAlive {
 			m.Unheard = append(m.Unheard, api.Unheard{PeerRef: n.ref(member.Peer), State: member.State.String(), Since: member.Since.UTC()})
 		}
 	}
@@ -155,7 +155,7 @@ func (n *Node) PeersReady(ctx context.Context) int {
 	return ready
 }
 
-// digestOf is the newest digest of a peer that the core has.
+// digests are the newest digests of all peers that the core has, by peer.
 func (n *Node) digests(ctx context.Context) (map[placement.PeerID]placement.Candidate, error) {
 	all := map[placement.PeerID]placement.Candidate{}
 	err := n.loop.look(ctx, func(core *placement.Peer) {
@@ -198,8 +198,8 @@ func (n *Node) peers(ctx context.Context) ([]api.Peer, map[string]time.Time, err
 		if c, ok := digests[placement.PeerID(m.Peer)]; ok {
 			fromDigest(&p, c, now)
 		}
-		if errors := n.trust.Admitted(m.Peer); errors != nil {
-			p.State, p.Note = "forgotten", errors.Error()
+		if err := n.trust.Admitted(m.Peer); err != nil {
+			p.State, p.Note = "forgotten", err.Error()
 		}
 		asOf[p.ID] = p.AsOf
 		out = append(out, p)

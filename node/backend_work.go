@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/hansa-mesh/hansa/gossip"
 	"github.com/hansa-mesh/hansa/gossip/table"
 	"github.com/hansa-mesh/hansa/node/api"
 	"github.com/hansa-mesh/hansa/node/driver"
@@ -69,7 +70,7 @@ func (n *Node) allocations(ctx context.Context) ([]api.Allocation, map[string]ti
 				continue
 			}
 			row.Stale = true
-			if m, ok := n.memberOf(peer); !ok || m.State.String() != string(placement.MemberAlive) {
+			if m, ok := n.memberOf(peer); !ok || m.State != gossip.StateAlive {
 				row.State, row.Reason = string(placement.AllocLost), "its peer is not in reach; it was "+row.State
 			}
 			old = append(old, row)
@@ -205,7 +206,7 @@ func (n *Node) peersRunning(t invoke.Target) []string {
 		if !known {
 			rtt = time.Hour
 		}
-		all = append(all, near{string(p), rtt, ok && m.State.String() == string(placement.MemberAlive)})
+		all = append(all, near{string(p), rtt, ok && m.State == gossip.StateAlive})
 	}
 	slices.SortStableFunc(all, func(a, b near) int {
 		if a.alive != b.alive {

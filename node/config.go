@@ -71,7 +71,11 @@ const (
 	backWithinMax = time.Hour
 )
 
+// labelName is the form of the names of peers and sites, and of labels;
+// labelRule says it to people.
 var labelName = regexp.MustCompile(`^[a-z0-9A-Z]([-a-z0-9A-Z_.]{0,61}[a-z0-9A-Z])?$`)
+
+const labelRule = "use letters, digits, '-', '_' and '.', at most 63"
 
 // withDefaults returns a copy with the zero fields filled in.
 func (c Config) withDefaults() Config {
@@ -95,7 +99,7 @@ func (c Config) Validate() error {
 	}
 	for flag, name := range map[string]string{"--name": c.Name, "--site": c.Site} {
 		if name != "" && !labelName.MatchString(name) {
-			errs = append(errs, fmt.Errorf("%s %q: use letters, digits, '-', '_' and '.', at most 63", flag, name))
+			errs = append(errs, fmt.Errorf("%s %q: %s", flag, name, labelRule))
 		}
 	}
 	if len(c.Labels) > labelsMax {
@@ -103,7 +107,7 @@ func (c Config) Validate() error {
 	}
 	for k, v := range c.Labels {
 		if !labelName.MatchString(k) || (v != "" && !labelName.MatchString(v)) {
-			errs = append(errs, fmt.Errorf("--labels %s=%s: names and values use letters, digits, '-', '_' and '.', at most 63", k, v))
+			errs = append(errs, fmt.Errorf("--labels %s=%s: in names and values %s", k, v, labelRule))
 		}
 	}
 	if c.Lat < -90 || c.Lat > 90 || c.Lon < -180 || c.Lon > 180 {

@@ -92,7 +92,7 @@ func TestMeshWithAFullDisk(t *testing.T) {
 		if n := full.world.Running(); n != 1 {
 			t.Errorf("%d pieces of work run at the full peer, not 1", n)
 		}
-		if !slices.ContainsFunc(full.node.events.after(0, eventsMax), func(e event) bool { return e.What.Type == "disk" }) {
+		if !slices.ContainsFunc(full.node.events.all(), func(e event) bool { return e.What.Type == "disk" }) {
 			t.Error("no event tells of it")
 		}
 
@@ -162,7 +162,7 @@ func TestDamagedStore(t *testing.T) {
 	if !was {
 		t.Fatal("the damage was not found")
 	}
-	told := second.events.after(0, eventsMax)
+	told := second.events.all()
 	if len(told) != 1 || told[0].What.Type != "store" || !strings.Contains(told[0].What.Message, path) || !strings.Contains(told[0].What.Message, "delete the folder") {
 		t.Errorf("told: %+v", told)
 	}

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -12,28 +13,21 @@ const eventsMax = 4096
 
 // event is one thing that happened at this peer.
 type event struct {
-	Seq  uint64             `json:"seq"` // rises by one at this peer, from its start
-	At   time.Time          `json:"at"`
-	Peer placement.PeerID   `json:"peer"` // that saw it
-	Site placement.SiteID   `json:"site"`
-	What placement.Happened `json:"what"`
+	Seq  uint64 // rises by one at this peer, from its start
+	At   time.Time
+	What placement.Happened
 }
 
 // eventLog remembers the latest events, in memory: they are for people, and
 // what matters for deciding is in the ledger.
 type eventLog struct {
-	peer placement.PeerID
-	site placement.SiteID
-
 	mu      sync.Mutex // guards what follows
 	ring    []event
 	seq     uint64
 	changed chan struct{} // closed and replaced at each event
 }
 
-func newEventLog(peer placement.PeerID, site placement.SiteID) *eventLog {
-	return &eventLog{peer: peer, site: site, changed: make(chan struct{})}
-}
+func newEventLog() *eventLog { return &eventLog{changed: make(chan struct{})} }
 
 func (l *eventLog) add(what placement.Happened) {
 	l.mu.Lock()
@@ -42,28 +36,21 @@ func (l *eventLog) add(what placement.Happened) {
 	if len(l.ring) >= eventsMax {
 		l.ring = append(l.ring[:0:0], l.ring[eventsMax/4:]...)
 	}
-	l.ring = append(l.ring, event{Seq: l.seq, At: time.Now().UTC(), Peer: l.peer, Site: l.site, What: what})
+	l.ring = append(l.ring, event{Seq: l.seq, At: time.Now().UTC(), What: what})
 	close(l.changed)
 	l.changed = make(chan struct{})
 }
 
-// after are the remembered events past seq, oldest first, at most max.
-func (l *eventLog) after(seq uint64, max int) []event {
-	events, _ := l.since(seq, max)
-	return events
-}
-
-func (l *eventLog) since(seq uint64, max int) ([]event, <-chan struct{}) {
+// all are the remembered events, oldest first.
+func (l *eventLog) all() []event {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var out []event
-	for _, e := range l.ring {
-		if e.Seq > seq {
-			out = append(out, e)
-		}
-	}
-	if len(out) > max {
-		out = out[len(out)-max:]
-	}
-	return out, l.changed
+	return slices.Clone(l.ring)
+}
+
+// next is closed when the next event happens.
+func (l *eventLog) next() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.changed
 }

@@ -235,7 +235,7 @@ func (n *Node) openCore() error {
 	if err := n.loadCore(core); err != nil {
 		return err
 	}
-	n.events = newEventLog(n.self().Peer, placement.SiteID(n.member.Site))
+	n.events = newEventLog()
 	n.tellQuarantine()
 	n.loop = newLoop(core, n.carry, n.workMoved)
 	if n.deps.Trace != nil {

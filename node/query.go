@@ -11,6 +11,7 @@ import (
 
 	"github.com/fxamacker/cbor/v2"
 
+	"github.com/hansa-mesh/hansa/gossip"
 	"github.com/hansa-mesh/hansa/node/api"
 	"github.com/hansa-mesh/hansa/node/driver"
 	"github.com/hansa-mesh/hansa/placement"
@@ -92,7 +93,7 @@ func (n *Node) serveQueries() {
 	})
 	transport.HandleTyped(n.link, methodEvents, func(_ context.Context, _ string, q eventsQuery) (eventsAnswer, error) {
 		var a eventsAnswer
-		for _, e := range n.events.after(0, eventsMax) {
+		for _, e := range n.events.all() {
 			if at := e.At.UnixNano(); at > q.After {
 				a.Events = append(a.Events, wireEvent{Seq: e.Seq, At: at, What: e.What})
 			}
@@ -103,8 +104,8 @@ func (n *Node) serveQueries() {
 	n.link.HandleStream(kindLogs, n.serveLogs)
 }
 
-// heard is what one peer answered.
-type heard[T any] struct {
+// reply is what one peer answered.
+type reply[T any] struct {
 	peer   string
 	answer T
 	err    error
@@ -112,10 +113,10 @@ type heard[T any] struct {
 
 // ask asks peers the same thing at once. Those that do not answer in time
 // answer with an error.
-func ask[Q, A any](ctx context.Context, n *Node, peers []string, method string, q Q) []heard[A] {
+func ask[Q, A any](ctx context.Context, n *Node, peers []string, method string, q Q) []reply[A] {
 	ctx, cancel := context.WithTimeout(ctx, queryMax)
 	defer cancel()
-	answers := make([]heard[A], len(peers))
+	answers := make([]reply[A], len(peers))
 	room := make(chan struct{}, askedMax)
 	var wg sync.WaitGroup
 	for i, peer := range peers {
@@ -123,7 +124,7 @@ func ask[Q, A any](ctx context.Context, n *Node, peers []string, method string, 
 			room <- struct{}{}
 			defer func() { <-room }()
 			a, err := transport.CallTyped[Q, A](ctx, n.link, peer, method, q)
-			answers[i] = heard[A]{peer, a, err}
+			answers[i] = reply[A]{peer, a, err}
 		})
 	}
 	wg.Wait()
@@ -134,7 +135,7 @@ func ask[Q, A any](ctx context.Context, n *Node, peers []string, method string, 
 func (n *Node) others() []string {
 	var peers []string
 	for _, m := range n.members() {
-		if m.Peer != n.id.ID() && m.State.String() == string(placement.MemberAlive) {
+		if m.Peer != n.id.ID() && m.State == gossip.StateAlive {
 			peers = append(peers, m.Peer)
 		}
 	}

@@ -163,7 +163,7 @@ func agreed(field, invited, asked string) (string, error) {
 	case invited != "":
 		return invited, nil
 	case !labelName.MatchString(asked):
-		return "", fmt.Errorf("%s %q: use letters, digits, '-', '_' and '.', at most 63", field, asked)
+		return "", fmt.Errorf("%s %q: %s", field, asked, labelRule)
 	}
 	return asked, nil
 }
@@ -235,7 +235,7 @@ type InviteOptions struct {
 func (n *Node) Invite(_ context.Context, o InviteOptions) (string, error) {
 	for field, v := range map[string]string{"name": o.Name, "site": o.Site} {
 		if v != "" && !labelName.MatchString(v) {
-			return "", fmt.Errorf("%s %q: %w: use letters, digits, '-', '_' and '.', at most 63", field, v, placement.ErrInvalid)
+			return "", fmt.Errorf("%s %q: %w: %s", field, v, placement.ErrInvalid, labelRule)
 		}
 	}
 	if o.Name != "" {
@@ -348,7 +348,7 @@ func Init(cfg InitConfig) (InitResult, error) {
 	var none InitResult
 	for field, v := range map[string]string{"name": cfg.Name, "site": cfg.Site} {
 		if !labelName.MatchString(v) {
-			return none, fmt.Errorf("%s %q: %w: use letters, digits, '-', '_' and '.', at most 63", field, v, placement.ErrInvalid)
+			return none, fmt.Errorf("%s %q: %w: %s", field, v, placement.ErrInvalid, labelRule)
 		}
 	}
 	if m, err := loadMembership(cfg.DataDir); err == nil {
