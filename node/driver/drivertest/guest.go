@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -70,9 +71,7 @@ func Guest(args []string) int {
 		}
 		return number(2)
 	case "env":
-		env := os.Environ()
-		slices.Sort(env)
-		for _, e := range env {
+		for _, e := range slices.Sorted(slices.Values(os.Environ())) {
 			fmt.Println(e)
 		}
 		return 0
@@ -83,18 +82,10 @@ func Guest(args []string) int {
 	case "listen":
 		return guestListen(args, run)
 	case "fork":
-		child := exec.Command("/proc/self/exe", GuestArg, "stubborn")
-		child.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-		child.Stdout, child.Stderr = os.Stdout, os.Stderr
-		if err := child.Start(); err != nil {
-			fmt.Println(err)
-			return 1
-		}
-		fmt.Println("child", child.Process.Pid)
-		return run(0)
+		return guestFork(run)
 	case "hog":
 		b := make([]byte, number(1))
-		for i := 0; i < len(b); i += 4096 {
+		for i := 0; i < len(b); i += 4096 { // a byte of each page
 			b[i] = 1
 		}
 		fmt.Println("done", len(b))
@@ -104,20 +95,32 @@ func Guest(args []string) int {
 		}
 		return 0
 	case "flood":
-		line := make([]byte, 128)
-		for i := range line {
-			line[i] = 'x'
-		}
-		line[127] = '\n'
-		for n := number(1); n > 0; n -= len(line) {
-			if _, err := os.Stdout.Write(line); err != nil {
-				return 1
-			}
-		}
-		return 0
+		return guestFlood(number(1))
 	}
 	fmt.Fprintf(os.Stderr, "no such verb: %q\n", args)
 	return 2
+}
+
+func guestFork(run func(int) int) int {
+	child := exec.Command("/proc/self/exe", GuestArg, "stubborn")
+	child.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	child.Stdout, child.Stderr = os.Stdout, os.Stderr
+	if err := child.Start(); err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	fmt.Println("child", child.Process.Pid)
+	return run(0)
+}
+
+func guestFlood(size int) int {
+	line := []byte(strings.Repeat("x", 127) + "\n")
+	for ; size > 0; size -= len(line) {
+		if _, err := os.Stdout.Write(line); err != nil {
+			return 1
+		}
+	}
+	return 0
 }
 
 func guestListen(args []string, run func(int) int) int {
