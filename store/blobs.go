@@ -34,6 +34,8 @@ const (
 // SizeUnknown is the size of a file of which only the end will tell.
 const SizeUnknown = -1
 
+const digestPrefix = "sha256:"
+
 var digestForm = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
 
 // Blobs are files by digest, "sha256:" and 64 hexadecimal digits. A file is
@@ -86,7 +88,7 @@ func (b *Blobs) prune(opening bool) error {
 	}
 	for _, e := range entries {
 		info, infoErr := e.Info()
-		digest := "sha256:" + e.Name()
+		digest := digestPrefix + e.Name()
 		own := !ValidDigest(digest) // see Create
 		switch {
 		case infoErr != nil || b.busy[digest] || own && !opening:
@@ -121,12 +123,12 @@ func (b *Blobs) Path(digest string) string {
 	if !ValidDigest(digest) {
 		return ""
 	}
-	hexed := digest[len("sha256:"):]
+	hexed := digest[len(digestPrefix):]
 	return filepath.Join(b.dir, "sha256", hexed[:2], hexed)
 }
 
 func (b *Blobs) partial(digest string) string {
-	return filepath.Join(b.dir, "partial", digest[len("sha256:"):])
+	return filepath.Join(b.dir, "partial", digest[len(digestPrefix):])
 }
 
 // Has says whether the file is here. It does not read it.
@@ -219,7 +221,7 @@ func (b *Blobs) List() ([]string, error) {
 	}
 	var digests []string
 	for _, p := range paths {
-		if d := "sha256:" + filepath.Base(p); ValidDigest(d) {
+		if d := digestPrefix + filepath.Base(p); ValidDigest(d) {
 			digests = append(digests, d)
 		}
 	}
@@ -240,14 +242,23 @@ func (b *Blobs) Verify(digest string) error {
 		return fmt.Errorf("blob %s: %w", digest, err)
 	}
 	defer file.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, file); err != nil {
+	got, err := digestFrom(file)
+	if err != nil {
 		return fmt.Errorf("blob %s: %w", digest, err)
 	}
-	if "sha256:"+hex.EncodeToString(h.Sum(nil)) != digest {
+	if got != digest {
 		return fmt.Errorf("blob %s: %w: %w", digest, ErrCorrupt, ErrDigest)
 	}
 	return nil
+}
+
+// digestFrom is the digest of what r has left to read.
+func digestFrom(r io.Reader) (string, error) {
+	h := sha256.New()
+	if _, err := io.Copy(h, r); err != nil {
+		return "", err
+	}
+	return digestPrefix + hex.EncodeToString(h.Sum(nil)), nil
 }
 
 // BlobWriter writes one file. Close keeps what was written, so that the next
@@ -293,7 +304,7 @@ func (b *Blobs) Create(_ context.Context, digest string, size int64) (*BlobWrite
 		err = b.space.checkFile(max(0, size-w.offset))
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("blob %s: %w", digest, err), w.drop(w.own), w.file.Close())
+		return nil, errors.Join(fmt.Errorf("blob %s: %w", digest, err), w.dropIf(w.own), w.file.Close())
 	}
 	if !w.own {
 		b.busy[digest] = true
@@ -341,47 +352,52 @@ func (w *BlobWriter) Commit() error {
 	if w.done {
 		return nil
 	}
-	fail := func(err error, drop bool) error {
-		return errors.Join(fmt.Errorf("blob %s: %w", w.digest, err), w.drop(drop), w.Close())
+	if err := w.settle(); err != nil {
+		return errors.Join(fmt.Errorf("blob %s: %w", w.digest, err), w.dropIf(errors.Is(err, ErrDigest)), w.Close())
 	}
+	w.committed = true
+	return w.Close()
+}
+
+func (w *BlobWriter) settle() error {
 	if w.size != SizeUnknown && w.offset != w.size {
-		return fail(fmt.Errorf("%w: %d of %d bytes", io.ErrUnexpectedEOF, w.offset, w.size), false)
+		return fmt.Errorf("%w: %d of %d bytes", io.ErrUnexpectedEOF, w.offset, w.size)
 	}
 	if err := rewind(w.file); err != nil {
-		return fail(err, false)
+		return err
 	}
-	h := sha256.New()
-	if _, err := io.Copy(h, w.file); err != nil {
-		return fail(err, false)
+	got, err := digestFrom(w.file)
+	if err != nil {
+		return err
 	}
-	if got := "sha256:" + hex.EncodeToString(h.Sum(nil)); got != w.digest {
-		return fail(fmt.Errorf("%w: they are %s", ErrDigest, got), true)
+	if got != w.digest {
+		return fmt.Errorf("%w: they are %s", ErrDigest, got)
 	}
 	if err := w.file.Sync(); err != nil {
-		return fail(err, false)
+		return err
 	}
 	path := w.blobs.Path(w.digest)
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return fail(err, false)
+	folder := filepath.Dir(path)
+	if err := os.MkdirAll(folder, 0o700); err != nil {
+		return err
 	}
 	if err := os.Rename(w.file.Name(), path); err != nil {
-		return fail(err, false)
+		return err
 	}
-	if err := errors.Join(syncDir(filepath.Dir(path)), syncDir(filepath.Dir(filepath.Dir(path)))); err != nil {
-		return fail(err, false)
+	if err := errors.Join(syncDir(folder), syncDir(filepath.Dir(folder))); err != nil {
+		return err
 	}
 	if info, err := w.file.Stat(); err == nil { // else it is verified when it is read
 		w.blobs.mu.Lock()
 		w.blobs.whole[w.digest] = stampOf(info)
 		w.blobs.mu.Unlock()
 	}
-	w.committed = true
-	return w.Close()
+	return nil
 }
 
-// drop removes the unfinished file, if so.
-func (w *BlobWriter) drop(really bool) error {
-	if !really {
+// dropIf removes the unfinished file, if yes.
+func (w *BlobWriter) dropIf(yes bool) error {
+	if !yes {
 		return nil
 	}
 	if err := os.Remove(w.file.Name()); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -401,5 +417,5 @@ func (w *BlobWriter) Close() error {
 		delete(w.blobs.busy, w.digest)
 		w.blobs.mu.Unlock()
 	}
-	return errors.Join(w.drop(w.own && !w.committed), w.file.Close())
+	return errors.Join(w.dropIf(w.own && !w.committed), w.file.Close())
 }

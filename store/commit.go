@@ -1,10 +1,12 @@
 package store
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash"
 	"maps"
 
 	"github.com/dgraph-io/badger/v4"
@@ -163,7 +165,7 @@ func (s *Store) apply(group []*batch) (err error) {
 	chain.Write(s.last.Chain[:])
 	for _, b := range group {
 		for _, w := range b.writes {
-			if err := put(txn, w, &next, chain.Write); err != nil {
+			if err := put(txn, w, &next, chain); err != nil {
 				return err
 			}
 		}
@@ -188,7 +190,9 @@ func (s *Store) apply(group []*batch) (err error) {
 	return nil
 }
 
-func put(txn *badger.Txn, w Write, next *state, hash func([]byte) (int, error)) error {
+// put writes or deletes one key, and brings the sum of its table in next and
+// the chain up to that.
+func put(txn *badger.Txn, w Write, next *state, chain hash.Hash) error {
 	key := keyOf(w.Table, w.Key)
 	total := next.Tables[w.Table]
 	item, err := txn.Get(key)
@@ -206,13 +210,13 @@ func put(txn *badger.Txn, w Write, next *state, hash func([]byte) (int, error)) 
 	case w.Value == nil:
 		return nil // deleting what is not there changes nothing
 	}
-	_, _ = hash(key) // a hash never fails
+	chain.Write(key)
 	if w.Value == nil {
 		next.Tables[w.Table] = total
 		return txn.Delete(key)
 	}
 	sealed := seal(key, w.Value)
-	_, _ = hash(sealed)
+	chain.Write(sealed)
 	next.Tables[w.Table] = total.plus(sumOf(key, sealed))
 	return txn.Set(key, sealed)
 }
@@ -225,37 +229,9 @@ func (s *Store) verify() (fresh bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	sums := map[string]sum{}
-	var found *state
-	err = s.db.View(func(txn *badger.Txn) error {
-		it := txn.NewIterator(badger.IteratorOptions{PrefetchValues: true, PrefetchSize: 100})
-		defer it.Close()
-		for it.Rewind(); it.Valid(); it.Next() {
-			key := it.Item().Key()
-			err := it.Item().Value(func(sealed []byte) error {
-				value, err := unseal(key, sealed)
-				if err != nil {
-					return err
-				}
-				if string(key) == string(stateKey) {
-					found = &state{}
-					return cbor.Unmarshal(value, found)
-				}
-				table := tableOf(key)
-				sums[table] = sums[table].plus(sumOf(key, sealed))
-				return nil
-			})
-			if err != nil {
-				return fmt.Errorf("store: open: %w: %w", ErrCorrupt, err)
-			}
-		}
-		return nil
-	})
+	found, sums, err := s.readAll()
 	if err != nil {
 		return false, err
-	}
-	corrupt := func(format string, args ...any) error {
-		return fmt.Errorf("store: open: %w: %s", ErrCorrupt, fmt.Sprintf(format, args...))
 	}
 	switch {
 	case found == nil && len(sums) > 0:
@@ -271,16 +247,8 @@ func (s *Store) verify() (fresh bool, err error) {
 	case sequence == found.Sequence && chain != found.Chain:
 		return false, corrupt("batch %d is not the one that was acknowledged", sequence)
 	}
-	for table, want := range found.Tables {
-		if sums[table] != want {
-			return false, corrupt("table %s has lost or changed keys", table)
-		}
-		delete(sums, table)
-	}
-	for table, got := range sums {
-		if got != (sum{}) {
-			return false, corrupt("table %s has keys that were never written", table)
-		}
+	if err := found.compare(sums); err != nil {
+		return false, err
 	}
 	if found.Tables == nil {
 		found.Tables = map[string]sum{}
@@ -293,11 +261,58 @@ func (s *Store) verify() (fresh bool, err error) {
 	return false, nil
 }
 
-func tableOf(key []byte) string {
-	for i, c := range key {
-		if c == 0 {
-			return string(key[:i])
+// readAll reads every key: the state, nil when there is none, and the sums of
+// the tables as they are.
+func (s *Store) readAll() (found *state, sums map[string]sum, err error) {
+	sums = map[string]sum{}
+	err = s.db.View(func(txn *badger.Txn) error {
+		it := txn.NewIterator(badger.IteratorOptions{PrefetchValues: true, PrefetchSize: 100})
+		defer it.Close()
+		for it.Rewind(); it.Valid(); it.Next() {
+			key := it.Item().Key()
+			err := it.Item().Value(func(sealed []byte) error {
+				value, err := unseal(key, sealed)
+				if err != nil {
+					return err
+				}
+				if bytes.Equal(key, stateKey) {
+					found = &state{}
+					return cbor.Unmarshal(value, found)
+				}
+				table := tableOf(key)
+				sums[table] = sums[table].plus(sumOf(key, sealed))
+				return nil
+			})
+			if err != nil {
+				return fmt.Errorf("store: open: %w: %w", ErrCorrupt, err)
+			}
+		}
+		return nil
+	})
+	return found, sums, err
+}
+
+// compare says which table is not what the last batch left.
+func (s *state) compare(sums map[string]sum) error {
+	for table, want := range s.Tables {
+		if sums[table] != want {
+			return corrupt("table %s has lost or changed keys", table)
 		}
 	}
-	return string(key)
+	for table, got := range sums {
+		if got != s.Tables[table] {
+			return corrupt("table %s has keys that were never written", table)
+		}
+	}
+	return nil
+}
+
+func corrupt(format string, args ...any) error {
+	return fmt.Errorf("store: open: %w: %s", ErrCorrupt, fmt.Sprintf(format, args...))
+}
+
+// tableOf is the table of a key as keyOf makes it.
+func tableOf(key []byte) string {
+	table, _, _ := bytes.Cut(key, []byte{0})
+	return string(table)
 }
