@@ -2,18 +2,10 @@ package node
 
 import (
 	"context"
-	"encoding/binary"
-	"errors"
-	"fmt"
-	"io"
 	"sync"
 	"time"
 
-	"github.com/fxamacker/cbor/v2"
-
 	"github.com/hansa-mesh/hansa/gossip"
-	"github.com/hansa-mesh/hansa/node/api"
-	"github.com/hansa-mesh/hansa/node/driver"
 	"github.com/hansa-mesh/hansa/placement"
 	"github.com/hansa-mesh/hansa/transport"
 )
@@ -25,7 +17,6 @@ const (
 	methodDecisions   = "query/decisions/1"
 	methodApp         = "query/app/1"
 	methodEvents      = "query/events/1"
-	kindLogs          = "logs/1"
 
 	// queryMax is how long a person waits for a peer that does not answer.
 	queryMax = 2 * time.Second
@@ -33,7 +24,6 @@ const (
 	askedMax = 64
 	// queryEventsMax bounds the events of one answer.
 	queryEventsMax = 1000
-	logRequestMax  = 4 << 10
 )
 
 type allocationsQuery struct{}
@@ -140,99 +130,4 @@ func (n *Node) others() []string {
 		}
 	}
 	return peers
-}
-
-// logsRequest opens a stream of kindLogs: a 4-byte big-endian length and CBOR.
-// What follows from the server is a byte 0 and the log, or a byte 1 and why
-// not.
-type logsRequest struct {
-	ID     string `json:"id"`
-	Follow bool   `json:"follow"`
-	Tail   int    `json:"tail"`
-	Since  int64  `json:"since"` // Unix nanoseconds; 0 is from the start
-}
-
-func (n *Node) serveLogs(ctx context.Context, _ string, s *transport.Stream) error {
-	var head [4]byte
-	if err := s.SetReadDeadline(time.Now().Add(queryMax)); err != nil {
-		return err
-	}
-	if _, err := io.ReadFull(s, head[:]); err != nil {
-		return fmt.Errorf("logs: %w", err)
-	}
-	length := binary.BigEndian.Uint32(head[:])
-	if length > logRequestMax {
-		return fmt.Errorf("logs: a request of %d bytes", length)
-	}
-	body := make([]byte, length)
-	if _, err := io.ReadFull(s, body); err != nil {
-		return fmt.Errorf("logs: %w", err)
-	}
-	var q logsRequest
-	if err := cbor.Unmarshal(body, &q); err != nil {
-		return fmt.Errorf("logs: %w", err)
-	}
-	o := driver.LogOptions{Follow: q.Follow, Tail: q.Tail}
-	if q.Since != 0 {
-		o.Since = time.Unix(0, q.Since)
-	}
-	id, err := placement.ParseAllocationID(q.ID)
-	var logs io.ReadCloser
-	if err == nil {
-		logs, err = n.runner.Logs(ctx, id, o)
-	}
-	if err != nil {
-		_, writeErr := s.Write(append([]byte{1}, err.Error()...))
-		return errors.Join(writeErr, s.CloseWrite())
-	}
-	defer logs.Close()
-	if _, err := s.Write([]byte{0}); err != nil {
-		return err
-	}
-	if _, err := io.Copy(s, logs); err != nil {
-		return err
-	}
-	return s.CloseWrite()
-}
-
-// remoteLogs reads a log where the allocation runs.
-func (n *Node) remoteLogs(ctx context.Context, id placement.AllocationID, o api.LogOptions) (io.ReadCloser, error) {
-	peer := string(id.Claim.Owner.Peer)
-	openCtx, cancel := context.WithTimeout(ctx, queryMax)
-	defer cancel()
-	s, err := n.link.Open(openCtx, peer, kindLogs)
-	if err != nil {
-		return nil, fmt.Errorf("logs of %s: %w: %s: %w", id, api.ErrUnreachable, n.nameOf(peer), err)
-	}
-	q := logsRequest{ID: id.String(), Follow: o.Follow, Tail: o.Tail}
-	if !o.Since.IsZero() {
-		q.Since = o.Since.UnixNano()
-	}
-	body, err := cbor.Marshal(q)
-	if err == nil {
-		_, err = s.Write(append(binary.BigEndian.AppendUint32(nil, uint32(len(body))), body...))
-	}
-	var status [1]byte
-	if err == nil {
-		_, err = io.ReadFull(s, status[:])
-	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("logs of %s: %w", id, err), s.Close())
-	}
-	if status[0] != 0 {
-		why, err := io.ReadAll(io.LimitReader(s, 4<<10))
-		return nil, errors.Join(fmt.Errorf("logs of %s: %w: %s", id, placement.ErrNotFound, why), err, s.Close())
-	}
-	stop := context.AfterFunc(ctx, func() { s.Close() })
-	return &remoteLog{s, stop}, nil
-}
-
-type remoteLog struct {
-	*transport.Stream
-	stop func() bool
-}
-
-func (r *remoteLog) Close() error {
-	r.stop()
-	return r.Stream.Close()
 }

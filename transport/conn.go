@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -251,13 +252,7 @@ func (t *Transport) Peers() []ConnInfo {
 		})
 	}
 	slices.SortFunc(infos, func(a, b ConnInfo) int {
-		if a.Peer != b.Peer {
-			if a.Peer < b.Peer {
-				return -1
-			}
-			return 1
-		}
-		return a.Since.Compare(b.Since)
+		return cmp.Or(cmp.Compare(a.Peer, b.Peer), a.Since.Compare(b.Since))
 	})
 	return infos
 }

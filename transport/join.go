@@ -3,7 +3,6 @@ package transport
 import (
 	"context"
 	"crypto/ed25519"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -117,14 +116,11 @@ func (t *Transport) serveJoin(ctx context.Context, q *quic.Conn) error {
 		return err
 	}
 	reply, err := t.decideJoin(ctx, q, raw)
-	body, encodeErr := encodeJoinAnswer(reply, err)
-	if encodeErr == nil {
-		_, encodeErr = s.Write(append(binary.BigEndian.AppendUint32(nil, uint32(len(body))), body...))
-	}
-	if err == nil && encodeErr == nil {
+	answerErr := answerJoin(s, reply, err)
+	if err == nil && answerErr == nil {
 		t.stats.joins.Add(1)
 	}
-	return errors.Join(err, encodeErr)
+	return errors.Join(err, answerErr)
 }
 
 func (t *Transport) decideJoin(ctx context.Context, q *quic.Conn, raw []byte) (JoinReply, error) {
@@ -139,15 +135,16 @@ func (t *Transport) decideJoin(ctx context.Context, q *quic.Conn, raw []byte) (J
 	return contain(t, "join", func() (JoinReply, error) { return t.cfg.Join(ctx, request) })
 }
 
-func encodeJoinAnswer(reply JoinReply, refused error) ([]byte, error) {
+// answerJoin writes the answer: a reply, or why there is none.
+func answerJoin(w io.Writer, reply JoinReply, refused error) error {
 	if refused == nil {
-		return cbor.Marshal(joinAnswer{Reply: &reply})
+		return WriteFrame(w, joinAnswer{Reply: &reply})
 	}
 	why, err := encodeError(refused)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return cbor.Marshal(joinAnswer{Err: why})
+	return WriteFrame(w, joinAnswer{Err: why})
 }
 
 // JoinConfig is what a newcomer joins with.
@@ -188,9 +185,9 @@ func Join(ctx context.Context, cfg JoinConfig) (JoinReply, error) {
 	return join(ctx, q, cfg, token)
 }
 
+// join joins over a connection that no side has shown anything on yet.
 func join(ctx context.Context, q *quic.Conn, cfg JoinConfig, token trust.Token) (JoinReply, error) {
-	server := identity.IDOf(peerKey(q))
-	set := trust.NewSet(token.Root)
+	server, set := identity.IDOf(peerKey(q)), trust.NewSet(token.Root)
 	records, err := readHello(ctx, q)
 	if err != nil {
 		return JoinReply{}, fmt.Errorf("join: %w", fromNetwork(server, "its hello", err))
@@ -204,40 +201,13 @@ func join(ctx context.Context, q *quic.Conn, cfg JoinConfig, token trust.Token) 
 	if err != nil {
 		return JoinReply{}, fmt.Errorf("join: the peer at %s does not belong to the invitation's mesh: %w", cfg.Addr, err)
 	}
-	s, err := q.OpenStreamSync(ctx)
-	if err != nil {
-		return JoinReply{}, fmt.Errorf("join: %w", err)
-	}
-	deadline, _ := ctx.Deadline()
-	if err := s.SetDeadline(deadline); err != nil {
-		return JoinReply{}, fmt.Errorf("join: %w", err)
-	}
-	body, err := cbor.Marshal(JoinRequest{Token: cfg.Token, Name: cfg.Name, Site: cfg.Site})
-	if err == nil {
-		_, err = s.Write(body)
-	}
-	if err = errors.Join(err, s.Close()); err != nil {
-		return JoinReply{}, fmt.Errorf("join: %w", err)
-	}
-	var head [4]byte
-	if _, err := io.ReadFull(s, head[:]); err != nil {
+	answer, err := askToJoin(ctx, q, cfg)
+	switch {
+	case err != nil:
 		return JoinReply{}, fmt.Errorf("join: %w", fromNetwork(server, "its answer", err))
-	}
-	n := int(binary.BigEndian.Uint32(head[:]))
-	if n > joinReplyMax {
-		return JoinReply{}, fmt.Errorf("join: an answer of %d bytes, at most %d", n, joinReplyMax)
-	}
-	if body, err = readBody(s, n); err != nil {
-		return JoinReply{}, fmt.Errorf("join: %w", fromNetwork(server, "its answer", err))
-	}
-	var answer joinAnswer
-	if err := cbor.Unmarshal(body, &answer); err != nil {
-		return JoinReply{}, fmt.Errorf("join: its answer can't be read: %w", err)
-	}
-	if len(answer.Err) > 0 {
+	case len(answer.Err) > 0:
 		return JoinReply{}, decodeError(server, answer.Err)
-	}
-	if answer.Reply == nil {
+	case answer.Reply == nil:
 		return JoinReply{}, errors.New("join: an answer without a reply")
 	}
 	for _, record := range append(answer.Reply.Records, answer.Reply.Admission) {
@@ -249,6 +219,27 @@ func join(ctx context.Context, q *quic.Conn, cfg JoinConfig, token trust.Token) 
 		return JoinReply{}, fmt.Errorf("join: the answer does not let this peer in: %w", err)
 	}
 	return *answer.Reply, nil
+}
+
+// askToJoin shows the invitation and waits for the answer.
+func askToJoin(ctx context.Context, q *quic.Conn, cfg JoinConfig) (answer joinAnswer, err error) {
+	s, err := q.OpenStreamSync(ctx)
+	if err != nil {
+		return answer, err
+	}
+	deadline, _ := ctx.Deadline()
+	if err := s.SetDeadline(deadline); err != nil {
+		return answer, err
+	}
+	body, err := cbor.Marshal(JoinRequest{Token: cfg.Token, Name: cfg.Name, Site: cfg.Site})
+	if err == nil {
+		_, err = s.Write(body)
+	}
+	if err = errors.Join(err, s.Close()); err != nil {
+		return answer, err
+	}
+	err = ReadFrame(s, &answer, joinReplyMax)
+	return answer, err
 }
 
 // limiter bounds newcomers: in all, and from one address.

@@ -2,7 +2,6 @@ package artifact
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -11,7 +10,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/fxamacker/cbor/v2"
+	"github.com/hansa-mesh/hansa/transport"
 )
 
 const (
@@ -208,11 +207,11 @@ func (m *Mover) fetchFrom(ctx context.Context, peer, digest string, size int64) 
 	if err := extend(ctx, stream); err != nil {
 		return err
 	}
-	if err := writeFrame(stream, request{Digest: digest, Offset: offset}); err != nil {
+	if err := transport.WriteFrame(stream, request{Digest: digest, Offset: offset}); err != nil {
 		return err
 	}
 	var a answer
-	if err := readFrame(stream, &a); err != nil {
+	if err := transport.ReadFrame(stream, &a, frameMax); err != nil {
 		return err
 	}
 	switch {
@@ -264,21 +263,21 @@ func (m *Mover) Serve(ctx context.Context, stream Stream) error {
 		return err
 	}
 	var q request
-	if err := readFrame(stream, &q); err != nil {
+	if err := transport.ReadFrame(stream, &q, frameMax); err != nil {
 		return fmt.Errorf("artifact: serve: %w", err)
 	}
 	file, size, err := m.store.Open(q.Digest)
 	if err != nil {
-		return writeFrame(stream, answer{Err: "not held here"})
+		return transport.WriteFrame(stream, answer{Err: "not held here"})
 	}
 	defer file.Close()
 	if q.Offset < 0 || q.Offset > size {
-		return writeFrame(stream, answer{Err: fmt.Sprintf("offset %d of %d bytes", q.Offset, size)})
+		return transport.WriteFrame(stream, answer{Err: fmt.Sprintf("offset %d of %d bytes", q.Offset, size)})
 	}
 	if _, err := file.Seek(q.Offset, io.SeekStart); err != nil {
-		return errors.Join(fmt.Errorf("artifact: serve %s: %w", q.Digest, err), writeFrame(stream, answer{Err: "cannot be read here"}))
+		return errors.Join(fmt.Errorf("artifact: serve %s: %w", q.Digest, err), transport.WriteFrame(stream, answer{Err: "cannot be read here"}))
 	}
-	if err := writeFrame(stream, answer{Size: size}); err != nil {
+	if err := transport.WriteFrame(stream, answer{Size: size}); err != nil {
 		return err
 	}
 	n, err := copyAlive(ctx, stream, file, stream)
@@ -330,29 +329,4 @@ func copyAlive(ctx context.Context, w io.Writer, r io.Reader, stream Stream) (in
 			return total, err
 		}
 	}
-}
-
-func writeFrame(w io.Writer, v any) error {
-	body, err := cbor.Marshal(v)
-	if err != nil {
-		return err
-	}
-	_, err = w.Write(append(binary.BigEndian.AppendUint32(nil, uint32(len(body))), body...))
-	return err
-}
-
-func readFrame(r io.Reader, v any) error {
-	var head [4]byte
-	if _, err := io.ReadFull(r, head[:]); err != nil {
-		return err
-	}
-	n := binary.BigEndian.Uint32(head[:])
-	if n > frameMax {
-		return fmt.Errorf("a frame of %d bytes, more than %d", n, frameMax)
-	}
-	body := make([]byte, n)
-	if _, err := io.ReadFull(r, body); err != nil {
-		return err
-	}
-	return cbor.Unmarshal(body, v)
 }

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/hansa-mesh/hansa/transport"
 )
 
 // memory is a small store of files by digest that keeps what was written of
@@ -165,7 +167,7 @@ func TestFetchRefusesWrongBytesAndUnknown(t *testing.T) {
 func trickle(conn net.Conn, size int64) {
 	defer conn.Close()
 	var q request
-	if readFrame(conn, &q) != nil || writeFrame(conn, answer{Size: size}) != nil {
+	if transport.ReadFrame(conn, &q, frameMax) != nil || transport.WriteFrame(conn, answer{Size: size}) != nil {
 		return
 	}
 	for range size {
