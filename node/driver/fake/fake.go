@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/hansa-mesh/hansa/node/driver"
@@ -29,14 +28,7 @@ type Driver struct {
 	name   string
 	world  *World
 	outbox *driver.Outbox
-
-	mu    sync.Mutex // guards locks
-	locks map[string]*idLock
-}
-
-type idLock struct {
-	mu   sync.Mutex
-	uses int
+	locks  driver.Locks
 }
 
 var (
@@ -53,10 +45,7 @@ func New(c Config) *Driver {
 	if c.World == nil {
 		c.World = NewWorld()
 	}
-	d := &Driver{
-		name: c.Name, world: c.World, outbox: driver.NewOutbox(c.Name, c.Events),
-		locks: map[string]*idLock{},
-	}
+	d := &Driver{name: c.Name, world: c.World, outbox: driver.NewOutbox(c.Name, c.Events)}
 	c.World.mu.Lock()
 	defer c.World.mu.Unlock()
 	c.World.watchers[d] = struct{}{}
@@ -94,34 +83,13 @@ func (d *Driver) Probe(context.Context) driver.Info {
 	}
 }
 
-// lock serialises what is done to one ID.
-func (d *Driver) lock(id string) (unlock func()) {
-	d.mu.Lock()
-	l := d.locks[id]
-	if l == nil {
-		l = &idLock{}
-		d.locks[id] = l
-	}
-	l.uses++
-	d.mu.Unlock()
-	l.mu.Lock()
-	return func() {
-		l.mu.Unlock()
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		if l.uses--; l.uses == 0 {
-			delete(d.locks, id)
-		}
-	}
-}
-
 // Start implements driver.Driver.
 func (d *Driver) Start(ctx context.Context, t driver.Task) (driver.Status, error) {
 	if err := t.Validate(); err != nil {
 		return driver.Status{}, err
 	}
 	t = t.Clone().WithDefaults()
-	defer d.lock(t.ID)()
+	defer d.locks.Lock(t.ID)()
 	if err := ctx.Err(); err != nil {
 		return driver.Status{}, err
 	}

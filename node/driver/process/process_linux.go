@@ -34,7 +34,8 @@ const stopPatience = killPatience + drainPatience + 3*time.Second
 type Driver struct {
 	c      Config
 	outbox *driver.Outbox
-	mark   string // of this data folder, in the names of cgroups
+	mark   string       // of this data folder, in the names of cgroups
+	locks  driver.Locks // held by Start, and by the end of Stop
 
 	ctx    context.Context // done when Run returns
 	cancel context.CancelFunc
@@ -45,13 +46,6 @@ type Driver struct {
 	loaded  bool
 	closed  bool
 	tasks   map[string]*task
-	locks   map[string]*idLock
-}
-
-// idLock serialises Start and the end of Stop for one ID.
-type idLock struct {
-	mu   sync.Mutex
-	uses int
 }
 
 // task is one that runs, or has ended and was not acknowledged.
@@ -95,7 +89,7 @@ func New(c Config) (*Driver, error) {
 	sum := sha256.Sum256([]byte(dir))
 	d := &Driver{
 		c: c, outbox: driver.NewOutbox(Name, c.Events), mark: hex.EncodeToString(sum[:5]),
-		tasks: map[string]*task{}, locks: map[string]*idLock{},
+		tasks: map[string]*task{},
 	}
 	d.ctx, d.cancel = context.WithCancel(context.Background())
 	return d, nil
@@ -152,26 +146,6 @@ func release() string {
 	return strings.TrimSpace(string(b))
 }
 
-func (d *Driver) lock(id string) (unlock func()) {
-	d.mu.Lock()
-	l := d.locks[id]
-	if l == nil {
-		l = &idLock{}
-		d.locks[id] = l
-	}
-	l.uses++
-	d.mu.Unlock()
-	l.mu.Lock()
-	return func() {
-		l.mu.Unlock()
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		if l.uses--; l.uses == 0 {
-			delete(d.locks, id)
-		}
-	}
-}
-
 func (d *Driver) task(id string) *task {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -226,7 +200,7 @@ func (d *Driver) Start(ctx context.Context, job driver.Task) (driver.Status, err
 	if err != nil {
 		return driver.Status{}, err
 	}
-	defer d.lock(job.ID)()
+	defer d.locks.Lock(job.ID)()
 	old := d.task(job.ID)
 	starts := 1
 	if old != nil {
@@ -350,7 +324,7 @@ func (d *Driver) Stop(ctx context.Context, id string, grace time.Duration) error
 	if err := d.load(); err != nil {
 		return err
 	}
-	unlock := d.lock(id) // not while one is starting
+	unlock := d.locks.Lock(id) // not while one is starting
 	t := d.task(id)
 	unlock()
 	if t == nil {
@@ -366,7 +340,7 @@ func (d *Driver) Stop(ctx context.Context, id string, grace time.Duration) error
 	case <-d.ctx.Done():
 		return fmt.Errorf("stop %q: the daemon is shutting down", id)
 	}
-	defer d.lock(id)()
+	defer d.locks.Lock(id)()
 	if d.task(id) != t {
 		return nil // another Stop was first
 	}
