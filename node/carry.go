@@ -32,7 +32,7 @@ func (n *Node) carry(effect placement.Effect) {
 	case placement.Start:
 		n.runner.Start(e.ID, e.Spec)
 	case placement.Stop:
-		n.runner.Stop(e.ID, "")
+		n.runner.Stop(e.ID)
 	case placement.Fetch:
 		n.startFetch(e)
 	case placement.Answer:

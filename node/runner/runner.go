@@ -74,7 +74,6 @@ type task struct {
 	want     want
 	spec     placement.WorkSpec
 	driver   string
-	ports    map[string]string
 	starts   int  // of the core's Start effects taken up
 	busy     bool // a goroutine is at work
 	run      life // that was reported last
@@ -167,13 +166,14 @@ func (r *Runner) Start(id placement.AllocationID, spec placement.WorkSpec) {
 }
 
 // Stop asks for an allocation to be ended and forgotten. It is reported as
-// stopped when nothing of it runs any more, also when it was never there.
-func (r *Runner) Stop(id placement.AllocationID, driverName string) {
+// stopped when nothing of it runs any more, also when it was never there: then
+// every driver is asked.
+func (r *Runner) Stop(id placement.AllocationID) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	t := r.tasks[id]
 	if t == nil {
-		t = &task{driver: driverName}
+		t = &task{}
 		r.tasks[id] = t
 	}
 	t.want = wantStop
@@ -352,9 +352,6 @@ func (r *Runner) reportIf(id placement.AllocationID, t *task, s placement.WorkSt
 	}
 	same := t.reported.State == s.State && t.reported.Reason == s.Reason && s.State != placement.AllocFailed
 	t.reported = s
-	if s.Ports != nil {
-		t.ports = s.Ports
-	}
 	r.mu.Unlock()
 	if !same {
 		r.cfg.Report(id, s)
@@ -431,7 +428,7 @@ func (r *Runner) List(ctx context.Context, name string, take func([]placement.Fo
 		}
 		state := workState(name, s)
 		if r.tasks[id] == nil {
-			t := &task{driver: name, reported: state, ports: s.Ports, run: lifeOf(s)}
+			t := &task{driver: name, reported: state, run: lifeOf(s)}
 			if s.State.Ended() {
 				t.ended = t.run
 			}
@@ -442,16 +439,6 @@ func (r *Runner) List(ctx context.Context, name string, take func([]placement.Fo
 	}
 	r.mu.Unlock()
 	take(found)
-	return nil
-}
-
-// Ports are the addresses of an allocation's ports.
-func (r *Runner) Ports(id placement.AllocationID) map[string]string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if t := r.tasks[id]; t != nil {
-		return t.ports
-	}
 	return nil
 }
 

@@ -96,7 +96,7 @@ func TestRunner(t *testing.T) {
 		if got := g.states(); got != "starting running" {
 			t.Fatalf("reported %s", got)
 		}
-		if addr := g.runner.Ports(anID)["http"]; !strings.HasPrefix(addr, "127.0.0.1:") {
+		if addr := g.last().Ports["http"]; !strings.HasPrefix(addr, "127.0.0.1:") {
 			t.Errorf("port %q", addr)
 		}
 		g.world.Exit(DriverID(anID), 3)
@@ -115,11 +115,11 @@ func TestRunner(t *testing.T) {
 			t.Error(err)
 		}
 		logs.Close()
-		g.runner.Stop(anID, "")
+		g.runner.Stop(anID)
 		if s := g.last(); s.State != placement.AllocStopped || g.world.Running() != 0 {
 			t.Errorf("after a stop: %+v, %d run", s, g.world.Running())
 		}
-		g.runner.Stop(anID, "") // what is not there is stopped
+		g.runner.Stop(anID) // what is not there is stopped
 		if s := g.last(); s.State != placement.AllocStopped {
 			t.Errorf("after a second stop: %+v", s)
 		}
@@ -190,7 +190,7 @@ func TestStopCutsAStartShort(t *testing.T) {
 		begin := time.Now()
 		g.runner.Start(anID, spec("run"))
 		synctest.Wait()
-		g.runner.Stop(anID, "")
+		g.runner.Stop(anID)
 		for g.last().State != placement.AllocStopped {
 			if time.Since(begin) > 5*time.Minute {
 				t.Fatalf("reported %s", g.states())
@@ -234,7 +234,7 @@ func TestAdoptedWorkKeepsItsGrace(t *testing.T) {
 			t.Fatal(err)
 		}
 		begin := time.Now()
-		next.runner.Stop(anID, "")
+		next.runner.Stop(anID)
 		for next.last().State != placement.AllocStopped {
 			time.Sleep(time.Second)
 		}
