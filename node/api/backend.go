@@ -140,8 +140,7 @@ type EventBackend interface {
 	// event's id. With Newest the last page.Limit of them are given.
 	Events(ctx context.Context, q EventQuery) (Listing[Event], error)
 	// WatchEvents calls send for each event after q.After (an empty After is
-	// from now on) until ctx is done or send fails; that error is returned. A
-	// slow receiver is told what it missed by an event of type "gap".
+	// from now on) until ctx is done or send fails; that error is returned.
 	WatchEvents(ctx context.Context, q EventQuery, send func(Event) error) error
 }
 

@@ -94,8 +94,8 @@ type call struct {
 	length int64 // of body, -1 unknown
 }
 
-// p builds a path of escaped segments.
-func p(segments ...string) string {
+// pathOf is a path of escaped segments.
+func pathOf(segments ...string) string {
 	var b strings.Builder
 	for _, s := range segments {
 		b.WriteByte('/')
@@ -288,7 +288,7 @@ func (c *Client) Allocations(ctx context.Context, q AllocationQuery) (List[Alloc
 
 // Allocation is one allocation.
 func (c *Client) Allocation(ctx context.Context, id string) (Allocation, error) {
-	return getJSON[Allocation](ctx, c, p("v1", "allocations", id), nil)
+	return getJSON[Allocation](ctx, c, pathOf("v1", "allocations", id), nil)
 }
 
 // values makes a query of pairs, without the empty ones.
@@ -303,7 +303,7 @@ func values(pairs ...string) url.Values {
 }
 
 func appURL(key placement.AppKey, more ...string) string {
-	return p(append([]string{"v1", "namespaces", key.Namespace, "apps", key.App}, more...)...)
+	return pathOf(append([]string{"v1", "namespaces", key.Namespace, "apps", key.App}, more...)...)
 }
 
 // Invite makes a token that lets one newcomer in.
@@ -319,7 +319,7 @@ func (c *Client) Forget(ctx context.Context, peer string, withAdmitted bool) err
 	if withAdmitted {
 		query.Set("with_admitted", "true")
 	}
-	_, _, err := c.json(ctx, call{method: http.MethodDelete, path: p("v1", "peers", peer), query: query}, nil)
+	_, _, err := c.json(ctx, call{method: http.MethodDelete, path: pathOf("v1", "peers", peer), query: query}, nil)
 	return err
 }
 

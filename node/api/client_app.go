@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -140,7 +141,7 @@ func IsKind(err error, kind Kind) bool {
 
 // HasArtifact says whether the peer holds an artifact.
 func (c *Client) HasArtifact(ctx context.Context, digest string) (bool, error) {
-	_, _, err := c.json(ctx, call{method: http.MethodHead, path: p("v1", "artifacts", digest)}, nil)
+	_, _, err := c.json(ctx, call{method: http.MethodHead, path: pathOf("v1", "artifacts", digest)}, nil)
 	if IsKind(err, KindNotFound) {
 		return false, nil
 	}
@@ -150,7 +151,7 @@ func (c *Client) HasArtifact(ctx context.Context, digest string) (bool, error) {
 // PutArtifact uploads an artifact; size is -1 when it is not known. It takes as
 // long as it takes: bound it by ctx.
 func (c *Client) PutArtifact(ctx context.Context, digest string, size int64, r io.Reader) (ArtifactResult, error) {
-	resp, err := c.do(ctx, call{method: http.MethodPut, path: p("v1", "artifacts", digest), body: r, length: size,
+	resp, err := c.do(ctx, call{method: http.MethodPut, path: pathOf("v1", "artifacts", digest), body: r, length: size,
 		header: http.Header{"Content-Type": {"application/octet-stream"}}})
 	if err != nil {
 		return ArtifactResult{}, err
@@ -167,7 +168,7 @@ func (c *Client) PutArtifact(ctx context.Context, digest string, size int64, r i
 // status; the caller closes its body. path begins with "/" or is empty, and may
 // carry a query.
 func (c *Client) Invoke(ctx context.Context, key placement.AppKey, component, method, path string, header http.Header, body io.Reader) (*http.Response, error) {
-	target := c.base.String() + p("v1", "functions", key.Namespace, key.App, component) + path
+	target := c.base.String() + pathOf("v1", "functions", key.Namespace, key.App, component) + path
 	req, err := http.NewRequestWithContext(ctx, method, target, body)
 	if err != nil {
 		return nil, fmt.Errorf("invoke %s/%s: %w", key, component, err)
@@ -190,11 +191,7 @@ func (c *Client) Invoke(ctx context.Context, key placement.AppKey, component, me
 }
 
 func unknownComponent(key placement.AppKey, component string, have map[string]any) error {
-	names := make([]string, 0, len(have))
-	for name := range have {
-		names = append(names, name)
-	}
-	slices.Sort(names)
+	names := slices.Sorted(maps.Keys(have))
 	return &Problem{Kind: KindNotFound, Status: http.StatusNotFound, Title: http.StatusText(http.StatusNotFound),
 		Detail: fmt.Sprintf("%s has no component %q: it has %s", key, component, strings.Join(names, ", "))}
 }

@@ -165,7 +165,7 @@ func (c *Client) logsOnce(ctx context.Context, id string, o LogOptions, line fun
 	if !o.Since.IsZero() {
 		query.Set("since", o.Since.UTC().Format(time.RFC3339Nano))
 	}
-	resp, err := c.do(ctx, call{method: http.MethodGet, path: p("v1", "allocations", id, "logs"), query: query})
+	resp, err := c.do(ctx, call{method: http.MethodGet, path: pathOf("v1", "allocations", id, "logs"), query: query})
 	if err != nil {
 		return err
 	}

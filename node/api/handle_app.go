@@ -18,14 +18,14 @@ type KeyParams struct {
 	App       string `path:"app" doc:"Lower-case letters, digits and hyphens, at most 63"`
 }
 
-// nameFix says what a name is.
-const nameFix = "lower-case letters, digits and hyphens, at most 63"
+// NameRule says what IsName takes.
+const NameRule = "lower-case letters, digits and hyphens, at most 63"
 
 func (in KeyParams) key() (placement.AppKey, error) {
 	for _, f := range []struct{ field, value string }{{"namespace", in.Namespace}, {"app", in.App}} {
 		if !IsName(f.value) {
 			return placement.AppKey{}, &manifestError{FieldProblem: FieldProblem{Field: f.field, Value: short(f.value),
-				Message: fmt.Sprintf("%q is not a name", short(f.value)), Fix: nameFix}}
+				Message: fmt.Sprintf("%q is not a name", short(f.value)), Fix: NameRule}}
 		}
 	}
 	return placement.AppKey{Namespace: in.Namespace, App: in.App}, nil

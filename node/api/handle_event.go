@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"reflect"
 	"strings"
 	"sync"
 	"time"
@@ -71,7 +72,7 @@ func (s *Server) eventRoutes() {
 }
 
 func (s *Server) listSchema() *huma.Schema {
-	return s.huma.OpenAPI().Components.Schemas.Schema(typeOf[List[Event]](), true, "")
+	return s.huma.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[List[Event]](), true, "")
 }
 
 func wantsStream(accept string) bool {

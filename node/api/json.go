@@ -3,7 +3,6 @@ package api
 import (
 	"encoding/json"
 	"net/http"
-	"reflect"
 )
 
 // writeJSON answers with v, as huma would.
@@ -14,5 +13,3 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	enc.SetEscapeHTML(false)
 	_ = enc.Encode(v) // a client that went away is no error of ours
 }
-
-func typeOf[T any]() reflect.Type { return reflect.TypeFor[T]() }

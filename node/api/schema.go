@@ -54,7 +54,7 @@ func describeManifest(defs map[string]*huma.Schema, prefix string) {
 			scalar.Minimum, scalar.Maximum = &least, &most
 		}
 		if f.name {
-			schema.Pattern, schema.PatternDescription = namePattern, nameFix
+			schema.Pattern, schema.PatternDescription = namePattern, NameRule
 		}
 		defs[prefix+owner].Properties[field] = schema
 	}

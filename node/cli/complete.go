@@ -97,7 +97,7 @@ func (s *session) key(app string) (placement.AppKey, error) {
 		return placement.AppKey{}, usagef("%q: name the app alone; its namespace goes to -n", app)
 	}
 	if !api.IsName(app) {
-		return placement.AppKey{}, usagef("%q is not the name of an app (%s)", app, nameRule)
+		return placement.AppKey{}, usagef("%q is not the name of an app (%s)", app, api.NameRule)
 	}
 	return placement.AppKey{Namespace: s.namespace, App: app}, nil
 }

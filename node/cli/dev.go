@@ -59,7 +59,7 @@ func (s *session) devVerb() *cobra.Command {
 	flags := cmd.Flags()
 	flags.SortFlags = false
 	flags.IntVar(&cfg.Sites, "sites", 3, "so many sites, with one peer each")
-	flags.DurationVar(&cfg.RTT, "rtt", 40*time.Millisecond, "round trip between any two sites")
+	flags.DurationVar(&cfg.RTT, "rtt", 40*time.Millisecond, "round trip between neighbouring sites; others are farther apart")
 	flags.IntVar(&cfg.Port, "api-port", 7601, "port of the first peer's API, the others follow; 0 picks free ones")
 	flags.StringVar(&cfg.Dir, "dir", "", "data folder to keep (default a temporary one, removed at the end)")
 	flags.StringVar(&level, "log-level", "warn", "debug, info, warn or error")

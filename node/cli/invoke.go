@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"slices"
@@ -87,7 +88,7 @@ func (s *session) invoke(cmd *cobra.Command, target string, f invokeFlags) (err 
 	}
 	if f.include {
 		fmt.Fprintf(s.io.Out, "%s %s\n", resp.Proto, resp.Status)
-		for _, name := range sortedHeaders(resp.Header) {
+		for _, name := range slices.Sorted(maps.Keys(resp.Header)) {
 			for _, v := range resp.Header[name] {
 				fmt.Fprintf(s.io.Out, "%s: %s\n", name, v)
 			}
@@ -122,15 +123,6 @@ func refusal(resp *http.Response) *api.Problem {
 }
 
 const refusalBytesMax = 64 << 10
-
-func sortedHeaders(h http.Header) []string {
-	var names []string
-	for name := range h {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
-}
 
 func parseHeaders(lines []string) (http.Header, error) {
 	h := http.Header{}

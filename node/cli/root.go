@@ -159,13 +159,10 @@ func (s *session) checkGlobals() error {
 		return usagef("-o %q: want table, wide, json or yaml", s.output)
 	}
 	if !api.IsName(s.namespace) {
-		return usagef("-n %q: not a name (%s)", s.namespace, nameRule)
+		return usagef("-n %q: not a name (%s)", s.namespace, api.NameRule)
 	}
 	return nil
 }
-
-// nameRule says what the names of namespaces, apps and components are.
-const nameRule = "lower-case letters, digits and hyphens, at most 63"
 
 // client is the client of the peer that the flags or the environment name.
 func (s *session) client() (*api.Client, error) {

@@ -102,7 +102,7 @@ type JoinResult struct {
 // DevConfig is a throw-away mesh in one process.
 type DevConfig struct {
 	Sites   int
-	RTT     time.Duration // between any two sites
+	RTT     time.Duration // between neighbouring sites
 	Dir     string        // "" is a temporary folder that is removed at the end
 	Port    int           // of the first peer's admin API, the others follow; 0 picks free ones
 	Socket  string        // unix socket for DevControl
