@@ -10,22 +10,11 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
-	"strconv"
 	"time"
 )
 
 // controlMax bounds a request to the control socket.
 const controlMax = 16 << 10
-
-// DefaultSocket is where a dev mesh is controlled unless told otherwise:
-// $HANSA_DEV_SOCKET, or one for this user in the temporary folder.
-func DefaultSocket() string {
-	if s := os.Getenv("HANSA_DEV_SOCKET"); s != "" {
-		return s
-	}
-	return filepath.Join(os.TempDir(), "hansa-dev-"+strconv.Itoa(os.Getuid())+".sock")
-}
 
 // listen takes the control socket, over one that a dead mesh left.
 func listen(path string) (net.Listener, error) {
@@ -108,12 +97,9 @@ func (m *Mesh) obey(o Order) error {
 	return fmt.Errorf("unknown order %q", o.Verb)
 }
 
-// Control gives an order to the mesh that listens at socket ("" is the
-// default) and returns its peers.
+// Control gives an order to the mesh whose control socket is at that path, and
+// returns its peers.
 func Control(ctx context.Context, socket string, o Order) ([]Peer, error) {
-	if socket == "" {
-		socket = DefaultSocket()
-	}
 	client := &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {

@@ -26,7 +26,7 @@ const SitesMax = 20
 type Config struct {
 	Sites   int           // default 3
 	RTT     time.Duration // between neighbours; farther ones take longer; default 40 ms
-	Socket  string        // of Control; default DefaultSocket()
+	Socket  string        // path of the unix socket of Control; required
 	APIPort int           // of the first peer, the others follow; 0 takes any free ones
 	DataDir string        // default a temporary folder, removed at the end
 	Log     *slog.Logger
@@ -90,11 +90,11 @@ func New(cfg Config) (*Mesh, error) {
 	if cfg.RTT == 0 {
 		cfg.RTT = 40 * time.Millisecond
 	}
-	if cfg.Socket == "" {
-		cfg.Socket = DefaultSocket()
-	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Socket == "" {
+		return nil, errors.New("dev: Config.Socket is required")
 	}
 	if cfg.Sites < 1 || cfg.Sites > SitesMax {
 		return nil, fmt.Errorf("--sites %d: a dev mesh has 1 to %d sites", cfg.Sites, SitesMax)

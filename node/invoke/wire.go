@@ -2,6 +2,7 @@ package invoke
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -98,14 +99,14 @@ func (b *body) Close() error {
 	return nil
 }
 
-// limited bounds what is read before lift is called; http.ReadResponse alone
-// would take a head of any size. Bodies pass: once the head has been read the
+// limited bounds the head of a request or a response: net/http alone would take
+// one of any size. Bodies pass: after the blank line that ends the head the
 // reader is unbounded.
 type limited struct {
 	r    io.Reader
-	left int
-	tail []byte
-	past bool
+	left int    // bytes that the head may still have
+	tail []byte // the last that were read: where endOfHead may have begun
+	past bool   // the head has ended
 }
 
 var endOfHead = []byte("\r\n\r\n")
@@ -120,7 +121,7 @@ func (l *limited) Read(p []byte) (int, error) {
 	n, err := l.r.Read(p[:min(len(p), l.left)])
 	l.left -= n
 	l.tail = append(l.tail, p[:n]...)
-	if strings.Contains(string(l.tail), string(endOfHead)) {
+	if bytes.Contains(l.tail, endOfHead) {
 		l.past, l.tail = true, nil
 	} else if len(l.tail) > len(endOfHead) {
 		l.tail = l.tail[len(l.tail)-len(endOfHead):]

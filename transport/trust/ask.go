@@ -3,8 +3,8 @@ package trust
 import (
 	"crypto/ed25519"
 	"fmt"
+	"maps"
 	"slices"
-	"strings"
 )
 
 // KeyOf is the key of a peer that was ever let in. What it signed stands, even
@@ -128,11 +128,4 @@ func (s *Set) AdmittedBy(id string) []string {
 	return sortedKeys(s.children[id])
 }
 
-func sortedKeys(m map[string]*record) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.SortFunc(keys, strings.Compare)
-	return keys
-}
+func sortedKeys(m byMaker) []string { return slices.Sorted(maps.Keys(m)) }

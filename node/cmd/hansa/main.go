@@ -1,4 +1,3 @@
-// Command hansa is the daemon and its command line in one binary.
 package main
 
 import (
