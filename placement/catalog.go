@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -98,7 +97,7 @@ func (c *Catalog) setIntents(key AppKey, siblings [][]byte) []UID {
 			delete(c.keyOf, uid)
 		}
 	}
-	return slices.Sorted(maps.Keys(touched))
+	return sortedKeys(touched)
 }
 
 // setKeepers takes the siblings of a keeper list. It does not change within an

@@ -56,10 +56,7 @@ func (l *Ledger) load(table, key string, value []byte) error {
 		}
 		l.add(c)
 	case tableAskers:
-		at := len(key) - 1
-		for at > 0 && key[at] != '/' {
-			at--
-		}
+		at := max(0, strings.LastIndexByte(key, '/'))
 		inc, err := strconv.ParseUint(key[at+1:], 36, 64)
 		if err != nil {
 			return err

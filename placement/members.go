@@ -2,7 +2,6 @@ package placement
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 	"time"
 )
@@ -207,7 +206,7 @@ func (m *members) alive() []PeerID {
 // of a peer since its digest is taken off.
 func (m *members) candidates(now time.Duration) []Candidate {
 	var out []Candidate
-	for _, id := range slices.Sorted(maps.Keys(m.peers)) {
+	for _, id := range sortedKeys(m.peers) {
 		p := m.peers[id]
 		if p.digest == nil {
 			continue

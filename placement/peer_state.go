@@ -2,10 +2,10 @@ package placement
 
 import (
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -151,7 +151,7 @@ func (c *counters) load(value []byte) error {
 // ready says that numbers can be handed out: what waited for that goes on.
 func (p *Peer) ready() {
 	p.roles = true
-	for _, uid := range slices.Sorted(maps.Keys(p.ledger.byApp)) {
+	for _, uid := range sortedKeys(p.ledger.byApp) {
 		p.checkClaims(uid)
 		p.touchReport(uid)
 	}
@@ -389,13 +389,13 @@ func (p *Peer) persistKeepThen(uid UID, writes []Write, then func()) {
 }
 
 // uids is the apps known, sorted, so that what follows has one order.
-func (p *Peer) uids() []UID { return slices.Sorted(maps.Keys(p.apps)) }
+func (p *Peer) uids() []UID { return sortedKeys(p.apps) }
 
 // find is the app that a name means: of several under one name, made on both
 // sides of a cut, the one edited last.
 func (p *Peer) find(key AppKey) *app {
 	var best *app
-	for _, uid := range slices.Sorted(maps.Keys(p.byKey[key])) {
+	for _, uid := range sortedKeys(p.byKey[key]) {
 		a := p.apps[uid]
 		switch {
 		case best == nil, best.win.intent.Removed && !a.win.intent.Removed:
@@ -408,10 +408,6 @@ func (p *Peer) find(key AppKey) *app {
 }
 
 func parseAppKey(s string) (AppKey, bool) {
-	for i := range s {
-		if s[i] == '/' {
-			return AppKey{s[:i], s[i+1:]}, true
-		}
-	}
-	return AppKey{}, false
+	namespace, app, ok := strings.Cut(s, "/")
+	return AppKey{namespace, app}, ok
 }

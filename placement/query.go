@@ -1,7 +1,5 @@
 package placement
 
-import "slices"
-
 // Tables are the names of the tables that Persist writes and Load reads.
 func (p *Peer) Tables() []string {
 	return []string{tableKeep, tableEnded, tableMeta, tableClaims, tableAskers, tableTerms}
@@ -34,7 +32,7 @@ func (p *Peer) RunningAt(key AppKey, component string) []PeerID {
 			}
 		}
 	}
-	return slices.Clone(sortedKeys(running))
+	return sortedKeys(running)
 }
 
 // Siblings are all versions that stand side by side under a name, the winner

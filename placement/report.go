@@ -1,7 +1,6 @@
 package placement
 
 import (
-	"maps"
 	"slices"
 	"time"
 )
@@ -56,7 +55,7 @@ func (p *Peer) report(uid UID, nonce uint64) reportMsg {
 			Replaces: c.Replaces, FirstRunning: c.FirstRunning,
 		})
 	}
-	for _, name := range slices.Sorted(maps.Keys(p.failures[uid])) {
+	for _, name := range sortedKeys(p.failures[uid]) {
 		f := p.failures[uid][name]
 		if p.out.now.Mono-f.at > p.tune.RestartWindow {
 			delete(p.failures[uid], name)
@@ -95,7 +94,7 @@ func (p *Peer) reportNow(uid UID) {
 	}
 	if len(to) > 0 {
 		m := p.report(uid, 0)
-		for _, id := range slices.Sorted(maps.Keys(to)) {
+		for _, id := range sortedKeys(to) {
 			if p.members.live(id) {
 				p.out.send(id, message{Report: &m})
 			}

@@ -30,11 +30,3 @@ func ParseSelector(text string) (Selector, error) {
 func (s Selector) Matches(set map[string]string) bool {
 	return s.s == nil || s.s.Matches(labels.Set(set))
 }
-
-// String is the selector in its one form.
-func (s Selector) String() string {
-	if s.s == nil {
-		return ""
-	}
-	return s.s.String()
-}

@@ -87,9 +87,6 @@ func (s Slots) Add(n Slot) Slots {
 	return Slots{b}
 }
 
-// AddRange is the set with the slots from lo up to, and without, hi.
-func (s Slots) AddRange(lo, hi Slot) Slots { return s.Union(SlotRange(lo, hi)) }
-
 // Remove is the set without n.
 func (s Slots) Remove(n Slot) Slots {
 	if !s.Contains(n) {

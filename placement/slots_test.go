@@ -68,7 +68,7 @@ func TestSlotsAlgebra(t *testing.T) {
 		check("minus", a.Minus(b), func(n Slot) bool { return am[n] && !bm[n] })
 		check("intersect", a.Intersect(b), func(n Slot) bool { return am[n] && bm[n] })
 		check("remove", a.Remove(3), func(n Slot) bool { return am[n] && n != 3 })
-		check("addrange", a.AddRange(5, 12), func(n Slot) bool { return am[n] || n >= 5 && n < 12 })
+		check("range", a.Union(SlotRange(5, 12)), func(n Slot) bool { return am[n] || n >= 5 && n < 12 })
 		k := rapid.IntRange(0, 40).Draw(t, "k")
 		low := a.Slice()
 		low = low[:min(k, len(low))]

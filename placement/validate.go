@@ -3,7 +3,6 @@ package placement
 import (
 	"encoding/hex"
 	"fmt"
-	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -265,7 +264,7 @@ func (v *validation) ports(c Component) {
 	if c.Function != nil && len(c.Ports) > 0 {
 		v.bad(".ports", nil, "a function is called, and listens on no port", "leave them out; hansa invoke calls it")
 	}
-	for _, name := range slices.Sorted(maps.Keys(c.Ports)) {
+	for _, name := range sortedKeys(c.Ports) {
 		if !nameForm.MatchString(name) {
 			v.bad(".ports", name, "not a name", nameRule)
 		}
@@ -277,7 +276,7 @@ func (v *validation) ports(c Component) {
 
 func (v *validation) env(env map[string]string) {
 	size := 0
-	for _, name := range slices.Sorted(maps.Keys(env)) {
+	for _, name := range sortedKeys(env) {
 		value := env[name]
 		size += len(name) + len(value)
 		switch {
@@ -302,7 +301,7 @@ func (v *validation) place(p Place, a App) {
 		v.bad(".place.prefer", len(p.Prefer), "too many", fmt.Sprintf("at most %d", prefersMax))
 		return
 	}
-	for _, text := range slices.Sorted(maps.Keys(p.Prefer)) {
+	for _, text := range sortedKeys(p.Prefer) {
 		if _, err := ParseSelector(text); err != nil || text == "" {
 			v.bad(".place.prefer", text, "not a selector", `for instance "tier=edge"`)
 		}

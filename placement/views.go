@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 )
 
 // decisionsMax bounds the decisions remembered of one component.
@@ -61,12 +62,7 @@ func (p *Peer) Apps() []AppView {
 		out = append(out, p.view(p.apps[uid]))
 	}
 	slices.SortStableFunc(out, func(a, b AppView) int {
-		if a.Intent.Key.String() < b.Intent.Key.String() {
-			return -1
-		} else if a.Intent.Key.String() > b.Intent.Key.String() {
-			return 1
-		}
-		return 0
+		return strings.Compare(a.Intent.Key.String(), b.Intent.Key.String())
 	})
 	return out
 }

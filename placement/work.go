@@ -2,6 +2,7 @@ package placement
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 )
@@ -203,10 +204,7 @@ func (w *Work) running(c *claim) Slots {
 }
 
 func (w *Work) sorted() []*alloc {
-	out := make([]*alloc, 0, len(w.allocs))
-	for _, a := range w.allocs {
-		out = append(out, a)
-	}
+	out := slices.Collect(maps.Values(w.allocs))
 	sortAllocs(out)
 	return out
 }

@@ -238,12 +238,6 @@ func all[T any](ctx context.Context, c *Client, path string, query url.Values, p
 	}
 }
 
-// Ready is nil when the peer takes new work.
-func (c *Client) Ready(ctx context.Context) error {
-	_, _, err := c.json(ctx, call{method: http.MethodGet, path: "/readyz"}, nil)
-	return err
-}
-
 // Version says what build answers.
 func (c *Client) Version(ctx context.Context) (VersionInfo, error) {
 	return getJSON[VersionInfo](ctx, c, "/v1/version", nil)

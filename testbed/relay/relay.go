@@ -97,15 +97,6 @@ func (r *Relay) SetLink(a, b string, l Link) {
 	r.links[[2]string{a, b}], r.links[[2]string{b, a}] = l, l
 }
 
-// CutOneWay stops or restores what goes from a to b.
-func (r *Relay) CutOneWay(a, b string, cut bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	l := r.link(a, b)
-	l.Cut = cut
-	r.links[[2]string{a, b}] = l
-}
-
 // Isolate cuts every link between the named peers and all others; the named
 // ones still reach each other.
 func (r *Relay) Isolate(names ...string) {
