@@ -1,7 +1,6 @@
 package gossip
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/hashicorp/memberlist"
@@ -19,24 +18,9 @@ var (
 )
 
 func (d delegate) NotifyAlive(n *memberlist.Node) error { return d.g.notifyAlive(n) }
-
-// asEverybody refuses what metadata does not sign and every peer has alike. A
-// life sign with another address would make memberlist refuse all later ones
-// of that peer, as of another at the same name; one with another protocol
-// would make it refuse to exchange members with anybody.
-func asEverybody(n *memberlist.Node) error {
-	switch {
-	case !placeholderIP.Equal(n.Addr) || n.Port != placeholderPort:
-		return fmt.Errorf("life sign of %s at %s:%d: %w", n.Name, n.Addr, n.Port, errMalformed)
-	case n.PMin > protocolVersion || n.PCur != protocolVersion || n.PMax < protocolVersion, n.DMin > 0 || n.DCur != 0:
-		return fmt.Errorf("life sign of %s with protocol %d (%d to %d): %w", n.Name, n.PCur, n.PMin, n.PMax, errMalformed)
-	}
-	return nil
-}
-
-func (d delegate) NotifyJoin(n *memberlist.Node)   { d.g.notifyJoin(n) }
-func (d delegate) NotifyLeave(n *memberlist.Node)  { d.g.notifyLeave(n) }
-func (d delegate) NotifyUpdate(n *memberlist.Node) { d.g.notifyUpdate(n) }
+func (d delegate) NotifyJoin(n *memberlist.Node)        { d.g.notifyJoin(n) }
+func (d delegate) NotifyLeave(n *memberlist.Node)       { d.g.notifyLeave(n) }
+func (d delegate) NotifyUpdate(n *memberlist.Node)      { d.g.notifyUpdate(n) }
 
 // NodeMeta is asked for when memberlist starts and when metadata changed.
 func (d delegate) NodeMeta(int) []byte {

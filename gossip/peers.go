@@ -142,11 +142,11 @@ func (g *Gossip) admit(id string) (*peer, ed25519.PublicKey, error) {
 	return p, key, nil
 }
 
-// NotifyAlive is memberlist's question whether to believe a life sign.
+// notifyAlive answers memberlist whether to believe a life sign.
 func (g *Gossip) notifyAlive(n *memberlist.Node) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	err := asEverybody(n)
+	err := checkFixed(n)
 	if err == nil && n.Name == g.cfg.Self {
 		err = g.ownAlive(n.Meta)
 	} else if err == nil {
@@ -160,6 +160,21 @@ func (g *Gossip) notifyAlive(n *memberlist.Node) error {
 		g.stats.RefusedAlive++
 	}
 	return err
+}
+
+// checkFixed refuses a life sign with other values than every peer has, in the
+// fields that metadata does not sign. A life sign with another address would
+// make memberlist refuse all later ones of that peer, as of another at the same
+// name; one with another protocol would make it refuse to exchange members with
+// anybody.
+func checkFixed(n *memberlist.Node) error {
+	switch {
+	case !placeholderIP.Equal(n.Addr) || n.Port != placeholderPort:
+		return fmt.Errorf("life sign of %s at %s:%d: %w", n.Name, n.Addr, n.Port, errMalformed)
+	case n.PMin > protocolVersion || n.PCur != protocolVersion || n.PMax < protocolVersion, n.DMin > 0 || n.DCur != 0:
+		return fmt.Errorf("life sign of %s with protocol %d (%d to %d): %w", n.Name, n.PCur, n.PMin, n.PMax, errMalformed)
+	}
+	return nil
 }
 
 // ownAlive looks at what others tell of this peer. A newer generation of its
