@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"time"
 
+	"github.com/hansa-mesh/hansa/node/api"
 	"github.com/hansa-mesh/hansa/node/driver"
 	"github.com/hansa-mesh/hansa/placement"
 )
@@ -25,7 +26,7 @@ type Config struct {
 
 	Listen    string // UDP address of peers; default ":7600"
 	Advertise string // address that other peers dial; default found from Listen
-	API       string // TCP address of the admin API, or "none"; default "127.0.0.1:7601"
+	API       string // TCP address of the admin API, or "none"; default api.AddrDefault
 	APIToken  string // demanded of callers; required when API is not loopback
 	APICert   string // PEM files; required when API is not loopback
 	APIKey    string
@@ -65,7 +66,6 @@ type Deps struct {
 
 const (
 	listenDefault = ":7600"
-	apiDefault    = "127.0.0.1:7601"
 	apiNone       = "none"
 	labelsMax     = 64
 	backWithinMax = time.Hour
@@ -83,7 +83,7 @@ func (c Config) withDefaults() Config {
 		c.Listen = listenDefault
 	}
 	if c.API == "" {
-		c.API = apiDefault
+		c.API = api.AddrDefault
 	}
 	if c.WorkAddress == "" {
 		c.WorkAddress = "127.0.0.1"

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/hansa-mesh/hansa/store"
 	"github.com/hansa-mesh/hansa/transport/identity"
 )
 
@@ -67,8 +68,7 @@ func loadMembership(dir string) (membership, error) {
 	return m, nil
 }
 
-// save replaces mesh.json as a whole, so that a crash leaves the old or the
-// new one.
+// save replaces mesh.json in the data folder.
 func (m membership) save(dir string) error {
 	data, err := json.MarshalIndent(m, "", "  ")
 	if err != nil {
@@ -78,25 +78,7 @@ func (m membership) save(dir string) error {
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return err
 	}
-	temporary, err := os.CreateTemp(folder, meshFile+".*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(temporary.Name()) // fails when it was renamed, as it should
-	if _, err := temporary.Write(append(data, '\n')); err != nil {
-		return errors.Join(err, temporary.Close())
-	}
-	if err := errors.Join(temporary.Sync(), temporary.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(temporary.Name(), filepath.Join(folder, meshFile)); err != nil {
-		return err
-	}
-	d, err := os.Open(folder)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return store.ReplaceFile(filepath.Join(folder, meshFile), append(data, '\n'))
 }
 
 // identityOf loads or makes the peer's key.

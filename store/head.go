@@ -126,22 +126,23 @@ func (f format) save(dir string) error {
 	if err != nil {
 		return err
 	}
-	return replaceFile(filepath.Join(dir, formatFile), append(data, '\n'))
+	return ReplaceFile(filepath.Join(dir, formatFile), append(data, '\n'))
 }
 
-// replaceFile writes a file so that a crash leaves the old or the new one.
-func replaceFile(path string, data []byte) error {
-	file, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
+// ReplaceFile writes a file as a whole, readable by its owner only, so that a
+// crash at any moment leaves the old or the new one. The folder must exist.
+func ReplaceFile(path string, data []byte) error {
+	file, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*") // mode 0600
 	if err != nil {
-		return fmt.Errorf("store: %w", err)
+		return fmt.Errorf("store: replace %s: %w", path, err)
 	}
 	defer os.Remove(file.Name()) // not there any more when it was renamed
 	_, err = file.Write(data)
 	if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
-		return fmt.Errorf("store: %w", err)
+		return fmt.Errorf("store: replace %s: %w", path, err)
 	}
 	if err := os.Rename(file.Name(), path); err != nil {
-		return fmt.Errorf("store: %w", err)
+		return fmt.Errorf("store: replace %s: %w", path, err)
 	}
 	return syncDir(filepath.Dir(path))
 }
