@@ -16,7 +16,6 @@ import (
 	"github.com/hansa-mesh/hansa/node/api"
 	"github.com/hansa-mesh/hansa/placement"
 	"github.com/hansa-mesh/hansa/testbed/process"
-	"github.com/hansa-mesh/hansa/testbed/relay"
 )
 
 var (
@@ -56,23 +55,7 @@ func TestChaos(t *testing.T) {
 		t.Skip("a longer run: go test ./testbed/process -run TestChaos -chaos 5m -v")
 	}
 	hansa, _ := programs(t)
-	m, err := process.Start(t.Context(), process.Config{
-		Hansa: hansa, Dir: t.TempDir(), Sites: []string{"a", "b", "c", "d", "e"},
-		Link: relay.Link{Delay: 10 * time.Millisecond},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if t.Failed() {
-			for _, s := range m.Sites() {
-				t.Logf("log of %s:\n%s", s.Name, m.Log(s.Name))
-			}
-		}
-		if err := m.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	m := start(t, hansa, 10*time.Millisecond, "a", "b", "c", "d", "e")
 	c := &chaos{t: t, mesh: m, rng: rand.New(rand.NewPCG(*chaosSeedFlag, 1)), acked: map[string]*ackedApp{}}
 	ctx, cancel := context.WithTimeout(t.Context(), *chaosFlag)
 	defer cancel()

@@ -51,11 +51,11 @@ func programs(t *testing.T) (hansa, manifest string) {
 	return hansa, manifest
 }
 
-func start(t *testing.T, hansa string) *process.Mesh {
+// start runs a daemon for each site, and shows their logs when the test failed.
+func start(t *testing.T, hansa string, delay time.Duration, sites ...string) *process.Mesh {
 	t.Helper()
 	m, err := process.Start(t.Context(), process.Config{
-		Hansa: hansa, Dir: t.TempDir(), Sites: []string{"lubeck", "bergen", "novgorod"},
-		Link: relay.Link{Delay: 20 * time.Millisecond},
+		Hansa: hansa, Dir: t.TempDir(), Sites: sites, Link: relay.Link{Delay: delay},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -88,7 +88,7 @@ func TestScenario(t *testing.T) {
 		t.Skip("real daemons take half a minute; not with -short")
 	}
 	hansa, manifest := programs(t)
-	m := start(t, hansa)
+	m := start(t, hansa, 20*time.Millisecond, "lubeck", "bergen", "novgorod")
 	figures, err := scenario.Run(t.Context(), m, scenario.Options{Hansa: hansa, Manifest: manifest, Out: out{t}})
 	if err != nil {
 		t.Fatal(err)
