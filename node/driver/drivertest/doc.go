@@ -12,5 +12,6 @@
 // Programs of the suite are Guest's verbs; a harness for real processes
 // re-executes its test binary, which calls GuestMain first thing in TestMain.
 // What can't apply to a runtime is said in Harness.Cannot, by test name with
-// a reason, and shows as skipped.
+// a reason, and shows as skipped. Eventually and LogText are for the tests that
+// a driver has beside the suite.
 package drivertest

@@ -92,7 +92,7 @@ func (d *daemon) shutdown() {
 func (d *daemon) waitEvent(id string, ok func(driver.Status) bool) driver.Status {
 	d.t.Helper()
 	var found driver.Status
-	eventually(d.t, "event of "+id, func() bool {
+	Eventually(d.t, "event of "+id, func() bool {
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		for _, s := range d.events {
@@ -171,7 +171,7 @@ func (d *daemon) mustStop(id string, grace time.Duration) {
 // waitLine waits for a line of the task's log that is equal to want.
 func (d *daemon) waitLine(id, want string) {
 	d.t.Helper()
-	eventually(d.t, "line "+want, func() bool {
+	Eventually(d.t, "line "+want, func() bool {
 		for _, l := range d.lines(id, driver.LogOptions{}) {
 			if l.Text == want {
 				return true
@@ -220,7 +220,25 @@ func texts(lines []driver.LogLine) string {
 	return b.String()
 }
 
-func eventually(t *testing.T, what string, ok func() bool) {
+// LogText is what an instance has written so far, in lines that
+// driver.ParseLogLine reads.
+func LogText(t testing.TB, d driver.Driver, id string) string {
+	t.Helper()
+	r, err := d.Logs(t.Context(), id, driver.LogOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	text, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// Eventually asks until ok, and ends the test when it has waited in vain; what
+// says for what.
+func Eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(patience)
 	tick := time.NewTicker(5 * time.Millisecond)

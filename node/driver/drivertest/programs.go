@@ -222,7 +222,7 @@ var programTests = []test{
 		first.mustStart(m.Program(t, "c/0", "lines", "2000", "6"))
 		first.shutdown()
 		second := start(t, m)
-		eventually(t, "the end to be listed", func() bool {
+		Eventually(t, "the end to be listed", func() bool {
 			s, ok := second.status("c/0")
 			return ok && s.State == driver.StateExited && s.ExitCode == 6
 		})
@@ -265,7 +265,7 @@ var programTests = []test{
 		first.shutdown()
 		m.Damage(t, "c/0")
 		second := start(t, m)
-		eventually(t, "the damaged task to be listed as failed, with a reason", func() bool {
+		Eventually(t, "the damaged task to be listed as failed, with a reason", func() bool {
 			s, ok := second.status("c/0")
 			return ok && s.State == driver.StateFailed && s.Reason != ""
 		})

@@ -230,7 +230,7 @@ var anyTests = []test{
 		for i := 1; i <= 100; i++ {
 			cycle(i)
 		}
-		eventually(t, "goroutines and descriptors of a hundred tasks to go", func() bool {
+		Eventually(t, "goroutines and descriptors of a hundred tasks to go", func() bool {
 			runtime.GC()
 			return runtime.NumGoroutine() <= goroutines+2 && openFiles() <= files+2
 		})

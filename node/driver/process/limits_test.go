@@ -8,7 +8,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -45,19 +44,6 @@ func running(t testing.TB, c process.Config) *process.Driver {
 	return d
 }
 
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(patience)
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain for: %s", what)
-		}
-		<-tick.C
-	}
-}
-
 func start(t testing.TB, d *process.Driver, task driver.Task) driver.Status {
 	t.Helper()
 	s, err := d.Start(t.Context(), task)
@@ -83,28 +69,14 @@ func status(t testing.TB, d *process.Driver, id string) driver.Status {
 
 func ended(t testing.TB, d *process.Driver, id string) driver.Status {
 	t.Helper()
-	eventually(t, "the end of "+id, func() bool { return status(t, d, id).State.Ended() })
+	drivertest.Eventually(t, "the end of "+id, func() bool { return status(t, d, id).State.Ended() })
 	return status(t, d, id)
-}
-
-func logText(t testing.TB, d *process.Driver, id string) string {
-	t.Helper()
-	r, err := d.Logs(t.Context(), id, driver.LogOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
-	b, err := io.ReadAll(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(b)
 }
 
 func waitLine(t testing.TB, d *process.Driver, id, part string) string {
 	t.Helper()
 	var text string
-	eventually(t, "the line "+part, func() bool { text = logText(t, d, id); return strings.Contains(text, part) })
+	drivertest.Eventually(t, "the line "+part, func() bool { text = drivertest.LogText(t, d, id); return strings.Contains(text, part) })
 	return text
 }
 
@@ -157,7 +129,7 @@ func TestCPUHogIsThrottled(t *testing.T) {
 	}
 	pid := pids[0]
 	begin := time.Now()
-	eventually(t, "some CPU to be used", func() bool { return cpuTime(t, pid) >= 20 })
+	drivertest.Eventually(t, "some CPU to be used", func() bool { return cpuTime(t, pid) >= 20 })
 	// 200 ms of CPU at a tenth of a core take 2 s; a machine that is busy
 	// only takes longer.
 	if took := time.Since(begin); took < time.Second {
@@ -246,7 +218,7 @@ func TestArtifactAndFolders(t *testing.T) {
 		start(t, d, task)
 		ended(t, d, id)
 		want := filepath.Join(dir, "tasks", driver.SafeID(id), "work")
-		if text := logText(t, d, id); !strings.Contains(text, want+" <nil>") {
+		if text := drivertest.LogText(t, d, id); !strings.Contains(text, want+" <nil>") {
 			t.Errorf("%s ran in %q, want %s", name, text, want)
 		}
 	}
@@ -261,7 +233,7 @@ func TestArtifactAndFolders(t *testing.T) {
 	climbing.Process.Artifact, climbing.Artifacts = "sha256:aa", map[string]string{"sha256:aa": self}
 	start(t, d, climbing)
 	ended(t, d, "c/8")
-	if text := logText(t, d, "c/8"); !strings.Contains(text, filepath.Join(driver.SafeID("c/8"), "work", "up")) {
+	if text := drivertest.LogText(t, d, "c/8"); !strings.Contains(text, filepath.Join(driver.SafeID("c/8"), "work", "up")) {
 		t.Errorf("it ran in %q", text)
 	}
 }
@@ -305,7 +277,7 @@ func TestSignalsAreAtTheirDefaults(t *testing.T) {
 	}})
 	ended(t, d, "c/0")
 	lines := 0
-	for line := range strings.Lines(logText(t, d, "c/0")) {
+	for line := range strings.Lines(drivertest.LogText(t, d, "c/0")) {
 		fields := strings.Fields(line)
 		set, err := strconv.ParseUint(fields[len(fields)-1], 16, 64)
 		// Real-time signals that are ignored come from whoever runs the tests:
@@ -328,7 +300,7 @@ func TestStopIsHastened(t *testing.T) {
 	waitLine(t, d, "c/0", "ready")
 	first := make(chan error)
 	go func() { first <- d.Stop(context.Background(), "c/0", 0) }()
-	eventually(t, "stopping", func() bool { return status(t, d, "c/0").State == driver.StateStopping })
+	drivertest.Eventually(t, "stopping", func() bool { return status(t, d, "c/0").State == driver.StateStopping })
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := d.Stop(ctx, "c/0", time.Hour); !errors.Is(err, context.Canceled) {
@@ -365,7 +337,7 @@ func TestIdentityOfAnotherTime(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	eventually(t, "the programs to go with their supervisors", func() bool { return len(guests(t, dir)) == 0 })
+	drivertest.Eventually(t, "the programs to go with their supervisors", func() bool { return len(guests(t, dir)) == 0 })
 	rewrite := func(id string, change func(string) string) {
 		path := filepath.Join(dir, "tasks", driver.SafeID(id), "run.json")
 		b, err := os.ReadFile(path)
@@ -502,7 +474,7 @@ func TestDaemonIsKilledMidStart(t *testing.T) {
 			t.Fatal(err)
 		}
 		if after == 0 { // while the first folders are made
-			eventually(t, "a folder", func() bool {
+			drivertest.Eventually(t, "a folder", func() bool {
 				entries, _ := os.ReadDir(filepath.Join(dir, "tasks"))
 				return len(entries) > 0
 			})
@@ -568,7 +540,7 @@ func TestDaemonIsKilled(t *testing.T) {
 	if s := status(t, d, "c/0"); s.State != driver.StateRunning || s.Labels["slot"] != "c/0" {
 		t.Errorf("after kill -9 of the daemon: %+v", s)
 	}
-	if s := ended(t, d, "c/1"); s.ExitCode != 6 || strings.Count(logText(t, d, "c/1"), "\n") != 5000 {
+	if s := ended(t, d, "c/1"); s.ExitCode != 6 || strings.Count(drivertest.LogText(t, d, "c/1"), "\n") != 5000 {
 		t.Errorf("what ended meanwhile: %+v", s)
 	}
 	waitLine(t, d, "c/0", "ready")
@@ -626,7 +598,7 @@ func TestSpecIsDamagedWhileItRuns(t *testing.T) {
 	if all, err := d.List(t.Context()); err != nil || len(all) != 0 {
 		t.Errorf("%+v, %v", all, err)
 	}
-	eventually(t, "the program to go", func() bool { return len(guests(t, dir)) == 0 })
+	drivertest.Eventually(t, "the program to go", func() bool { return len(guests(t, dir)) == 0 })
 	if s := start(t, d, task); s.Starts != 1 {
 		t.Errorf("started anew it is %+v", s)
 	}
@@ -644,7 +616,7 @@ func TestSupervisorThatHangs(t *testing.T) {
 	if s := status(t, d, task.ID); s.State != driver.StateFailed || s.Reason == "" {
 		t.Errorf("it is %+v", s)
 	}
-	eventually(t, "the program to go", func() bool { return len(guests(t, dir)) == 0 })
+	drivertest.Eventually(t, "the program to go", func() bool { return len(guests(t, dir)) == 0 })
 	next := running(t, process.Config{Dir: dir})
 	if s := start(t, next, task); s.Starts != 2 {
 		t.Errorf("started anew it is %+v", s)

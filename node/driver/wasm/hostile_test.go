@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/hansa-mesh/hansa/node/driver"
+	"github.com/hansa-mesh/hansa/node/driver/drivertest"
 	"github.com/hansa-mesh/hansa/node/driver/wasm"
 )
 
@@ -117,7 +118,7 @@ func TestGoGuestFailures(t *testing.T) {
 			t.Errorf("%s: %+v, want %d with %q", tc.path, got, tc.status, tc.detail)
 		}
 	}
-	contains(t, "the log", logText(t, d, "c/0"), "stderr F going down", "hansa F GET /exit/3: the function exited with code 3")
+	contains(t, "the log", drivertest.LogText(t, d, "c/0"), "stderr F going down", "hansa F GET /exit/3: the function exited with code 3")
 }
 
 func TestEnvironmentIsCGI(t *testing.T) {
@@ -317,7 +318,7 @@ func TestConcurrencyFollowsMemory(t *testing.T) {
 	first, end := hold()
 	waiting := make(chan answer)
 	go func() { waiting <- invoke(t, d, "c/0", get("/status/200")) }()
-	eventually(t, "a call to wait", func() bool { return d.Stats().Queued == 1 })
+	drivertest.Eventually(t, "a call to wait", func() bool { return d.Stats().Queued == 1 })
 	if got := invoke(t, d, "c/0", get("/")); got.status != 503 || got.cause != driver.CauseBusy || got.header.Get("Retry-After") == "" {
 		t.Errorf("past the queue: %+v", got)
 	}
@@ -341,7 +342,7 @@ func TestStopWithCalls(t *testing.T) {
 		d := running(t, wasm.Config{}, task(t, "c/0", guest(t)))
 		got := make(chan answer)
 		go func() { got <- invoke(t, d, "c/0", get(tc.path)) }()
-		eventually(t, "the call to begin", func() bool { return d.Stats().InFlight == 1 })
+		drivertest.Eventually(t, "the call to begin", func() bool { return d.Stats().InFlight == 1 })
 		var wg sync.WaitGroup
 		for range 2 {
 			wg.Go(func() {
@@ -414,7 +415,7 @@ func TestFreshInstances(t *testing.T) {
 func TestPathInTheLog(t *testing.T) {
 	d := running(t, wasm.Config{}, task(t, "c/0", asm{code: opTrap}.file(t)))
 	invoke(t, d, "c/0", get("/a\n2026-01-02T15:04:05Z stdout F forged\x1b[2J"+strings.Repeat("x", 20_000)))
-	text := logText(t, d, "c/0")
+	text := drivertest.LogText(t, d, "c/0")
 	if n := strings.Count(text, "\n"); n != 1 || len(text) > 4000 || strings.Contains(text, "\x1b") {
 		t.Errorf("%d lines, %d bytes: %.300q", n, len(text), text)
 	}

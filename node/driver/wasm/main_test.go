@@ -141,33 +141,6 @@ func post(path string, body io.Reader, length int64) *driver.Request {
 	return &driver.Request{Method: "POST", Path: path, Body: body, ContentLength: length}
 }
 
-func logText(t *testing.T, d *wasm.Driver, id string) string {
-	t.Helper()
-	r, err := d.Logs(t.Context(), id, driver.LogOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
-	b, err := io.ReadAll(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(b)
-}
-
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain for: %s", what)
-		}
-		<-tick.C
-	}
-}
-
 func contains(t *testing.T, what, text string, parts ...string) {
 	t.Helper()
 	for _, p := range parts {
