@@ -113,3 +113,8 @@ func siteNames(ctx context.Context, c *api.Client) []string {
 	}
 	return names
 }
+
+// manifestFiles completes files that may be manifests.
+func manifestFiles(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	return []string{"yaml", "yml", "json"}, cobra.ShellCompDirectiveFilterFileExt
+}

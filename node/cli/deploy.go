@@ -42,10 +42,8 @@ Examples:
   hansa deploy shop.yaml --dry-run            # what would happen; nothing is written
   hansa deploy shop.yaml --min-copies 2       # refuse below two copies on disk
   hansa deploy *.yaml --wait=false -o json`,
-		Args: takes(1, -1, "at least one manifest"),
-		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-			return []string{"yaml", "yml", "json"}, cobra.ShellCompDirectiveFilterFileExt
-		},
+		Args:              takes(1, -1, "at least one manifest"),
+		ValidArgsFunction: manifestFiles,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if f.minCopies < 0 {
 				return usagef("--min-copies %d: want 0 or more", f.minCopies)
@@ -84,10 +82,8 @@ anything. Exit code 1 when some slot finds no place.
 Examples:
   hansa plan shop.yaml
   hansa plan shop.yaml -o json | jq .complete`,
-		Args: takes(1, -1, "at least one manifest"),
-		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-			return []string{"yaml", "yml", "json"}, cobra.ShellCompDirectiveFilterFileExt
-		},
+		Args:              takes(1, -1, "at least one manifest"),
+		ValidArgsFunction: manifestFiles,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			docs, err := s.readDocuments(args)
 			if err != nil {
