@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hansa-mesh/hansa/node/api"
 	"github.com/hansa-mesh/hansa/testbed/process"
 	"github.com/hansa-mesh/hansa/testbed/relay"
 	"github.com/hansa-mesh/hansa/testbed/scenario"
@@ -98,28 +97,14 @@ func TestScenario(t *testing.T) {
 	t.Run("a newcomer joins when the first site is gone", func(t *testing.T) { joins(t, m, hansa) })
 }
 
-// running are the ids of the allocations that run at a site, as that site
-// tells.
-func running(ctx context.Context, s scenario.Site) (string, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.API+"/v1/allocations?limit=1000&state=running&site="+s.Name, nil)
+// running is how many allocations run at a site, as that site tells.
+func running(ctx context.Context, s scenario.Site) (int, error) {
+	c, err := api.NewClient(s.API, "", api.ClientOptions{})
 	if err != nil {
-		return "", err
+		return 0, err
 	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return "", err
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	if err != nil {
-		return "", err
-	}
-	var ids []string
-	for _, part := range strings.Split(string(body), `"id":"`)[1:] {
-		id, _, _ := strings.Cut(part, `"`)
-		ids = append(ids, id)
-	}
-	return strings.Join(ids, "\n"), nil
+	list, err := c.Allocations(ctx, api.AllocationQuery{Site: s.Name, States: []string{"running"}})
+	return len(list.Items), err
 }
 
 func until(t *testing.T, what string, condition func() error) {
@@ -165,8 +150,8 @@ func adopts(t *testing.T, m *process.Mesh) {
 		t.Fatal(err)
 	}
 	until(t, "the work is known again", func() error {
-		ids, err := running(t.Context(), site)
-		if err == nil && ids == "" {
+		n, err := running(t.Context(), site)
+		if err == nil && n == 0 {
 			err = errors.New("nothing runs")
 		}
 		return err
