@@ -17,8 +17,8 @@ func (s *Steward) act() {
 	s.repeatAsks(now)
 	s.repeatHolds()
 	s.commitOpen()
-	s.outlast = s.claimsOutlast(now)
-	if !s.deputy && len(a.versions) == 1 && (a.win.intent.Alone || s.outlast) && s.mayRepeat("restate") {
+	outdone := s.claimsOutlast(now)
+	if !s.deputy && len(a.versions) == 1 && (a.win.intent.Alone || outdone) && s.mayRepeat("restate") {
 		p.restate(a)
 	}
 	s.askUnsure()
@@ -69,25 +69,31 @@ func (s *Steward) askUnsure() {
 // claimsOutlast says whether claims of a version that stands nowhere have been
 // reported for some time: it was taken back, or its steward died before any
 // keeper held it. Their peers follow nothing older than that version.
-func (s *Steward) claimsOutlast(now time.Duration) bool {
-	newest := Version{}
+// What stands should be written anew then, above them; but not above one of a
+// clock far ahead, which is released by its own version and no more.
+func (s *Steward) claimsOutlast(now time.Duration) (outdone bool) {
+	newest, followed := Version{}, Version{}
 	for _, r := range s.a.rows {
 		for _, c := range r.claims() {
-			// A ledger grants nothing from a clock far ahead: who says so lies.
-			if c.Version.Compare(newest) > 0 && !c.Version.ahead(s.p.out.now.Wall) {
+			if c.Version.Compare(newest) > 0 {
 				newest = c.Version
+			}
+			if c.Version.Compare(followed) > 0 && !c.Version.ahead(s.p.out.now.Wall) {
+				followed = c.Version
 			}
 		}
 	}
-	if newest.Compare(s.a.versions[0].intent.Version) <= 0 {
-		s.outlasted = 0
+	stands := s.a.versions[0].intent.Version
+	if newest.Compare(stands) <= 0 {
+		s.outlasted, s.outlast = 0, false
 		return false
 	}
-	s.p.clock.observe(newest, s.p.out.now.Wall)
+	s.p.clock.observe(followed, s.p.out.now.Wall)
 	if s.outlasted == 0 {
 		s.outlasted = now
 	}
-	return now-s.outlasted >= s.p.tune.ConfirmExpiry
+	s.outlast = now-s.outlasted >= s.p.tune.ConfirmExpiry
+	return s.outlast && followed.Compare(stands) > 0
 }
 
 // notesMax bounds what a steward says is open.
