@@ -79,16 +79,28 @@ func (p *Peer) Begin(now Now) []Effect {
 	for _, c := range p.ledger.sorted() {
 		p.armClaim(c)
 	}
-	for _, uid := range sortedKeys(p.keeper.records) {
+	for _, uid := range p.loaded() {
 		p.refresh(uid)
-	}
-	for uid := range p.catalog.keyOf {
-		p.dirty[uid] = true
 	}
 	p.reserve()
 	p.ownDigest(now)
 	p.timers.set(timerRoles, "", now.Mono+p.tune.Grace)
 	return p.finishStep()
+}
+
+// loaded is every app of which the disk or a table said something, sorted.
+func (p *Peer) loaded() []UID {
+	all := map[UID]bool{}
+	for uid := range p.keeper.records {
+		all[uid] = true
+	}
+	for uid := range p.catalog.keyOf {
+		all[uid] = true
+	}
+	for uid := range p.catalog.keepers {
+		all[uid] = true
+	}
+	return sortedKeys(all)
 }
 
 // Step takes one event and returns what may be carried out now.
@@ -351,7 +363,8 @@ func (p *Peer) Load(table, key string, value []byte) error {
 }
 
 // LoadTable restores the siblings of one key of a replicated table, before
-// Begin. What is loaded here and later missing was removed.
+// Begin, which looks at what they mean: only then the time is known. What is
+// loaded here and later missing was removed.
 func (p *Peer) LoadTable(table, key string, siblings [][]byte) {
-	p.record(RecordChanged{Table: table, Key: key, Siblings: siblings})
+	p.list(RecordChanged{Table: table, Key: key, Siblings: siblings})
 }

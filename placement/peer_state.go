@@ -197,21 +197,26 @@ func (p *Peer) publish(e Publish) {
 
 // record takes a change of a replicated table.
 func (p *Peer) record(ev RecordChanged) {
+	for _, uid := range p.list(ev) {
+		p.refresh(uid)
+	}
+}
+
+// list notes in the catalog what a table says, and returns the apps that are
+// to be looked at again.
+func (p *Peer) list(ev RecordChanged) []UID {
 	switch ev.Table {
 	case TableIntents:
-		key, ok := parseAppKey(ev.Key)
-		if !ok {
-			return
-		}
-		for _, uid := range p.catalog.setIntents(key, ev.Siblings) {
-			p.refresh(uid)
+		if key, ok := parseAppKey(ev.Key); ok {
+			return p.catalog.setIntents(key, ev.Siblings)
 		}
 	case TableKeepers:
 		p.catalog.setKeepers(UID(ev.Key), ev.Siblings)
-		p.refresh(UID(ev.Key))
+		return []UID{UID(ev.Key)}
 	case TableStatus:
 		p.catalog.setStatus(ev.Key, ev.Siblings)
 	}
+	return nil
 }
 
 // refresh joins what the catalog and this peer's own keeping say of an app,
