@@ -54,7 +54,7 @@ func (n *Node) sentence(e placement.Happened) string {
 	case "placed":
 		return fmt.Sprintf("%s placed at %s", slots, n.nameOf(string(e.Peer)))
 	case "running":
-		return fmt.Sprintf("%s runs", slots)
+		return fmt.Sprintf("%s runs%s", slots, because)
 	case "exited", "failed", "stopped":
 		return fmt.Sprintf("%s %s%s", slots, e.Type, because)
 	case "deployed", "removed", "deputy", "deposed", "taken-over":

@@ -110,6 +110,7 @@ type Found struct {
 	ID     AllocationID
 	Labels map[string]string
 	State  WorkState
+	Since  int64 // Unix milliseconds of its start, 0 if it never ran
 }
 
 // MemberState is how failure detection sees a peer.

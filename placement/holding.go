@@ -282,7 +282,7 @@ func (p *Peer) expireClaim(id string) {
 }
 
 // onWork takes news of the runner.
-func (p *Peer) onWork(ev WorkChanged) {
+func (p *Peer) onWork(ev WorkChanged, why string) {
 	a, v := p.work.changed(ev.ID, ev.State)
 	if a == nil {
 		return
@@ -290,13 +290,8 @@ func (p *Peer) onWork(ev WorkChanged) {
 	c := a.claim
 	switch v {
 	case workRunning:
-		if c.FirstRunning == 0 {
-			c.FirstRunning = p.out.now.Wall.UnixMilli()
-			if p.ledger.claims[c.ID] == c && !c.held {
-				p.out.persist([]Write{p.ledger.writeClaim(c)}, func(*PersistFailed) {})
-			}
-		}
-		p.tell(c, "running", ev.ID.Slot, "")
+		p.ran(c, p.out.now.Wall.UnixMilli())
+		p.tell(c, "running", ev.ID.Slot, why)
 	case workGone:
 		p.slotStopped(c, ev.ID.Slot)
 		p.tell(c, "stopped", ev.ID.Slot, a.state.Reason)
@@ -309,6 +304,18 @@ func (p *Peer) onWork(ev WorkChanged) {
 		p.tell(c, "failed", ev.ID.Slot, a.state.Reason)
 	}
 	p.touchReport(c.UID)
+}
+
+// ran notes when a claim ran first, in Unix milliseconds, which decides which
+// of two copies is the original.
+func (p *Peer) ran(c *claim, at int64) {
+	if c.FirstRunning != 0 {
+		return
+	}
+	c.FirstRunning = at
+	if p.ledger.claims[c.ID] == c && !c.held {
+		p.out.persist([]Write{p.ledger.writeClaim(c)}, func(*PersistFailed) {})
+	}
 }
 
 func (p *Peer) tell(c *claim, what string, n Slot, why string) {
@@ -393,7 +400,9 @@ func (p *Peer) letGo(c *claim) {
 	p.releaseSlots(c, idle, "it ended, and this peer lost what it was")
 }
 
-// adopt takes work that runs already.
+// adopt takes work that runs already. It has run since it began, not since this
+// daemon did: a claim that was booked again is still the original beside what
+// was placed elsewhere meanwhile.
 func (p *Peer) adopt(c *claim, f Found) {
 	a := p.work.allocs[f.ID]
 	if a == nil {
@@ -401,7 +410,15 @@ func (p *Peer) adopt(c *claim, f Found) {
 		p.work.allocs[f.ID] = a
 	}
 	p.work.enter(a, WorkState{State: AllocStarting})
-	p.onWork(WorkChanged{ID: f.ID, State: f.State})
+	began := min(f.Since, p.out.now.Wall.UnixMilli())
+	runs := f.State.State == AllocRunning && began > 0
+	if runs {
+		p.ran(c, began)
+	}
+	p.onWork(WorkChanged{ID: f.ID, State: f.State}, "adopted, it ran on")
+	if runs {
+		a.since = began
+	}
 }
 
 // rebook enters work into the ledger whose claim was lost with an earlier life

@@ -145,7 +145,7 @@ func (p *Peer) take(ev Event) {
 		p.onWorkListed(ev)
 		p.roles = true
 	case WorkChanged:
-		p.onWork(ev)
+		p.onWork(ev, "")
 	case BlobArrived:
 		for _, a := range p.work.arrived(ev.Digest) {
 			p.touchReport(a.claim.UID)

@@ -435,7 +435,11 @@ func (r *Runner) List(ctx context.Context, name string, take func([]placement.Fo
 			r.tasks[id] = t
 		}
 		r.ports.take(id, s.Ports)
-		found = append(found, placement.Found{ID: id, Labels: s.Labels, State: state})
+		f := placement.Found{ID: id, Labels: s.Labels, State: state}
+		if !s.StartedAt.IsZero() {
+			f.Since = s.StartedAt.UnixMilli()
+		}
+		found = append(found, f)
 	}
 	r.mu.Unlock()
 	take(found)
