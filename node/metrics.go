@@ -51,8 +51,10 @@ var (
 	descInvocations   = desc("invocations_total", "Calls of functions by where they were answered.", "where")
 )
 
-// Describe implements prometheus.Collector; what is collected says it all.
-func (c collector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, ch) }
+// Describe implements prometheus.Collector. It announces nothing, since a
+// registry asks before the peer runs, when to collect is to wait for a core
+// that does not answer yet; each collected metric describes itself.
+func (collector) Describe(chan<- *prometheus.Desc) {}
 
 // Collect implements prometheus.Collector.
 func (c collector) Collect(ch chan<- prometheus.Metric) {
