@@ -135,9 +135,12 @@ func (s *Steward) situation(name string) situation {
 	for _, id := range sortedKeys(s.a.rows) {
 		dead, isDead := p.members.deadFor(id, now)
 		live := p.members.live(id)
-		lost := isDead && dead >= time.Duration(comp.Disconnect.LostAfter) && !p.members.massLoss(now)
+		lost := isDead && dead >= time.Duration(comp.Disconnect.LostAfter)
+		wait := lost && p.members.massLoss(now)
+		lost = lost && !wait
 		for _, c := range s.a.rows[id].claims() {
 			if c.Component == name && !c.Slots.IsEmpty() {
+				sit.waits = sit.waits || wait
 				sit.claims = append(sit.claims, fact{claimStatus: c, peer: id, lost: lost, live: live})
 			}
 		}
@@ -170,11 +173,10 @@ func (s *Steward) added(name string) Slots {
 // actOn brings one component nearer to what is wanted, and says whether
 // anything is still open.
 func (s *Steward) actOn(name string) bool {
-	p := s.p
 	sit := s.situation(name)
 	c := reconcile(sit)
-	if p.members.massLoss(p.out.now.Mono) {
-		s.note("%s: waits, because more than a third of the sites were lost at once", name)
+	if sit.waits {
+		s.note("%s: what ran at dead peers waits, because more than a third of the sites were lost at once", name)
 	}
 	if !c.missing.IsEmpty() {
 		s.place(name, c.missing, c.lost, nil)

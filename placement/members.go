@@ -111,19 +111,21 @@ func (m *members) change(now time.Duration, ev MemberChanged) bool {
 	if ev.State == MemberLeft && ev.BackWithin > 0 {
 		p.backBy = now + min(ev.BackWithin, backWithinMax)
 	}
-	if !changed {
-		return false
+	if changed {
+		p.live, p.since = live, now
 	}
-	p.live, p.since = live, now
-	m.siteChanged(now, p.site)
-	return true
+	if changed || p.state == MemberForgotten {
+		m.siteChanged(now, p.site)
+	}
+	return changed
 }
 
-// sites is the number of sites known, and the live peers of one.
+// sites is the sites of all peers that were not shut out, and how many live in
+// each.
 func (m *members) sites() map[SiteID]int {
 	sites := map[SiteID]int{}
 	for _, p := range m.peers {
-		if p.state != "" {
+		if p.state != "" && p.state != MemberForgotten {
 			sites[p.site] += 0
 			if p.live {
 				sites[p.site]++
@@ -142,7 +144,7 @@ const massSitesMin = 4
 // theirs: replacing what ran there waits.
 func (m *members) siteChanged(now time.Duration, site SiteID) {
 	sites := m.sites()
-	if sites[site] > 0 {
+	if live, known := sites[site]; !known || live > 0 {
 		delete(m.siteDead, site)
 	} else if _, known := m.siteDead[site]; !known {
 		m.siteDead[site] = now

@@ -12,6 +12,7 @@ type situation struct {
 	claims   []fact
 	inflight Slots // asked for, to fill what is missing
 	moving   Slots // asked for, to replace other claims
+	waits    bool  // something is lost and not replaced yet: too much was lost at once
 	mayStop  bool  // a steward with its term, not a deputy
 	mayMove  bool  // and not in a conflict: a roll-out may begin
 }

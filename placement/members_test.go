@@ -1,0 +1,45 @@
+package placement
+
+import (
+	"testing"
+	"time"
+)
+
+// Work of a large part of the mesh that is lost at once waits, and only then: a
+// peer that was shut out is no loss, nor are sites that died long ago.
+func TestMassLoss(t *testing.T) {
+	const second = time.Second
+	type at struct {
+		when  time.Duration
+		peer  PeerID
+		site  SiteID // "" as the table of trust has it: it does not say
+		state MemberState
+	}
+	for _, c := range []struct {
+		name   string
+		events []at
+		waits  bool
+	}{
+		{"one of five", []at{{second, "p1", "s1", MemberDead}}, false},
+		{"two of five", []at{{second, "p1", "s1", MemberDead}, {2 * second, "p2", "s2", MemberDead}}, true},
+		{"two of five, one is back", []at{{second, "p1", "s1", MemberDead}, {2 * second, "p2", "s2", MemberDead}, {3 * second, "p1", "s1", MemberAlive}}, false},
+		{"two of five, an hour apart", []at{{second, "p1", "s1", MemberDead}, {time.Hour, "p2", "s2", MemberDead}}, false},
+		{"two of five shut out", []at{{second, "p1", "", MemberForgotten}, {2 * second, "p2", "", MemberForgotten}}, false},
+		{"one of five, and two are shut out that never came", []at{
+			{second, "p1", "s1", MemberDead}, {second, "x", "", MemberForgotten}, {second, "y", "", MemberForgotten}}, false},
+		{"two of five, one of them shut out then", []at{{second, "p1", "s1", MemberDead}, {2 * second, "p2", "s2", MemberDead}, {3 * second, "p2", "", MemberForgotten}}, false},
+	} {
+		m := newMembers("p0", "s0", Tuning{}.withDefaults())
+		for _, n := range []string{"1", "2", "3", "4"} {
+			m.change(0, MemberChanged{Peer: PeerID("p" + n), Site: SiteID("s" + n), State: MemberAlive})
+		}
+		var now time.Duration
+		for _, e := range c.events {
+			now = e.when
+			m.change(now, MemberChanged{Peer: e.peer, Site: e.site, State: e.state})
+		}
+		if got := m.massLoss(now); got != c.waits {
+			t.Errorf("%s: waits %v, want %v", c.name, got, c.waits)
+		}
+	}
+}
