@@ -107,7 +107,7 @@ func (s *Steward) note(format string, args ...any) {
 }
 
 // components is those of the intent and those that still have claims, sorted.
-func (s *Steward) components() []string {
+func (s *Steward) components() []string { // in the order in which they are placed
 	names := map[string]bool{}
 	for name := range s.a.win.intent.App.Components {
 		names[name] = true
@@ -117,7 +117,7 @@ func (s *Steward) components() []string {
 			names[c.Component] = true
 		}
 	}
-	return sortedKeys(names)
+	return s.a.win.intent.App.placingOrder(names)
 }
 
 // situation gathers the facts about one component.
@@ -233,7 +233,9 @@ func (s *Steward) place(name string, slots, lost Slots, replaces *fact) {
 		App: s.a.win.intent.App, Component: name, Slots: slots, Placed: map[PeerID]int{},
 		Candidates: p.members.candidates(p.out.now.Mono), Refused: s.refusedNow(name), Rand: p.rng,
 	}
-	in.Near = p.nearTimes(s.a, name)
+	if near := in.App.Components[name].Place.Near; near != nil {
+		in.Near = p.nearTimes(near, s.hosts(near.Component))
+	}
 	for id, r := range s.a.rows {
 		for _, c := range r.claims() {
 			if c.Component == name && p.members.live(id) {

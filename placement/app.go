@@ -34,6 +34,28 @@ func (a App) ComponentNames() []string {
 	return names
 }
 
+// placingOrder is names, sorted, but each after the component that it is to be
+// near: where that goes is then known. In a circle the first name comes last.
+func (a App) placingOrder(names map[string]bool) []string {
+	var order []string
+	seen := map[string]bool{}
+	var visit func(string)
+	visit = func(name string) {
+		if seen[name] || !names[name] {
+			return
+		}
+		seen[name] = true
+		if near := a.Components[name].Place.Near; near != nil {
+			visit(near.Component)
+		}
+		order = append(order, name)
+	}
+	for _, name := range sortedKeys(names) {
+		visit(name)
+	}
+	return order
+}
+
 // DefaultNamespace is where an app goes that names none.
 const DefaultNamespace = "default"
 

@@ -1,22 +1,15 @@
 package placement
 
-// nearTimes is the round-trip times from what a component should be near.
-func (p *Peer) nearTimes(a *app, name string) map[PeerID]int64 {
-	near := a.win.intent.App.Components[name].Place.Near
-	if near == nil {
-		return nil
-	}
+// nearTimes is the round-trip times in microseconds from what a component
+// should be near: from a site, or from the peers where another component is.
+func (p *Peer) nearTimes(near *Near, hosts map[PeerID]bool) map[PeerID]int64 {
 	there := map[PeerID]bool{}
+	for id := range hosts {
+		there[id] = true
+	}
 	for id, m := range p.members.peers {
 		if near.Site != "" && m.site == SiteID(near.Site) {
 			there[id] = true
-		}
-	}
-	for id, r := range a.rows {
-		for _, c := range r.report.Claims {
-			if near.Component != "" && c.Component == near.Component {
-				there[id] = true
-			}
 		}
 	}
 	out := map[PeerID]int64{}
@@ -29,6 +22,30 @@ func (p *Peer) nearTimes(a *app, name string) map[PeerID]int64 {
 		}
 	}
 	return out
+}
+
+// hostsOf is the peers that hold slots of a component.
+func (a *app) hostsOf(component string) map[PeerID]bool {
+	hosts := map[PeerID]bool{}
+	for id, r := range a.rows {
+		for _, c := range r.report.Claims {
+			if c.Component == component {
+				hosts[id] = true
+			}
+		}
+	}
+	return hosts
+}
+
+// hosts is the same with those that are asked for slots of it now.
+func (s *Steward) hosts(component string) map[PeerID]bool {
+	hosts := s.a.hostsOf(component)
+	for _, o := range s.asks {
+		if o.component == component {
+			hosts[o.to] = true
+		}
+	}
+	return hosts
 }
 
 // rttBetween is what is known of the round trip between two peers: from this

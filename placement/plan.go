@@ -140,7 +140,7 @@ func (p *planner) filter() {
 func (p *planner) fits(d Digest) int {
 	for _, f := range d.Fits {
 		if f.Shape == p.need.Resources {
-			return f.Count
+			return min(f.Count, d.Free.Fits(p.need.Resources)) // something may be taken off since
 		}
 	}
 	return d.Free.Fits(p.need.Resources)
@@ -161,7 +161,7 @@ func (p *planner) lacks(c Candidate, where Selector) string {
 	case !where.Matches(d.Labels):
 		return "where " + need.Place.Where + ": " + labelsFor(need.Place.Where, d.Labels)
 	case need.Place.Near != nil && need.Place.Near.RTT > 0 && !nearKnown:
-		return "how far it is is not known"
+		return p.nowhere()
 	case need.Place.Near != nil && need.Place.Near.RTT > 0 && time.Duration(near)*time.Microsecond > time.Duration(need.Place.Near.RTT):
 		return fmt.Sprintf("too far: %.0f ms", float64(near)/1000)
 	case p.in.Refused[id] != "":
@@ -170,6 +170,18 @@ func (p *planner) lacks(c Candidate, where Selector) string {
 		return "no room: " + shortOf(need.Resources, d.Free)
 	}
 	return ""
+}
+
+// nowhere is why it is not known how far a candidate is.
+func (p *planner) nowhere() string {
+	near := p.need.Place.Near
+	switch {
+	case len(p.in.Near) > 0:
+		return "how far it is is not known"
+	case near.Component != "":
+		return "near " + near.Component + ": that is placed nowhere yet"
+	}
+	return "near " + near.Site + ": no such site is known"
 }
 
 // labelsFor shows those labels that a selector speaks of.
@@ -327,7 +339,9 @@ func (p *planner) outcome(res PlanResult) string {
 	}
 	reasons := map[string]int{}
 	for _, c := range res.Considered {
-		if c.Taken == 0 && c.Reason != "" && c.Fits >= 0 {
+		if c.Taken > 0 {
+			reasons["no room for more"]++
+		} else if c.Reason != "" && c.Fits >= 0 {
 			reasons[c.Reason]++
 		}
 	}

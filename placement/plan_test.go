@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 )
 
 // peersFor is so many peers with room for ten slots of 100m each, three to a
@@ -211,5 +212,81 @@ func BenchmarkPlan(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// Who took all it could is named among the reasons for what has no place.
+func TestPlanLargerThanTheMesh(t *testing.T) {
+	peers := peersFor(3)
+	peers[2].Alive = false
+	want := "20 placed, no place for 5 (2 × no room for more; 1 × it does not answer)"
+	if r := Plan(planFor(25, Place{}, peers)); r.Outcome != want {
+		t.Errorf("got %q, want %q", r.Outcome, want)
+	}
+}
+
+// What was taken off a digest since it was made counts against its counts by
+// shape too.
+func TestPlanCountsWhatWasTakenOff(t *testing.T) {
+	peers := peersFor(1)
+	peers[0].Digest.Fits = []ShapeFit{{Shape: Resources{CPU: 100, Memory: 64 << 20}, Count: 10}}
+	peers[0].Digest.Free = Resources{CPU: 300, Memory: 1 << 30}
+	if r := Plan(planFor(10, Place{}, peers)); r.Assign["p000"].Len() != 3 {
+		t.Errorf("%d placed where three fit", r.Assign["p000"].Len())
+	}
+}
+
+// A plan is of the whole app: what one component takes the next has not, and
+// what is to be near another component is placed after it.
+func TestPlanForAnApp(t *testing.T) {
+	p, now := newTestPeer("a")
+	for _, id := range []PeerID{"b", "c"} {
+		step(p, now, MemberChanged{Peer: id, Site: SiteID("s" + id), State: MemberAlive})
+		step(p, now, RTTChanged{Peer: id, RTT: 50 * time.Millisecond})
+		step(p, now, DigestChanged{Digest: Digest{Peer: PeerRef{id, 1}, Name: string(id), Site: SiteID("s" + id), Drivers: []string{DriverProcess},
+			Labels: map[string]string{"site": "s" + string(id)}, Capacity: Resources{CPU: 1000, Memory: 1 << 30}, Free: Resources{CPU: 1000, Memory: 1 << 30}}})
+	}
+	app := testApp("x")
+	db := app.Components["c"]
+	db.Resources.CPU, db.Place.Where = 300, "site=sc"
+	beside := db
+	beside.Place = Place{Near: &Near{Component: "db", RTT: Duration(10 * time.Millisecond)}}
+	app.Components = map[string]Component{"db": db, "beside": beside}
+	view := p.PlanFor(*now, app)
+	for i, want := range []struct {
+		name   string
+		placed int
+		taken  string
+	}{{"beside", 1, "0"}, {"db", 2, "0-1"}} {
+		c := view.Components[i]
+		if c.Component != want.name || c.Placed != want.placed || c.Decision.Taken["c"] != want.taken {
+			t.Errorf("%s: %d placed, %v, %s; want %d at c", c.Component, c.Placed, c.Decision.Taken, c.Decision.Outcome, want.placed)
+		}
+	}
+
+	// A steward asks for both in one step.
+	asked := map[string]PeerID{}
+	for _, s := range step(p, now, Submit{Ticket: 9, App: app}) {
+		if m, err := decodeMessage(s.Body); err == nil && m.Ask != nil {
+			asked[m.Ask.Component] = s.To
+		}
+	}
+	if asked["db"] != "c" || asked["beside"] != "c" {
+		t.Errorf("asked %v, want both of c at once", asked)
+	}
+}
+
+func TestPlacingOrder(t *testing.T) {
+	app := App{Components: map[string]Component{}}
+	for name, near := range map[string]string{"a": "d", "b": "", "c": "a", "d": "e", "e": "d"} {
+		c := Component{}
+		if near != "" {
+			c.Place.Near = &Near{Component: near}
+		}
+		app.Components[name] = c
+	}
+	names := map[string]bool{"a": true, "b": true, "c": true, "d": true, "e": true, "gone": true}
+	if got := fmt.Sprint(app.placingOrder(names)); got != "[e d a b c gone]" {
+		t.Errorf("got %s", got)
 	}
 }

@@ -1,6 +1,7 @@
 package placement
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -189,24 +190,26 @@ func (p *Peer) PlanFor(now Now, app App) PlanView {
 	p.ownDigest(now)
 	var view PlanView
 	have := p.find(app.Key())
-	for _, name := range app.ComponentNames() {
+	names := map[string]bool{}
+	for name := range app.Components {
+		names[name] = true
+	}
+	candidates := p.members.candidates(now.Mono)
+	planned := map[string]map[PeerID]bool{} // where each component would be
+	for _, name := range app.placingOrder(names) {
 		comp := app.Components[name]
+		kept, placed := p.kept(have, name, comp)
 		in := PlanInput{
-			App: app, Component: name, Slots: FirstSlots(comp.Wanted()), Placed: map[PeerID]int{},
-			Candidates: p.members.candidates(now.Mono), Refused: map[PeerID]string{}, Rand: p.rng,
+			App: app, Component: name, Slots: FirstSlots(comp.Wanted()).Minus(kept), Placed: placed,
+			Candidates: candidates, Refused: map[PeerID]string{}, Rand: p.rng,
 		}
-		kept := Slots{}
-		if have != nil {
-			for id, r := range have.rows {
-				for _, c := range r.claims() {
-					if c.Component == name && c.Spec == SpecHash(comp) && p.members.live(id) {
-						kept = kept.Union(c.Slots)
-						in.Placed[id] += c.Slots.Len()
-					}
-				}
-			}
+		if near := comp.Place.Near; near != nil {
+			in.Near = p.nearTimes(near, planned[near.Component])
 		}
-		in.Slots = in.Slots.Minus(kept)
+		planned[name] = map[PeerID]bool{}
+		for id := range placed {
+			planned[name][id] = true
+		}
 		res := Plan(in)
 		d := Decision{
 			Key: app.Key(), Component: name, At: now.Wall.UnixMilli(), Slots: in.Slots.String(), Reason: "plan only",
@@ -214,12 +217,42 @@ func (p *Peer) PlanFor(now Now, app App) PlanView {
 		}
 		for id, s := range res.Assign {
 			d.Taken[id] = s.String()
+			planned[name][id] = true
 		}
+		take(candidates, comp.Resources, res.Assign)
 		view.Components = append(view.Components, PlannedComponent{
 			Component: name, Wanted: comp.Wanted(), Placed: comp.Wanted() - res.Unplaced.Len(), Decision: d,
 		})
 	}
+	slices.SortFunc(view.Components, func(a, b PlannedComponent) int { return cmp.Compare(a.Component, b.Component) })
 	return view
+}
+
+// kept is the slots of a component that stay where they are, and how many of
+// them are where.
+func (p *Peer) kept(have *app, name string, comp Component) (Slots, map[PeerID]int) {
+	kept, placed := Slots{}, map[PeerID]int{}
+	if have == nil {
+		return kept, placed
+	}
+	for id, r := range have.rows {
+		for _, c := range r.claims() {
+			if c.Component == name && c.Spec == SpecHash(comp) && p.members.live(id) {
+				kept = kept.Union(c.Slots)
+				placed[id] += c.Slots.Len()
+			}
+		}
+	}
+	return kept, placed
+}
+
+// take takes what was planned off the candidates, for what is planned next.
+func take(candidates []Candidate, need Resources, assign map[PeerID]Slots) {
+	for i := range candidates {
+		d := &candidates[i].Digest
+		used := need.Times(assign[d.Peer.Peer].Len())
+		d.Free, d.Largest = d.Free.Sub(used), d.Largest.Sub(used)
+	}
 }
 
 // Open is what is missing, extra or unanswered in all that this peer drives,
