@@ -230,18 +230,11 @@ func (s *Steward) place(name string, slots, lost Slots, replaces *fact) {
 		return
 	}
 	in := PlanInput{
-		App: s.a.win.intent.App, Component: name, Slots: slots, Placed: map[PeerID]int{},
+		App: s.a.win.intent.App, Component: name, Slots: slots, Placed: s.placed(name),
 		Candidates: p.members.candidates(p.out.now.Mono), Refused: s.refusedNow(name), Rand: p.rng,
 	}
 	if near := in.App.Components[name].Place.Near; near != nil {
 		in.Near = p.nearTimes(near, s.hosts(near.Component))
-	}
-	for id, r := range s.a.rows {
-		for _, c := range r.claims() {
-			if c.Component == name && p.members.live(id) {
-				in.Placed[id] += c.Slots.Len()
-			}
-		}
 	}
 	res := Plan(in)
 	d := Decision{
@@ -270,6 +263,27 @@ func (s *Steward) place(name string, slots, lost Slots, replaces *fact) {
 	if replaces != nil && !res.Unplaced.IsEmpty() {
 		s.makeRoom(*replaces, res.Unplaced)
 	}
+}
+
+// placed is how many slots of a component each live peer has and is asked for.
+// What a roll-out is about to replace does not count, or the new version would
+// be spread evenly over what goes.
+func (s *Steward) placed(name string) map[PeerID]int {
+	spec, mayMove := SpecHash(s.a.win.intent.App.Components[name]), !s.deputy && len(s.a.versions) == 1
+	out := map[PeerID]int{}
+	for id, r := range s.a.rows {
+		for _, c := range r.claims() {
+			if c.Component == name && s.p.members.live(id) && (c.Spec == spec || !mayMove) {
+				out[id] += c.Slots.Len()
+			}
+		}
+	}
+	for _, o := range s.asks {
+		if o.component == name {
+			out[o.to] += o.m.Slots.Len()
+		}
+	}
+	return out
 }
 
 // waitsForBudget keeps a component that found no room from being planned in

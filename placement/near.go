@@ -28,7 +28,7 @@ func (p *Peer) nearTimes(near *Near, hosts map[PeerID]bool) map[PeerID]int64 {
 func (a *app) hostsOf(component string) map[PeerID]bool {
 	hosts := map[PeerID]bool{}
 	for id, r := range a.rows {
-		for _, c := range r.report.Claims {
+		for _, c := range r.claims() {
 			if c.Component == component {
 				hosts[id] = true
 			}

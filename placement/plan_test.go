@@ -290,3 +290,23 @@ func TestPlacingOrder(t *testing.T) {
 		t.Errorf("got %s", got)
 	}
 }
+
+// A roll-out spreads the new version by what there is of it, and by what is
+// asked for: not by what it replaces.
+func TestRollOutSpreads(t *testing.T) {
+	_, _, shop := newShop(t)
+	s := shop.steward
+	spec := SpecHash(shop.win.intent.App.Components["c"])
+	id := func(n uint64, at PeerID) ClaimID { return ClaimID{AskID{"a", 1, n}, PeerRef{at, 1}} }
+	shop.rows = map[PeerID]*row{}
+	for at, claims := range map[PeerID][]claimStatus{
+		"b": {{ID: id(100, "b"), Component: "c", Slots: SlotsOf(0, 1, 2), Spec: spec + 1}},
+		"c": {{ID: id(101, "c"), Component: "c", Slots: SlotsOf(3, 4), Spec: spec}, {ID: id(102, "c"), Component: "other", Slots: SlotsOf(0), Spec: spec}},
+	} {
+		shop.rows[at] = &row{report: reportMsg{Peer: PeerRef{at, 1}, Claims: claims}}
+	}
+	s.asks = map[uint64]*openAsk{1: {m: &askMsg{Slots: SlotsOf(5)}, to: "m", component: "c"}}
+	if got := fmt.Sprint(s.placed("c")); got != "map[c:2 m:1]" {
+		t.Errorf("got %s, want two at c and one at m", got)
+	}
+}
