@@ -21,13 +21,14 @@ import (
 // Everything it does is level-triggered: it looks at what is and asks for what
 // should be, so that a lost message or a restart costs time only.
 type Steward struct {
-	p      *Peer
-	a      *app
-	deputy bool
-	phase  phase
-	term   Term
-	votes  map[PeerID]bool
-	began  time.Duration
+	p       *Peer
+	a       *app
+	deputy  bool
+	phase   phase
+	term    Term
+	votes   map[PeerID]bool
+	refused map[PeerID]bool // keepers that refused this term
+	began   time.Duration
 
 	nonce    uint64
 	answered map[PeerID]bool
@@ -238,12 +239,28 @@ func (p *Peer) endSteward(a *app) {
 	p.timers.cancel(timerSteward, string(a.uid))
 }
 
-// hearTerm takes news of a term: a steward below it is over.
+// hearTerm takes news of a term that somebody won: a steward below it is over.
 func (p *Peer) hearTerm(uid UID, t Term) {
-	a, kr := p.apps[uid], p.keeper.records[uid]
-	if kr != nil {
+	if kr := p.keeper.records[uid]; kr != nil {
 		kr.hear(t)
 	}
+	p.depose(uid, t)
+}
+
+// overtaken takes news of a term that a keeper granted, which need not have won:
+// a steward below it has to raise a higher one, but whoever asked for it does
+// not lead. A peer that took its own vote for a win would ask for ever, against
+// one that acts and lives.
+func (p *Peer) overtaken(uid UID, t Term) {
+	if kr := p.keeper.records[uid]; kr != nil {
+		kr.refused = max(kr.refused, t.Number)
+	}
+	p.depose(uid, t)
+}
+
+// depose ends the steward of an app whose term is below t.
+func (p *Peer) depose(uid UID, t Term) {
+	a := p.apps[uid]
 	if a == nil || a.steward == nil {
 		return
 	}
@@ -265,7 +282,7 @@ func (s *Steward) raise() {
 		known = max(known, kr.Term.Number, kr.refused)
 	}
 	s.phase, s.term = phaseRaising, Term{Number: known + 1, Peer: s.p.cfg.Self.Peer}
-	s.votes = map[PeerID]bool{}
+	s.votes, s.refused = map[PeerID]bool{}, map[PeerID]bool{}
 	s.askVotes()
 }
 
@@ -297,8 +314,11 @@ func (p *Peer) onRaise(from PeerID, m *raiseMsg) {
 			p.out.send(from, message{Raised: &reply})
 		}
 	})
-	if reply.Granted {
+	switch {
+	case reply.Granted && from != p.cfg.Self.Peer:
 		p.hearTerm(m.UID, m.Term)
+	case reply.Granted:
+		p.overtaken(m.UID, m.Term)
 	}
 }
 
@@ -324,7 +344,7 @@ func (p *Peer) onRaised(from PeerID, m *raisedMsg) {
 	}
 	if s.phase != phaseRaising {
 		if !m.Granted && m.Highest.Compare(s.term) > 0 {
-			p.hearTerm(m.UID, m.Highest)
+			p.overtaken(m.UID, m.Highest)
 		}
 		return
 	}
@@ -332,7 +352,7 @@ func (p *Peer) onRaised(from PeerID, m *raisedMsg) {
 	switch {
 	case m.Granted:
 	case m.Known:
-		p.voteRefused(a, m)
+		p.voteRefused(a, from, m)
 		return
 	case a.win.intent.Removed && !p.catalog.has(m.UID):
 		// A keeper forgets an app when its removal is complete.
@@ -352,15 +372,26 @@ func (p *Peer) onRaised(from PeerID, m *raisedMsg) {
 	}
 }
 
-// voteRefused ends an attempt to raise a term: its number is taken, or whoever
-// acts under the last one lives. Who leads is looked at again a little later.
-func (p *Peer) voteRefused(a *app, m *raisedMsg) {
+// voteRefused ends an attempt to raise a term, once those that live and did not
+// refuse are no majority: its number is taken, or whoever acts under the last
+// one lives. Who leads is looked at again a little later.
+func (p *Peer) voteRefused(a *app, from PeerID, m *raisedMsg) {
 	if kr := p.keeper.records[a.uid]; kr != nil {
 		kr.hear(m.Heard)
 		kr.refused = max(kr.refused, m.Highest.Number)
 	}
 	if m.Highest.Number < m.Term.Number && m.Heard.Peer == p.cfg.Self.Peer {
 		return // that keeper will see it another way soon
+	}
+	a.steward.refused[from] = true
+	open := 0
+	for _, ref := range a.keepers.list.Peers {
+		if p.keeperLives(ref) && !a.steward.refused[ref.Peer] {
+			open++
+		}
+	}
+	if open >= a.keepers.list.Majority() {
+		return
 	}
 	p.endSteward(a)
 	p.timers.before(timerRoles, "", p.out.now.Mono+p.tune.Resend+time.Duration(p.rng.Int64N(int64(p.tune.Resend))))

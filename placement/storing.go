@@ -275,7 +275,7 @@ func (p *Peer) onStored(from PeerID, m *storedMsg) {
 	}
 	if m.Refused != (Term{}) {
 		if p.mayHave(m.UID, m.Refused, p.highest(m.UID)) {
-			p.hearTerm(m.UID, m.Refused)
+			p.overtaken(m.UID, m.Refused)
 			p.editRefused(m.UID, m.Refused)
 		}
 		return
