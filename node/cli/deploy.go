@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -148,7 +149,7 @@ func (s *session) deploy(ctx context.Context, c *api.Client, docs []document, f 
 	}
 	results := make([]api.PutResult, len(docs))
 	for i, doc := range docs {
-		o := api.PutOptions{IfMatch: f.ifMatch, IfNoneMatch: f.onlyNew, MinCopies: f.minCopies, IdempotencyKey: newKey()}
+		o := api.PutOptions{IfMatch: strings.Trim(f.ifMatch, `"`), IfNoneMatch: f.onlyNew, MinCopies: f.minCopies, IdempotencyKey: newKey()}
 		result, err := putAgain(ctx, c, doc.app, o)
 		if err != nil {
 			return fmt.Errorf("deploy %s: %w", doc.name(), err)
