@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -25,6 +26,7 @@ func (n backend) PutApp(ctx context.Context, req api.PutRequest) (api.PutResult,
 	if err != nil {
 		return api.PutResult{}, err
 	}
+	before, beforeErr := n.appHere(ctx, req.App.Key())
 	r, err := n.submit(ctx, func(ticket uint64) placement.Event {
 		return placement.Submit{
 			Ticket: ticket, App: req.App, Artifacts: artifacts, IfMatch: req.IfMatch, IfNoneMatch: req.IfNoneMatch,
@@ -39,6 +41,8 @@ func (n backend) PutApp(ctx context.Context, req api.PutRequest) (api.PutResult,
 		Namespace: key.Namespace, App: key.App, UID: string(r.UID), Revision: r.Version.String(), ETag: r.ETag,
 		Created: r.Created, Durability: n.durability(ctx, key, r),
 	}
+	out.Unchanged = !r.Created && beforeErr == nil && !before.Conflict && !before.Intent.Removed &&
+		bytes.Equal(placement.Encode(before.Intent.App), placement.Encode(req.App))
 	if !r.Quorum {
 		out.Warnings = append(out.Warnings, fmt.Sprintf(
 			"%d of %d keepers hold it: should they be lost before the others are reached, so is this edit", r.Copies, out.Durability.Keepers))
@@ -138,10 +142,36 @@ func (n *Node) sides(ctx context.Context, v placement.AppView) []api.Side {
 	for _, i := range siblings {
 		sides = append(sides, api.Side{
 			Revision: i.Version.String(), Peer: n.ref(string(i.Version.Peer)), At: time.UnixMilli(i.Version.Millis).UTC(),
-			Removed: i.Removed, Spec: i.App,
+			Removed: i.Removed, Spec: i.App, Summary: summary(i.App, siblings[0].App),
 		})
 	}
 	return sides
+}
+
+// summary is a side of a conflict in words: its components with their replicas,
+// and how each differs from the side that is followed meanwhile.
+func summary(side, followed placement.App) string {
+	var parts []string
+	for _, name := range side.ComponentNames() {
+		c := side.Components[name]
+		text := fmt.Sprintf("%s ×%d", name, c.Wanted())
+		other, both := followed.Components[name]
+		switch {
+		case !both:
+			text += " (only here)"
+		case placement.SpecHash(c) != placement.SpecHash(other):
+			text += " (runs another spec)"
+		case c.Wanted() != other.Wanted():
+			text += fmt.Sprintf(" (not %d)", other.Wanted())
+		}
+		parts = append(parts, text)
+	}
+	for _, name := range followed.ComponentNames() {
+		if _, both := side.Components[name]; !both {
+			parts = append(parts, "no "+name)
+		}
+	}
+	return strings.Join(parts, ", ")
 }
 
 // appRow is an app in a list.

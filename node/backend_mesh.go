@@ -198,8 +198,11 @@ func (n *Node) peers(ctx context.Context) ([]api.Peer, map[string]time.Time, err
 		if c, ok := digests[placement.PeerID(m.Peer)]; ok {
 			fromDigest(&p, c, now)
 		}
+		if left := m.BackWithin - time.Since(m.Since); m.State == gossip.StateLeft && left > 0 {
+			p.Note = fmt.Sprintf("back within %v, it said: its work is left where it is", left.Round(time.Second))
+		}
 		if err := n.trust.Admitted(m.Peer); err != nil {
-			p.State, p.Note = "forgotten", err.Error()
+			p.State, p.Note = "forgotten", n.named(err.Error())
 		}
 		asOf[p.ID] = p.AsOf
 		out = append(out, p)
@@ -208,7 +211,7 @@ func (n *Node) peers(ctx context.Context) ([]api.Peer, map[string]time.Time, err
 		if id := a.ID(); !seen[id] {
 			p := api.Peer{ID: id, Name: a.Name, Site: a.Site, State: "unknown", Note: conflicts[id]}
 			if err := n.trust.Admitted(id); err != nil {
-				p.State, p.Note = "forgotten", err.Error()
+				p.State, p.Note = "forgotten", n.named(err.Error())
 			}
 			out = append(out, p)
 		}
@@ -327,6 +330,7 @@ func (n *Node) ownDrivers(ctx context.Context) []api.HostDriver {
 		}
 		out = append(out, hd)
 	}
+	slices.SortFunc(out, func(a, b api.HostDriver) int { return strings.Compare(a.Name, b.Name) })
 	return out
 }
 

@@ -174,7 +174,7 @@ func (n *Node) submit(ctx context.Context, event func(ticket uint64) placement.E
 	n.loop.post(event(ticket))
 	select {
 	case result := <-waiting:
-		return result, result.Err
+		return result, n.inNames(result.Err)
 	case <-n.loop.done:
 		return placement.Result{}, errClosing
 	case <-ctx.Done():

@@ -431,3 +431,17 @@ func TestDeployInTheMomentOfACut(t *testing.T) {
 		})
 	})
 }
+
+// What is deployed as it is already is said to be so.
+func TestDeployUnchanged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMesh(t, 2, 0)
+		defer m.close()
+		for i, want := range []bool{false, true, false} {
+			r, err := backend{m.sites[0].node}.PutApp(t.Context(), api.PutRequest{App: serverApp("shop", 1+i/2)})
+			if err != nil || r.Unchanged != want {
+				t.Errorf("deploy %d: unchanged %t, %v", i, r.Unchanged, err)
+			}
+		}
+	})
+}

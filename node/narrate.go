@@ -35,6 +35,22 @@ func (n *Node) named(text string) string {
 	return text
 }
 
+// inNames is an error of the core with peers' names for their ids.
+func (n *Node) inNames(err error) error {
+	if err == nil {
+		return nil
+	}
+	return namedError{err, n.named(err.Error())}
+}
+
+type namedError struct {
+	error
+	text string
+}
+
+func (e namedError) Error() string { return e.text }
+func (e namedError) Unwrap() error { return e.error }
+
 func (n *Node) allNamed(texts []string) []string {
 	out := make([]string, len(texts))
 	for i, t := range texts {
