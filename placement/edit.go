@@ -127,7 +127,7 @@ func (p *Peer) onForward(from PeerID, m *forwardMsg) {
 }
 
 func reqName(r requestID) string {
-	return "req/" + string(r.Peer) + "/" + strconv.FormatUint(r.Boot, 36) + "/" + strconv.FormatUint(r.Count, 36)
+	return "req/" + string(r.Peer) + "/" + strconv.FormatUint(uint64(r.Incarnation), 36) + "/" + strconv.FormatUint(r.Count, 36)
 }
 
 func (r *editRequest) idemName() string {
@@ -250,7 +250,7 @@ func (p *Peer) forward(e *edit, to PeerID) {
 			p.finish(e, Result{Err: fmt.Errorf("edit of %s: %w: this peer's disk does not answer", e.req.key, ErrUnavailable)})
 			return
 		}
-		e.request = requestID{p.cfg.Self.Peer, p.counters.boot, n}
+		e.request = requestID{p.cfg.Self.Peer, p.cfg.Self.Incarnation, n}
 	}
 	e.phase, e.to = editForwarded, to
 	if !slices.Contains(e.asked, to) {

@@ -240,11 +240,11 @@ func (o order) compare(p order) int {
 }
 
 // requestID names a forwarded edit: its counter at the peer that a person
-// asked.
+// asked, in that life of its store.
 type requestID struct {
-	Peer  PeerID `cbor:"p"`
-	Boot  uint64 `cbor:"b"`
-	Count uint64 `cbor:"c"`
+	Peer        PeerID      `cbor:"p"`
+	Incarnation Incarnation `cbor:"i"`
+	Count       uint64      `cbor:"c"`
 }
 
 // decodeMessage reads a message of another peer and holds it against the
