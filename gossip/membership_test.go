@@ -83,10 +83,10 @@ var quiet = flag.Duration("quiet", 20*time.Minute, "how long TestNoFalseDeath wa
 // TestNoFalseDeath: losses for as long as -quiet says, and nobody alive is
 // called dead.
 func TestNoFalseDeath(t *testing.T) {
-	for_ := *quiet
 	if testing.Short() {
-		for_ = min(for_, 3*time.Minute)
+		t.Skip("50 peers for many virtual minutes are too much for the race detector's books; not with -short")
 	}
+	for_ := *quiet
 	synctest.Test(t, func(t *testing.T) {
 		m := newMesh(t, 200*time.Millisecond, 0.02)
 		nodes := m.startMany(50, false)
@@ -103,8 +103,7 @@ func TestNoFalseDeath(t *testing.T) {
 		if n := m.count(EventDead, ""); n > 0 {
 			t.Errorf("%d times somebody alive was called dead", n)
 		}
-		if !allAlive(nodes, nodes) {
-			t.Error("not everybody is alive at the end")
-		}
+		// Whoever is under suspicion just now refutes it.
+		m.eventually(time.Minute, "everybody is alive", func() bool { return allAlive(nodes, nodes) })
 	})
 }

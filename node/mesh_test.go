@@ -337,6 +337,9 @@ func TestMeshIsCutAndHeals(t *testing.T) {
 // A steward knows how far two other peers are apart, from their coordinates:
 // "near" does not depend on who decides.
 func TestNearIsMeasuredBetweenOthers(t *testing.T) {
+	if testing.Short() {
+		t.Skip("coordinates need many virtual minutes; not with -short")
+	}
 	synctest.Test(t, func(t *testing.T) {
 		m := newMesh(t, 4, 200*time.Millisecond)
 		defer m.close()
