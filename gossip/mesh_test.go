@@ -8,7 +8,6 @@ import (
 	"io"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -25,8 +24,6 @@ type mesh struct {
 	events map[string][]eventAt // by the observer
 	nodes  map[string]*node
 	adapt  func(cfg *Config)
-
-	streams atomic.Int64 // of anti-entropy, opened so far
 }
 
 type eventAt struct {
@@ -142,7 +139,6 @@ func (m *mesh) openSync(from string) func(context.Context, string) (io.ReadWrite
 		if _, ok := m.wire.reach(from, to); !ok || n == nil {
 			return nil, io.ErrClosedPipe
 		}
-		m.streams.Add(1)
 		here, there := m.wire.stream(from, to)
 		go func() {
 			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)

@@ -136,13 +136,13 @@ func TestDownForAnHour(t *testing.T) {
 			}
 		}
 		time.Sleep(time.Minute)
-		before := m.streams.Load()
 		back := m.start(gone.id, gone.table, nodes[0].id)
 		took := m.eventually(15*time.Second, "it caught up", func() bool { return back.table.Hash() == nodes[0].table.Hash() })
 		s := back.Stats()
 		t.Logf("caught up in %v with %d exchanges, %d B", took, s.Syncs, s.SyncBytes)
-		if n := m.streams.Load() - before; n != 1 || s.SyncStreams > 1 {
-			t.Errorf("it took %d streams, want one", n)
+		// Both ends may begin a stream at once: all is exchanged on one of them.
+		if s.Syncs > 1 || s.SyncStreams > 2 {
+			t.Errorf("it took %d exchanges on %d streams, want one", s.Syncs, s.SyncStreams)
 		}
 		if s.SyncBytes > 30_000 || back.table.Len() != 1990 {
 			t.Errorf("%d B moved, %d keys", s.SyncBytes, back.table.Len())
