@@ -429,7 +429,8 @@ func TestDeployInTheMomentOfACut(t *testing.T) {
 		}
 		m.until("it runs here", time.Minute, func() error { return m.runOnce(m.sites[0], "island", 6, "s1") })
 		m.net.Heal()
-		m.until("settled", time.Minute, func() error {
+		// A claim of a version that came to nothing is given back after a minute.
+		m.until("settled", 3*time.Minute, func() error {
 			return errors.Join(m.settled(), m.runOnce(m.sites[1], "island", 6, "s1", "s2", "s3"))
 		})
 	})
