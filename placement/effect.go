@@ -1,5 +1,7 @@
 package placement
 
+import "time"
+
 // Effect is what a peer's core wants done. Step returns only effects that may
 // be carried out now, in order: those that depend on a Persist come out of the
 // Step that takes its Persisted event.
@@ -42,6 +44,13 @@ type (
 	Stop struct {
 		ID     AllocationID
 		Reason string
+	}
+
+	// Extend moves the time at which an exclusive allocation is fenced to a
+	// later one.
+	Extend struct {
+		ID    AllocationID
+		Until time.Duration // Now.Mono
 	}
 
 	// Timer asks for a TimerFired event at Now.Mono >= At. An At of 0 cancels.
@@ -89,6 +98,13 @@ type WorkSpec struct {
 	Artifact  Artifact // zero when none is needed
 	From      []PeerID // who holds the artifact, best first
 	Restarts  int      // how often it was restarted in place
+
+	// Fence numbers the right to run an exclusive slot; it rises with each
+	// grant, and is 0 when the slot is not exclusive. Until is when that right
+	// ends, as Now.Mono: whatever happens to the daemon, nothing of the
+	// allocation runs past it, unless Extend moved it.
+	Fence uint64
+	Until time.Duration
 }
 
 // Result is the outcome of a Submit or a Remove.
@@ -146,6 +162,7 @@ func (Send) effect()    {}
 func (Publish) effect() {}
 func (Start) effect()   {}
 func (Stop) effect()    {}
+func (Extend) effect()  {}
 func (Timer) effect()   {}
 func (Fetch) effect()   {}
 func (Answer) effect()  {}

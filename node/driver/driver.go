@@ -93,6 +93,24 @@ type Warmer interface {
 	Warm(ctx context.Context, digest, path string) error
 }
 
+// Fencer is implemented by drivers that can end a task at a deadline without
+// the daemon's help, and whose Info says Fence.
+type Fencer interface {
+	// Extend moves the deadline of a running task, Task.Fence.Until, to a later
+	// one; an earlier one than it has changes nothing. ErrUnknownTask is
+	// wrapped if the task does not run (any more).
+	Extend(ctx context.Context, id string, until time.Duration) error
+}
+
+// Fence bounds how long a task may run whatever happens to the daemon.
+type Fence struct {
+	// Number rises with each right to run; the program gets it as HANSA_FENCE.
+	Number uint64 `json:"number"`
+	// Until is when nothing of the task may run any more, as the machine's
+	// CLOCK_BOOTTIME, which goes on in suspend. Extend moves it.
+	Until time.Duration `json:"until"`
+}
+
 // Task is one allocation to run.
 type Task struct {
 	// ID is opaque text, "<claim>/<slot>"; see SafeID for file names.
@@ -123,6 +141,9 @@ type Task struct {
 	StopSignal string        `json:"stop_signal,omitempty"` // "SIGTERM"; default StopSignalDefault
 	Grace      time.Duration `json:"grace,omitempty"`       // from stop signal to kill; default GraceDefault
 	LogMax     int64         `json:"log_max,omitempty"`     // bytes of log kept; default LogMaxDefault
+
+	// Fence is set for exclusive work, which only a Fencer gets.
+	Fence *Fence `json:"fence,omitempty"`
 }
 
 // Function is a WebAssembly module that answers HTTP.
