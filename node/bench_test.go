@@ -64,7 +64,7 @@ func benchmarkClaims(b *testing.B, askers, claims int) (syncs int64) {
 				return
 			}
 			if in.Granted.IsEmpty() {
-				b.Errorf("refused: %s", in.Detail)
+				b.Errorf("refused: %s", in.Detail())
 			}
 			mu.Lock()
 			close(waiting[in.Ask])

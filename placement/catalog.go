@@ -17,6 +17,7 @@ type Catalog struct {
 	keyOf   map[UID]AppKey
 	keepers map[UID]keeperList
 	status  map[UID]map[PeerID]Summary
+	opened  opened
 }
 
 // version is one intent with the bytes that were signed.
@@ -50,9 +51,21 @@ func readSigned(verify func(Signed) error, s Signed, v any) error {
 
 func (c *Catalog) readIntent(s Signed) (version, error) {
 	v := version{signed: s}
-	err := readSigned(c.verify, s, &v.intent)
+	if c.verify != nil {
+		if err := c.verify(s); err != nil {
+			return v, fmt.Errorf("record of %s: %w", s.By, err)
+		}
+	}
+	if i, ok := c.opened.get(s); ok {
+		v.intent = i
+		return v, nil
+	}
+	err := Decode(s.Body, &v.intent)
 	if err == nil {
 		err = v.intent.check(s)
+	}
+	if err == nil {
+		c.opened.add(s, v.intent)
 	}
 	return v, err
 }

@@ -20,6 +20,7 @@ type (
 	Send struct {
 		To   PeerID
 		Body []byte
+		m    *message // what Body says, for Inspect
 	}
 
 	// Publish writes a replicated table, or with a Value of nil removes. Either

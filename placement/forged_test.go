@@ -80,7 +80,7 @@ func TestOrdersUnderAForeignTerm(t *testing.T) {
 				} {
 					for _, s := range say(p, now, from, m) {
 						if in, err := Inspect(s.Body); err == nil && (in.Kind == "offer" && !in.Granted.IsEmpty() || in.Kind == "held" || in.Kind == "stored") {
-							t.Errorf("%s was obeyed: %s", in.Kind, in.Detail)
+							t.Errorf("%s was obeyed: %s", in.Kind, in.Detail())
 						}
 					}
 				}

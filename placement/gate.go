@@ -43,7 +43,7 @@ func (o *out) send(to PeerID, m message) {
 		}
 		return
 	}
-	o.emit(Send{To: to, Body: Encode(m)})
+	o.emit(Send{To: to, Body: Encode(m), m: &m})
 }
 
 // persist writes a batch and calls done once it is on disk (nil) or is known

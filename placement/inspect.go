@@ -11,7 +11,8 @@ type Inspection struct {
 	Ask     AskID
 	Claim   ClaimID
 	Granted Slots
-	Detail  string
+
+	m *message
 }
 
 // Inspect reads a message that a Send carries.
@@ -20,52 +21,91 @@ func Inspect(body []byte) (Inspection, error) {
 	if err != nil {
 		return Inspection{}, err
 	}
+	return m.inspect(), nil
+}
+
+// Inspect says what a message that leaves a core is about, without reading its
+// bytes again.
+func (e Send) Inspect() Inspection { return e.m.inspect() }
+
+func (m *message) inspect() Inspection {
+	in := Inspection{m: m}
 	switch {
 	case m.Forward != nil:
-		return Inspection{Kind: "forward", Detail: m.Forward.Key.String()}, nil
+		in.Kind, in.UID = "forward", m.Forward.UID
 	case m.Forwarded != nil:
-		return Inspection{Kind: "forwarded", UID: m.Forwarded.UID, Detail: m.Forwarded.Kind}, nil
+		in.Kind, in.UID = "forwarded", m.Forwarded.UID
 	case m.Store != nil:
-		return Inspection{Kind: "store", UID: m.Store.UID, Term: m.Store.Term}, nil
+		in.Kind, in.UID, in.Term = "store", m.Store.UID, m.Store.Term
 	case m.Stored != nil:
-		return Inspection{Kind: "stored", UID: m.Stored.UID, Detail: fmt.Sprintf("%d versions", len(m.Stored.Versions))}, nil
+		in.Kind, in.UID = "stored", m.Stored.UID
 	case m.Drop != nil:
-		return Inspection{Kind: "drop", UID: m.Drop.UID}, nil
+		in.Kind, in.UID = "drop", m.Drop.UID
 	case m.Raise != nil:
-		return Inspection{Kind: "raise", UID: m.Raise.UID, Detail: fmt.Sprintf("term %d", m.Raise.Term.Number)}, nil
+		in.Kind, in.UID = "raise", m.Raise.UID
 	case m.Raised != nil:
-		return Inspection{Kind: "raised", UID: m.Raised.UID,
-			Detail: fmt.Sprintf("term %d granted %t highest %d", m.Raised.Term.Number, m.Raised.Granted, m.Raised.Highest.Number)}, nil
+		in.Kind, in.UID = "raised", m.Raised.UID
 	case m.Hold != nil:
-		return Inspection{Kind: "hold", UID: m.Hold.UID, Term: m.Hold.Term, Deputy: m.Hold.Deputy, Detail: fmt.Sprint(m.Hold.Holders)}, nil
+		in.Kind, in.UID, in.Term, in.Deputy = "hold", m.Hold.UID, m.Hold.Term, m.Hold.Deputy
 	case m.Held != nil:
-		return Inspection{Kind: "held", UID: m.Held.UID}, nil
+		in.Kind, in.UID = "held", m.Held.UID
 	case m.Census != nil:
-		return Inspection{Kind: "census", UID: m.Census.UID}, nil
+		in.Kind, in.UID = "census", m.Census.UID
 	case m.Report != nil:
-		in := Inspection{Kind: "report", UID: m.Report.UID}
-		for _, c := range m.Report.Claims {
-			in.Detail += fmt.Sprintf("%s:%s/%s ", c.Component, c.Slots, c.Running)
-		}
-		return in, nil
+		in.Kind, in.UID = "report", m.Report.UID
 	case m.Ask != nil:
-		return Inspection{Kind: "ask", UID: m.Ask.UID, Term: m.Ask.Term, Deputy: m.Ask.Deputy, Ask: m.Ask.ID,
-			Detail: fmt.Sprintf("%s slots %s", m.Ask.Component, m.Ask.Slots)}, nil
+		in.Kind, in.UID, in.Term, in.Deputy, in.Ask = "ask", m.Ask.UID, m.Ask.Term, m.Ask.Deputy, m.Ask.ID
 	case m.Offer != nil:
-		return Inspection{Kind: "offer", UID: m.Offer.UID, Ask: m.Offer.Ask, Claim: m.Offer.Claim, Granted: m.Offer.Granted,
-			Detail: fmt.Sprintf("granted %s refused %s %s", m.Offer.Granted, m.Offer.Refused, m.Offer.Reason)}, nil
+		in.Kind, in.UID, in.Ask, in.Claim, in.Granted = "offer", m.Offer.UID, m.Offer.Ask, m.Offer.Claim, m.Offer.Granted
 	case m.Commit != nil:
-		return Inspection{Kind: "commit", UID: m.Commit.UID, Term: m.Commit.Term, Claim: m.Commit.Claim}, nil
-	case m.Release != nil:
-		return Inspection{Kind: "release", UID: m.Release.UID, Term: m.Release.Term, Claim: m.Release.Claim,
-			Detail: fmt.Sprintf("%s %s", m.Release.Slots, m.Release.Reason)}, nil
-	case m.Pin != nil:
-		return Inspection{Kind: "pin", UID: m.Pin.UID, Term: m.Pin.Term, Claim: m.Pin.Claim, Detail: m.Pin.Slots.String()}, nil
+		in.Kind, in.UID, in.Term, in.Claim = "commit", m.Commit.UID, m.Commit.Term, m.Commit.Claim
 	case m.Committed != nil:
-		return Inspection{Kind: "committed", UID: m.Committed.UID, Claim: m.Committed.Claim, Detail: m.Committed.Not}, nil
-	default:
-		return Inspection{Kind: "pinned", UID: m.Pinned.UID, Claim: m.Pinned.Claim, Detail: m.Pinned.Slots.String()}, nil
+		in.Kind, in.UID, in.Claim = "committed", m.Committed.UID, m.Committed.Claim
+	case m.Release != nil:
+		in.Kind, in.UID, in.Term, in.Claim = "release", m.Release.UID, m.Release.Term, m.Release.Claim
+	case m.Pin != nil:
+		in.Kind, in.UID, in.Term, in.Claim = "pin", m.Pin.UID, m.Pin.Term, m.Pin.Claim
+	case m.Pinned != nil:
+		in.Kind, in.UID, in.Claim = "pinned", m.Pinned.UID, m.Pinned.Claim
 	}
+	return in
+}
+
+// Detail is what else a trace shows of a message.
+func (in Inspection) Detail() string {
+	switch m := in.m; in.Kind {
+	case "forward":
+		return m.Forward.Key.String()
+	case "forwarded":
+		return m.Forwarded.Kind
+	case "stored":
+		return fmt.Sprintf("%d versions", len(m.Stored.Versions))
+	case "raise":
+		return fmt.Sprintf("term %d", m.Raise.Term.Number)
+	case "raised":
+		return fmt.Sprintf("term %d granted %t highest %d", m.Raised.Term.Number, m.Raised.Granted, m.Raised.Highest.Number)
+	case "hold":
+		return fmt.Sprint(m.Hold.Holders)
+	case "report":
+		text := ""
+		for _, c := range m.Report.Claims {
+			text += fmt.Sprintf("%s:%s/%s ", c.Component, c.Slots, c.Running)
+		}
+		return text
+	case "ask":
+		return fmt.Sprintf("%s slots %s", m.Ask.Component, m.Ask.Slots)
+	case "offer":
+		return fmt.Sprintf("granted %s refused %s %s", m.Offer.Granted, m.Offer.Refused, m.Offer.Reason)
+	case "release":
+		return fmt.Sprintf("%s %s", m.Release.Slots, m.Release.Reason)
+	case "pin":
+		return m.Pin.Slots.String()
+	case "committed":
+		return m.Committed.Not
+	case "pinned":
+		return m.Pinned.Slots.String()
+	}
+	return ""
 }
 
 // Kept is what a record in the keepers' own table holds.
@@ -82,7 +122,7 @@ type Kept struct {
 // ReadKept reads the value of a Write to a keeper's table (TableKeep), for
 // tools and checkers.
 func ReadKept(value []byte) (Kept, error) {
-	var r keepRecord
+	var r keptRecord
 	if err := Decode(value, &r); err != nil {
 		return Kept{}, err
 	}
@@ -93,7 +133,7 @@ func ReadKept(value []byte) (Kept, error) {
 		}
 	}
 	for _, s := range r.Intents {
-		var i Intent
+		var i keptIntent
 		if err := Decode(s.Body, &i); err != nil {
 			return Kept{}, err
 		}
@@ -105,6 +145,23 @@ func ReadKept(value []byte) (Kept, error) {
 	}
 	return k, nil
 }
+
+// keptRecord and keptIntent are those fields of a keepRecord and of an Intent
+// that Kept shows.
+type (
+	keptRecord struct {
+		UID     UID      `cbor:"u"`
+		Key     AppKey   `cbor:"k"`
+		Intents []Signed `cbor:"i"`
+		Keepers Signed   `cbor:"l"`
+		Term    Term     `cbor:"t,omitzero"`
+	}
+	keptIntent struct {
+		Version Version `json:"version"`
+		Removed bool    `json:"removed"`
+		Alone   bool    `json:"alone"`
+	}
+)
 
 // Local tables, as Persist names them.
 const (

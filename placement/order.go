@@ -9,7 +9,14 @@ import (
 
 // sortedKeys is the keys of a map in order: no effect may depend on the order
 // of a map.
-func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }
+func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K {
+	if len(m) == 0 {
+		return nil
+	}
+	keys := slices.AppendSeq(make([]K, 0, len(m)), maps.Keys(m))
+	slices.Sort(keys)
+	return keys
+}
 
 // fnvOf is a hash of a record, to see whether it changed.
 func fnvOf(v any) uint64 {

@@ -9,9 +9,21 @@ import (
 // disk is a map that forgets what was not synced.
 type disk struct {
 	tables  map[string]map[string][]byte
+	kept    map[string]placement.Kept // what TableKeep says, read
 	pending []placement.Persist
 	full    bool
 	busy    bool
+}
+
+func newDisk() *disk {
+	d := &disk{}
+	d.wipe()
+	return d
+}
+
+// wipe empties the disk.
+func (d *disk) wipe() {
+	d.tables, d.kept = map[string]map[string][]byte{}, map[string]placement.Kept{}
 }
 
 // persist queues a batch. Batches become durable in order.
@@ -63,6 +75,9 @@ func (d *disk) apply(p *peer, e placement.Persist) {
 }
 
 func (d *disk) set(table, key string, value []byte) {
+	if table == placement.TableKeep {
+		delete(d.kept, key)
+	}
 	if d.tables[table] == nil {
 		d.tables[table] = map[string][]byte{}
 	}

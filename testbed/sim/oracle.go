@@ -56,11 +56,17 @@ func (o *oracle) kept(p *peer, uid placement.UID) (placement.Kept, bool) {
 	if value == nil {
 		return placement.Kept{}, false
 	}
+	k, ok := p.disk.kept[string(uid)]
+	if ok {
+		return k, true
+	}
 	k, err := placement.ReadKept(value)
 	if err != nil {
 		o.w.fail("%s: keeper's record of %s: %v", p.id, uid, err)
+		return k, false
 	}
-	return k, err == nil
+	p.disk.kept[string(uid)] = k
+	return k, true
 }
 
 // answered takes the answer to a request.
@@ -202,11 +208,7 @@ func (o *oracle) orphaned(uid placement.UID) bool {
 
 // sent looks at an order that leaves a peer.
 func (o *oracle) sent(p *peer, e placement.Send) placement.Inspection {
-	in, err := placement.Inspect(e.Body)
-	if err != nil {
-		o.w.fail("%s sends what nobody can read: %v", p.id, err)
-		return in
-	}
+	in := e.Inspect()
 	o.stats.Messages++
 	if in.Kind == "ask" && !in.Deputy {
 		o.asks[in.Ask] = in.Term
@@ -248,15 +250,20 @@ func (o *oracle) written(p *peer, wr placement.Write) {
 			o.w.fail("%s: its ledger's term of %s fell", p.id, wr.Key)
 		}
 	case placement.TableKeep:
-		if old == nil || wr.Value == nil {
-			return
-		}
-		a, err1 := placement.ReadKept(old)
-		b, err2 := placement.ReadKept(wr.Value)
-		// The first term is granted by the creating store alone: nobody is voted into it.
-		if err1 == nil && err2 == nil && b.Term.Compare(a.Term) < 0 && a.Term.Number > 1 {
-			o.w.fail("%s: the term that it granted of %s fell", p.id, wr.Key)
-		}
+		o.keepWritten(p, wr)
+	}
+}
+
+// keepWritten takes a keeper's record for written: what was in its place is
+// compared with it.
+func (o *oracle) keepWritten(p *peer, wr placement.Write) {
+	uid := placement.UID(wr.Key)
+	was, had := o.kept(p, uid)
+	p.disk.set(wr.Table, wr.Key, wr.Value)
+	is, has := o.kept(p, uid)
+	// The first term is granted by the creating store alone: nobody is voted into it.
+	if had && has && is.Term.Compare(was.Term) < 0 && was.Term.Number > 1 {
+		o.w.fail("%s: the term that it granted of %s fell", p.id, wr.Key)
 	}
 }
 

@@ -123,7 +123,7 @@ func (p *peer) crash(machine bool) {
 // amnesia empties the disk: the next start is another life of the store.
 func (p *peer) amnesia() {
 	p.w.tell(p, "amnesia", "", "")
-	p.disk.tables = map[string]map[string][]byte{}
+	p.disk.wipe()
 	p.blobs = map[string]bool{}
 	p.inc++
 }
@@ -221,7 +221,7 @@ func (p *peer) send(e placement.Send) {
 	w := p.w
 	in := w.oracle.sent(p, e)
 	if w.trace != nil {
-		w.tell(p, "> "+in.Kind, string(e.To), string(in.UID)[:min(6, len(in.UID))]+" "+in.Detail)
+		w.tell(p, "> "+in.Kind, string(e.To), string(in.UID)[:min(6, len(in.UID))]+" "+in.Detail())
 	}
 	to := w.byID[e.To]
 	if !w.carry(p, to, func() {
@@ -230,7 +230,7 @@ func (p *peer) send(e placement.Send) {
 		}
 		to.step(placement.Receive{From: p.id, Body: e.Body})
 	}) {
-		p.later(w.between(0, time.Second), func() { p.step(placement.Undelivered(e)) })
+		p.later(w.between(0, time.Second), func() { p.step(placement.Undelivered{To: e.To, Body: e.Body}) })
 	}
 }
 

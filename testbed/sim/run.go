@@ -94,7 +94,7 @@ func Run(seed uint64, plan Plan, trace io.Writer) Report {
 			p := &peer{
 				w: w, id: placement.PeerID(fmt.Sprintf("p%d%c", s, 'a'+i)), site: placement.SiteID(string(rune('A' + s))),
 				inc: 1, skew: w.between(-200*time.Millisecond, 200*time.Millisecond), capacity: capacity,
-				disk: &disk{tables: map[string]map[string][]byte{}}, blobs: map[string]bool{}, runs: map[placement.AllocationID]*run{},
+				disk: newDisk(), blobs: map[string]bool{}, runs: map[placement.AllocationID]*run{},
 			}
 			w.peers = append(w.peers, p)
 			w.byID[p.id] = p
@@ -197,12 +197,13 @@ func (w *world) unsettled() []string {
 // acknowledgedStand: what was acknowledged, or something later, is known at
 // every peer.
 func (w *world) acknowledgedStand(note func(string, ...any)) {
-	for uid, a := range w.oracle.acked {
-		if w.oracle.removed[uid] || w.oracle.lostOf[uid] {
-			continue
-		}
-		for _, p := range w.peers {
-			ok := slices.ContainsFunc(p.core.Apps(), func(v placement.AppView) bool {
+	for _, p := range w.peers {
+		views := p.core.Apps()
+		for uid, a := range w.oracle.acked {
+			if w.oracle.removed[uid] || w.oracle.lostOf[uid] {
+				continue
+			}
+			ok := slices.ContainsFunc(views, func(v placement.AppView) bool {
 				return v.Intent.Key == a.key && (v.Intent.UID != uid || v.Intent.Version.Compare(a.version) >= 0 || v.Conflict)
 			})
 			if !ok {

@@ -19,7 +19,7 @@ var (
 
 // TestSim runs many seeds, or with -sim.seed one with its trace.
 func TestSim(t *testing.T) {
-	defer debug.SetGCPercent(debug.SetGCPercent(400)) // much is thrown away, little is kept
+	defer debug.SetGCPercent(debug.SetGCPercent(1600)) // much is thrown away, little is kept
 	if *seedFlag != 0 {
 		var trace io.Writer
 		if testing.Verbose() {
