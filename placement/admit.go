@@ -111,7 +111,7 @@ func (l *Ledger) fits(now Now, ask *askMsg, comp Component, wanted, known *Inten
 		return Slots{}, "no driver for " + driver
 	case !l.listed[driver]:
 		return Slots{}, "driver " + driver + " has not yet said what it runs"
-	case wanted.MinSchema > Schema:
+	case wanted.MinSchema > l.tune.Schema:
 		return Slots{}, "the app was made by a newer release than this peer runs"
 	case known != nil && wanted.Version.Compare(known.Version) < 0:
 		return Slots{}, "made from an older version of the app than this peer knows"

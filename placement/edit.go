@@ -276,7 +276,7 @@ func (p *Peer) check(e *edit, a *app, copies int) error {
 		return fmt.Errorf("edit of %s: %w: it is no longer what If-Match names", r.key, ErrConflict)
 	case copies < r.minCopies:
 		return fmt.Errorf("edit of %s: %w: %d keepers in reach, %d wanted", r.key, ErrTooFew, copies, r.minCopies)
-	case exists && a.win.intent.MinSchema > Schema:
+	case exists && a.win.intent.MinSchema > p.tune.Schema:
 		return fmt.Errorf("edit of %s: %w: it was made by a newer release than this peer runs", r.key, ErrInvalid)
 	}
 	e.resolves = exists && r.ifMatch != "" && r.ifMatch != "*" && r.ifMatch != etag(a.versions)
@@ -302,7 +302,7 @@ func (p *Peer) etag(key AppKey) string {
 // intent is the record of an edit.
 func (p *Peer) intent(e *edit, a *app) *Intent {
 	r := &e.req
-	i := &Intent{Key: r.key, App: r.app, Artifacts: r.artifacts, Removed: r.remove, MinSchema: Schema, Request: r.idemKey,
+	i := &Intent{Key: r.key, App: r.app, Artifacts: r.artifacts, Removed: r.remove, MinSchema: p.tune.Schema, Request: r.idemKey,
 		Incarnation: p.cfg.Self.Incarnation}
 	if a == nil {
 		i.Version = p.clock.next(p.out.now.Wall)

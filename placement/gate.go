@@ -27,6 +27,7 @@ type out struct {
 	gate    *gate
 	effects []Effect
 	inbox   []message // to this peer itself: never leaves
+	future  bool      // Tuning.Future
 }
 
 // inboxMax bounds the messages that a peer sends itself in one step. Reaching
@@ -43,7 +44,11 @@ func (o *out) send(to PeerID, m message) {
 		}
 		return
 	}
-	o.emit(Send{To: to, Body: Encode(m), m: &m})
+	body := Encode(m)
+	if o.future {
+		body = withFuture(body)
+	}
+	o.emit(Send{To: to, Body: body, m: &m})
 }
 
 // persist writes a batch and calls done once it is on disk (nil) or is known

@@ -43,7 +43,7 @@ func New(cfg Config) *Peer {
 		cfg: cfg, tune: tune,
 		rng:     rand.New(rand.NewPCG(cfg.Seed, 0x68616e7361)),
 		clock:   hlc{peer: self},
-		out:     &out{self: self, gate: newGate(tune.Break == FaultSkipGate)},
+		out:     &out{self: self, gate: newGate(tune.Break == FaultSkipGate), future: tune.Future},
 		timers:  newTimers(),
 		members: newMembers(self, cfg.Site, tune),
 		catalog: newCatalog(cfg.Verify),

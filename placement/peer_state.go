@@ -176,6 +176,9 @@ func (p *Peer) order() order {
 
 func (p *Peer) sign(v any) Signed {
 	body := Encode(v)
+	if p.tune.Future {
+		body = withFuture(body)
+	}
 	s := Signed{Body: body, By: p.cfg.Self.Peer}
 	if p.cfg.Sign != nil {
 		s.Sig = p.cfg.Sign(body)

@@ -29,6 +29,14 @@ type Tuning struct {
 	// round trip more, for those that would look at the offer in between.
 	Reserve bool
 
+	// Schema is the newest schema of intents that this peer understands
+	// [Schema]; a simulation of an upgrade gives its peers several.
+	Schema int
+	// Future adds a field that no release knows to every record that this peer
+	// signs and every message that it sends, as a newer release may: nothing may
+	// come of it, and nobody may lose it.
+	Future bool
+
 	// Break switches off one safety rule, so that a simulation can show that
 	// its checkers see it. Never set in a daemon.
 	Break Fault
@@ -79,5 +87,6 @@ func (t Tuning) withDefaults() Tuning {
 		orDefault(d.v, d.def)
 	}
 	orDefault(&t.RestartBudget, 5)
+	orDefault(&t.Schema, Schema)
 	return t
 }

@@ -12,6 +12,7 @@ type disk struct {
 	kept    map[string]placement.Kept // what TableKeep says, read
 	pending []placement.Persist
 	full    bool
+	slow    time.Duration // each sync takes so much longer
 	busy    bool
 }
 
@@ -48,7 +49,7 @@ func (d *disk) next(p *peer) {
 	if !p.w.calm && p.w.chance(p.w.plan.SlowDisk) {
 		took = 500 * time.Millisecond
 	}
-	p.later(took+p.w.between(0, 5*took), func() {
+	p.later(d.slow+took+p.w.between(0, 5*took), func() {
 		batch := d.pending
 		d.pending, d.busy = nil, false
 		for _, e := range batch {

@@ -95,7 +95,7 @@ func (p *peer) sync() {
 	w := p.w
 	p.later(w.between(w.plan.Sync, 2*w.plan.Sync), p.sync)
 	o := w.peers[w.rng.IntN(len(w.peers))]
-	if o == p || o.core == nil || !w.open(p, o) || !w.open(o, p) {
+	if o == p || !w.reach(p, o) {
 		return
 	}
 	for _, name := range tables {
@@ -104,7 +104,7 @@ func (p *peer) sync() {
 		}
 	}
 	d := p.core.Digest(p.clock()) // what no rumour brought
-	w.after(w.delay(p, o), func() { o.step(placement.DigestChanged{Digest: d}) })
+	w.at(o, w.delay(p, o), func() { o.step(placement.DigestChanged{Digest: d}) })
 }
 
 func (p *peer) exchange(o *peer, name string) {
@@ -141,7 +141,7 @@ func (p *peer) detect() {
 	w := p.w
 	p.later(time.Second, p.detect)
 	for _, o := range w.peers {
-		if o == p {
+		if o == p || o.out || o.absent {
 			continue
 		}
 		s := p.view[o.id]
@@ -149,7 +149,11 @@ func (p *peer) detect() {
 			s = &seen{}
 			p.view[o.id] = s
 		}
-		if o.core != nil && w.open(p, o) && w.open(o, p) {
+		if p.judged[o.id] == judgedAlive && s.state == placement.MemberAlive {
+			s.last = w.now
+			continue
+		}
+		if p.judged[o.id] != judgedDead && w.reach(p, o) {
 			s.last = w.now
 			if s.state != placement.MemberAlive {
 				s.state = placement.MemberAlive
@@ -172,6 +176,15 @@ func (p *peer) detect() {
 			s.state = placement.MemberDead
 			p.member(o, s.state)
 		}
+	}
+}
+
+// left tells a peer that another left and will be back within a time.
+func (p *peer) left(o *peer, within time.Duration) {
+	if s := p.view[o.id]; s != nil && s.state == placement.MemberAlive && o.core == nil {
+		s.state = placement.MemberLeft
+		p.w.tell(p, "member", string(o.id), "left, back within "+within.String())
+		p.step(placement.MemberChanged{Peer: o.id, Site: o.site, State: placement.MemberLeft, BackWithin: within})
 	}
 }
 

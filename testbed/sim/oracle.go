@@ -15,7 +15,6 @@ type oracle struct {
 	asked   map[uint64]*request
 	acked   map[placement.UID]*acked
 	removed map[placement.UID]bool // a removal was asked for, answered or not
-	lostOf  map[placement.UID]bool // keepers lost their disks: no promise is left
 	terms   map[termKey]placement.PeerID
 	asks    map[placement.AskID]placement.Term
 	gone    map[string]bool              // claims that were on a disk and are not any more
@@ -46,7 +45,7 @@ type acked struct {
 func newOracle(w *world) *oracle {
 	return &oracle{
 		w: w, asked: map[uint64]*request{}, acked: map[placement.UID]*acked{}, removed: map[placement.UID]bool{},
-		lostOf: map[placement.UID]bool{}, terms: map[termKey]placement.PeerID{}, asks: map[placement.AskID]placement.Term{},
+		terms: map[termKey]placement.PeerID{}, asks: map[placement.AskID]placement.Term{},
 		gone: map[string]bool{}, over: map[string]placement.Version{},
 	}
 }
@@ -105,11 +104,6 @@ func (o *oracle) answered(p *peer, e placement.Answer) {
 		}
 		return
 	}
-	for _, ref := range keepers.Peers {
-		if o.w.byID[ref.Peer].inc != ref.Incarnation { // its disk was lost since it answered
-			o.lostOf[r.UID] = true
-		}
-	}
 	if a := o.acked[r.UID]; a == nil || r.Version.Compare(a.version) > 0 {
 		o.acked[r.UID] = &acked{key: req.key, version: r.Version, keepers: keepers}
 	}
@@ -152,17 +146,21 @@ func (o *oracle) once(p *peer, r placement.Result, what string) {
 // something later, on disk.
 func (o *oracle) check(w *world, uid placement.UID) {
 	a := o.acked[uid]
-	if a == nil || o.removed[uid] || o.lostOf[uid] {
+	if a == nil || o.removed[uid] || o.lost(a) {
 		return
 	}
-	n := 0
+	n, left := 0, 0
 	for _, ref := range a.keepers.Peers {
 		p := w.byID[ref.Peer]
+		if !o.intact(ref) {
+			continue
+		}
+		left++
 		if k, ok := o.kept(p, uid); ok && slices.ContainsFunc(k.Versions, func(v placement.Version) bool { return v.Compare(a.version) >= 0 }) {
 			n++
 		}
 	}
-	if n < a.keepers.Majority() {
+	if n < a.keepers.Majority()-(len(a.keepers.Peers)-left) {
 		for _, ref := range a.keepers.Peers {
 			k, ok := o.kept(w.byID[ref.Peer], uid)
 			w.tell(w.byID[ref.Peer], "keeps", a.key.String(), fmt.Sprint(ok, " ", k.Term, " ", k.Versions))
@@ -177,16 +175,22 @@ func (o *oracle) checkAll(w *world) {
 	}
 }
 
-// forgive ends the promises that rest on a disk that is about to be lost: a
-// keeper less is what they allow for, but not for ever.
-func (o *oracle) forgive(p *peer) {
-	for uid, a := range o.acked {
-		for _, ref := range a.keepers.Peers {
-			if ref.Peer == p.id {
-				o.lostOf[uid] = true
-			}
+// intact says whether a keeper has its disk of then, and is in the mesh.
+func (o *oracle) intact(ref placement.PeerRef) bool {
+	p := o.w.byID[ref.Peer]
+	return p.inc == ref.Incarnation && !p.out
+}
+
+// lost says whether so many keepers lost their disks that what was acknowledged
+// may be lost: their minority is what an acknowledgement allows for.
+func (o *oracle) lost(a *acked) bool {
+	n := 0
+	for _, ref := range a.keepers.Peers {
+		if o.intact(ref) {
+			n++
 		}
 	}
+	return n < a.keepers.Majority()
 }
 
 // orphaned says whether so many of an app's keepers lost their disks that
@@ -196,7 +200,7 @@ func (o *oracle) orphaned(uid placement.UID) bool {
 		if k, ok := o.kept(p, uid); ok && k.Keepers.UID != "" {
 			n := 0
 			for _, ref := range k.Keepers.Peers {
-				if o.w.byID[ref.Peer].inc == ref.Incarnation {
+				if o.intact(ref) {
 					n++
 				}
 			}

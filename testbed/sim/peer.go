@@ -19,13 +19,22 @@ type peer struct {
 	id   placement.PeerID
 	site placement.SiteID
 	inc  placement.Incarnation
-	skew time.Duration
+	clocks
 
-	capacity placement.Resources
-	disk     *disk
-	blobs    map[string]bool
-	runs     map[placement.AllocationID]*run // what the machine runs; outlives the daemon
-	used     placement.Resources
+	out    bool          // shut out of the mesh
+	absent bool          // it has not joined yet
+	old    bool          // it runs release n-1
+	lag    time.Duration // of all that its daemon does, at most
+	frozen time.Duration // suspended until then
+	judged map[placement.PeerID]judgement
+
+	capacity, offered placement.Resources // what it has, and what of it the mesh may use now
+	cordoned          bool
+	granted           placement.Resources // by its ledger, a step ago
+	disk              *disk
+	blobs             map[string]bool
+	runs              map[placement.AllocationID]*run // what the machine runs; outlives the daemon
+	used              placement.Resources
 
 	core    *placement.Peer // nil while the daemon is down
 	life    int             // of the daemon: events of an earlier one are dropped
@@ -38,13 +47,11 @@ type peer struct {
 	telling bool
 }
 
-// run is one piece of work on a machine.
-type run struct {
-	spec     placement.WorkSpec
-	labels   map[string]string
-	state    placement.AllocState
-	stopping bool
-	number   int
+func newPeer(w *world, site placement.SiteID, id placement.PeerID, capacity placement.Resources) *peer {
+	return &peer{
+		w: w, id: id, site: site, inc: 1, clocks: w.drawClocks(), capacity: capacity, offered: capacity,
+		disk: newDisk(), blobs: map[string]bool{}, runs: map[placement.AllocationID]*run{}, judged: map[placement.PeerID]judgement{},
+	}
 }
 
 // seen is how a peer's failure detection sees another.
@@ -66,7 +73,7 @@ func (p *peer) start() {
 		Labels: map[string]string{"site": string(p.site), "region": string(p.site)[:1]},
 		Seed:   w.seed<<16 ^ uint64(len(p.id))<<8 ^ uint64(p.boots)<<32 ^ hash(string(p.id)),
 		Has:    func(digest string) bool { return p.blobs[digest] },
-		Tune:   w.plan.Tune,
+		Tune:   p.tune(),
 	})
 	for _, t := range p.core.Tables() {
 		for _, key := range slices.Sorted(maps.Keys(p.disk.tables[t])) {
@@ -92,14 +99,18 @@ func (p *peer) start() {
 	}
 	w.tell(p, "start", "", fmt.Sprintf("incarnation %d", p.inc))
 	p.effects(p.core.Begin(p.clock()))
-	p.step(placement.HostChanged{Host: placement.Host{
-		ID: string(p.id), Arch: "amd64", Drivers: []string{placement.DriverWasm, placement.DriverProcess}, Capacity: p.capacity,
-	}})
+	p.granted, _ = p.core.Used()
+	p.tellHost()
+	for _, o := range w.peers {
+		if o.out {
+			p.member(o, placement.MemberForgotten)
+		}
+	}
 	for _, driver := range []string{placement.DriverWasm, placement.DriverProcess} {
 		p.later(w.between(0, 500*time.Millisecond), func() { p.step(placement.WorkListed{Driver: driver, Work: p.found(driver)}) })
 	}
 	for _, o := range w.peers {
-		if o != p {
+		if o != p && !o.out && !o.absent {
 			p.later(0, func() { p.step(placement.RTTChanged{Peer: o.id, RTT: w.delay(p, o) * 2}) })
 		}
 	}
@@ -115,6 +126,7 @@ func (p *peer) crash(machine bool) {
 	p.life++
 	p.disk.crash(p.w)
 	if machine {
+		p.booted = p.w.now
 		p.runs, p.used = map[placement.AllocationID]*run{}, placement.Resources{}
 	}
 	p.w.oracle.checkAll(p.w)
@@ -128,14 +140,27 @@ func (p *peer) amnesia() {
 	p.inc++
 }
 
-func (p *peer) clock() placement.Now {
-	return placement.Now{Mono: p.w.now, Wall: epoch.Add(p.w.now + p.skew)}
+// tune is the tuning of this peer's release.
+func (p *peer) tune() placement.Tuning {
+	t := p.w.plan.Tune
+	if p.w.plan.Old > 0 && !p.old {
+		t.Schema, t.Future = placement.Schema+1, true
+	}
+	return t
+}
+
+// tellHost tells the core what its host offers.
+func (p *peer) tellHost() {
+	p.step(placement.HostChanged{Host: placement.Host{
+		ID: string(p.id), Arch: "amd64", Drivers: []string{placement.DriverWasm, placement.DriverProcess},
+		Capacity: p.offered, Cordoned: p.cordoned,
+	}})
 }
 
 // later plans something for this life of the daemon.
 func (p *peer) later(d time.Duration, run func()) {
 	life := p.life
-	p.w.after(d, func() {
+	p.w.at(p, d+p.w.between(0, p.lag), func() {
 		if p.life == life && p.core != nil {
 			run()
 		}
@@ -151,13 +176,24 @@ func (p *peer) step(ev placement.Event) {
 		return
 	}
 	p.effects(p.core.Step(p.clock(), ev))
-	used, capacity := p.core.Used()
-	if capacity != (placement.Resources{}) && (over(used, capacity)) {
-		p.w.fail("%s: its ledger has granted %v of %v", p.id, used, capacity)
-	}
+	p.checkGrants(ev)
 	if !p.telling && p.core.DigestChanged() {
 		p.telling = true
 		p.later(max(0, p.digest-p.w.now), p.tellDigest)
+	}
+}
+
+// checkGrants: the ledger grants nothing that its host does not offer. What it
+// had granted before the host offered less, and what it finds running, stays.
+func (p *peer) checkGrants(ev placement.Event) {
+	used, capacity := p.core.Used()
+	before := p.granted
+	p.granted = used
+	if _, found := ev.(placement.WorkListed); found || capacity == (placement.Resources{}) || !over(used, capacity) {
+		return
+	}
+	if used.CPU < 0 || used.Memory < 0 || used.CPU > before.CPU || used.Memory > before.Memory {
+		p.w.fail("%s: its ledger has granted %v of %v", p.id, used, capacity)
 	}
 }
 
@@ -196,7 +232,7 @@ func (p *peer) effects(effects []placement.Effect) {
 			p.wake++
 			n := p.wake
 			if e.At > 0 {
-				p.later(max(0, time.Duration(e.At)-w.now), func() {
+				p.later(p.until(time.Duration(e.At)), func() {
 					if p.wake == n {
 						p.step(placement.TimerFired{Key: e.Key})
 					}
@@ -239,7 +275,7 @@ func (p *peer) fetch(e placement.Fetch) {
 	p.later(p.w.between(10*time.Millisecond, 400*time.Millisecond), func() {
 		for _, id := range e.From {
 			from := p.w.byID[id]
-			if from.core != nil && from.blobs[e.Artifact.Digest] && p.w.open(p, from) && p.w.open(from, p) {
+			if from.blobs[e.Artifact.Digest] && p.w.reach(p, from) {
 				p.blobs[e.Artifact.Digest] = true
 				p.step(placement.BlobArrived{Digest: e.Artifact.Digest})
 				return
@@ -247,74 +283,4 @@ func (p *peer) fetch(e placement.Fetch) {
 		}
 		p.step(placement.BlobFailed{Digest: e.Artifact.Digest, Reason: "nobody in reach has it"})
 	})
-}
-
-// startWork runs an allocation; it is idempotent.
-func (p *peer) startWork(e placement.Start) {
-	w := p.w
-	w.tell(p, "start work", e.Spec.Key.String(), e.Spec.Component+" "+e.ID.String())
-	r := p.runs[e.ID]
-	if r == nil {
-		r = &run{spec: e.Spec, labels: placement.Labels(e.ID, e.Spec), state: placement.AllocStarting}
-		p.runs[e.ID] = r
-		p.used = p.used.Add(e.Spec.Spec.Resources)
-		if over(p.used, p.capacity) {
-			w.fail("%s: runs %v of %v", p.id, p.used, p.capacity)
-		}
-	}
-	r.number++
-	n := r.number
-	w.after(w.between(20*time.Millisecond, 300*time.Millisecond), func() {
-		if p.runs[e.ID] != r || r.number != n || r.stopping {
-			return
-		}
-		r.state = placement.AllocRunning
-		p.step(placement.WorkChanged{ID: e.ID, State: placement.WorkState{State: placement.AllocRunning}})
-		if !w.calm && w.chance(w.plan.WorkCrash) {
-			w.after(w.between(0, 20*time.Second), func() { p.crashWork(e.ID, r, n) })
-		}
-	})
-}
-
-func (p *peer) crashWork(id placement.AllocationID, r *run, n int) {
-	if p.runs[id] != r || r.number != n || r.stopping || p.w.calm {
-		return
-	}
-	p.end(id)
-	p.w.tell(p, "work ends", r.spec.Key.String(), id.String())
-	p.step(placement.WorkChanged{ID: id, State: placement.WorkState{State: placement.AllocFailed, Reason: "exit code 1"}})
-}
-
-func (p *peer) end(id placement.AllocationID) {
-	if r := p.runs[id]; r != nil {
-		delete(p.runs, id)
-		p.used = p.used.Sub(r.spec.Spec.Resources)
-	}
-}
-
-func (p *peer) stopWork(e placement.Stop) {
-	w := p.w
-	w.tell(p, "stop work", "", e.ID.String()+" "+e.Reason)
-	r := p.runs[e.ID]
-	if r != nil {
-		r.stopping = true
-	}
-	w.after(w.between(5*time.Millisecond, 300*time.Millisecond), func() {
-		if p.runs[e.ID] == r {
-			p.end(e.ID)
-		}
-		p.step(placement.WorkChanged{ID: e.ID, State: placement.WorkState{State: placement.AllocStopped}})
-	})
-}
-
-// found is what a driver lists after a start of the daemon.
-func (p *peer) found(driver string) []placement.Found {
-	var out []placement.Found
-	for id, r := range p.runs {
-		if r.spec.Spec.Driver() == driver {
-			out = append(out, placement.Found{ID: id, Labels: r.labels, State: placement.WorkState{State: r.state, Driver: driver}})
-		}
-	}
-	slices.SortFunc(out, func(a, b placement.Found) int { return cmpString(a.ID.String(), b.ID.String()) })
-	return out
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"slices"
 	"time"
 
 	"github.com/hansa-mesh/hansa/placement"
@@ -27,14 +26,15 @@ type world struct {
 	instant int // things that happened at this time
 	trace   io.Writer
 
-	peers  []*peer
-	byID   map[placement.PeerID]*peer
-	cut    map[[2]placement.PeerID]bool // from, to
-	etags  map[placement.AppKey]string  // seen some time ago
-	calm   bool                         // faults are over
-	forgot bool                         // a disk was lost for good
-	oracle *oracle
-	failed []string
+	peers             []*peer
+	byID              map[placement.PeerID]*peer
+	cut               map[[2]placement.PeerID]bool // from, to
+	etags             map[placement.AppKey]string  // seen some time ago
+	calm              bool                         // faults are over
+	forgot            bool                         // a disk was lost for good
+	shutOut, amnesias int
+	oracle            *oracle
+	failed            []string
 }
 
 type event struct {
@@ -112,43 +112,4 @@ func (w *world) tell(p *peer, what, id, detail string) {
 		site, name = string(p.site), string(p.id)
 	}
 	fmt.Fprintf(w.trace, "%10.4f %-4s %-4s %-12s %-28s %s\n", w.now.Seconds(), site, name, what, id, detail)
-}
-
-// open says whether a message from a to b can arrive now.
-func (w *world) open(a, b *peer) bool { return !w.cut[[2]placement.PeerID{a.id, b.id}] }
-
-func (w *world) alive() []*peer {
-	return slices.DeleteFunc(slices.Clone(w.peers), func(p *peer) bool { return p.core == nil })
-}
-
-// delay is the time that a message takes.
-func (w *world) delay(a, b *peer) time.Duration {
-	base := 2 * time.Millisecond
-	if a.site != b.site {
-		base = w.plan.RTT / 2
-	}
-	d := base + w.between(0, base)
-	if !w.calm && w.chance(w.plan.Slow) {
-		d += w.between(0, 3*time.Second)
-	}
-	return d
-}
-
-// carry brings something from a to b, perhaps, perhaps twice.
-func (w *world) carry(a, b *peer, run func()) (sent bool) {
-	if !w.open(a, b) || b.core == nil || !w.calm && w.chance(w.plan.Loss) {
-		return false
-	}
-	times := 1
-	if !w.calm && w.chance(w.plan.Double) {
-		times = 2
-	}
-	for range times {
-		w.after(w.delay(a, b), func() {
-			if w.open(a, b) && b.core != nil {
-				run()
-			}
-		})
-	}
-	return true
 }

@@ -1,0 +1,135 @@
+package sim
+
+import (
+	"math/rand/v2"
+	"time"
+
+	"github.com/hansa-mesh/hansa/placement"
+)
+
+// This file is faults of one peer, its machine and its host.
+
+// crashFault ends a daemon or a machine, for a while.
+func crashFault(w *world, a Action, p, _ *peer, rng *rand.Rand) {
+	if p.core == nil {
+		return
+	}
+	p.crash(rng.IntN(2) == 0)
+	w.undo(a, p.boot)
+}
+
+// boot starts a daemon that is down.
+func (p *peer) boot() {
+	if p.core == nil && !p.out && !p.absent {
+		p.start()
+	}
+}
+
+// plannedRestart is a restart that was announced: whoever hears of it waits.
+func plannedRestart(w *world, a Action, p, _ *peer, rng *rand.Rand) {
+	if p.core == nil {
+		return
+	}
+	for _, o := range w.peers {
+		if o != p && o.core != nil && w.open(p, o) {
+			o.later(w.delay(p, o), func() { o.left(p, a.Lasts) })
+		}
+	}
+	p.crash(rng.IntN(4) == 0)
+	w.after(time.Duration(rng.Int64N(int64(a.Lasts*5/4))), func() {
+		if !w.calm {
+			p.boot()
+		}
+	})
+}
+
+// sitePower cuts the power of a site, for a moment.
+func sitePower(w *world, _ Action, p, _ *peer, rng *rand.Rand) {
+	w.power(rng, func(q *peer) bool { return q.site == p.site })
+}
+
+// allPower cuts the power of the whole mesh: it comes back to all at once.
+func allPower(w *world, _ Action, _, _ *peer, rng *rand.Rand) {
+	w.power(rng, func(*peer) bool { return true })
+}
+
+func (w *world) power(rng *rand.Rand, off func(*peer) bool) {
+	for _, q := range w.peers {
+		if off(q) && q.core != nil {
+			q.crash(true)
+			w.after(100*time.Millisecond+time.Duration(rng.Int64N(int64(1900*time.Millisecond))), q.boot)
+		}
+	}
+}
+
+// slowPeer delays everything that a daemon does, by seconds.
+func slowPeer(w *world, a Action, p, _ *peer, rng *rand.Rand) {
+	p.lag = 200*time.Millisecond + time.Duration(rng.Int64N(int64(slowMax)))
+	w.undo(a, func() { p.lag = 0 })
+}
+
+// clockJump steps a wall clock: back or forth, by seconds or by hours.
+func clockJump(w *world, a Action, p, _ *peer, rng *rand.Rand) {
+	most := []time.Duration{5 * time.Second, 2 * time.Minute, 3 * time.Hour}[rng.IntN(3)]
+	by := time.Duration(rng.Int64N(int64(2*most))) - most
+	p.skew += by
+	w.undo(a, func() { p.skew -= by })
+}
+
+// suspend freezes a machine: its daemon and its work do nothing, and afterwards
+// everything at once. Its monotonic clock goes on.
+func suspend(w *world, a Action, p, _ *peer, _ *rand.Rand) { p.frozen = w.now + a.Lasts }
+
+// cordon lets a host take no new work.
+func cordon(w *world, a Action, p, _ *peer, _ *rand.Rand) {
+	p.cordoned = true
+	p.tellHost()
+	w.undo(a, func() { p.cordoned = false; p.tellHost() })
+}
+
+// shrinkHost takes a part of a host's capacity, perhaps more than is free.
+func shrinkHost(w *world, a Action, p, _ *peer, rng *rand.Rand) {
+	k := int64(rng.IntN(4))
+	p.offered = placement.Resources{CPU: p.capacity.CPU * placement.CPU(k) / 4, Memory: p.capacity.Memory * placement.Bytes(k) / 4}
+	p.tellHost()
+	w.undo(a, func() { p.offered = p.capacity; p.tellHost() })
+}
+
+// upgrade brings a peer of release n-1 to release n.
+func upgrade(_ *world, _ Action, p, _ *peer, _ *rand.Rand) {
+	if p.old {
+		p.old = false
+		if p.core != nil {
+			p.crash(false)
+			p.w.after(500*time.Millisecond, p.boot)
+		}
+	}
+}
+
+// join lets a peer into the mesh that was not there when it began.
+func join(_ *world, _ Action, p, _ *peer, _ *rand.Rand) {
+	p.absent = false
+	p.boot()
+}
+
+// forget shuts a peer out of the mesh for good, once in a run. It is told to the
+// others one by one, and to those that are down when they come back.
+func forget(w *world, _ Action, p, _ *peer, rng *rand.Rand) {
+	in := 0
+	for _, q := range w.peers {
+		if !q.out && !q.absent {
+			in++
+		}
+	}
+	if w.shutOut > 0 || p.absent || in <= sitesMin {
+		return
+	}
+	w.shutOut++
+	p.out = true
+	if p.core != nil {
+		p.crash(true)
+	}
+	for _, q := range w.peers {
+		q.later(time.Duration(rng.Int64N(int64(3*time.Second))), func() { q.member(p, placement.MemberForgotten) })
+	}
+}

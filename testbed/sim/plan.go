@@ -1,0 +1,151 @@
+package sim
+
+import (
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/hansa-mesh/hansa/placement"
+)
+
+// Plan is all that a simulation does to its mesh, beside what its seed makes of
+// the delays. It is explicit, so that a part of it can be run as well: shrink
+// leaves out what a failure does not need. Its text (String, ParsePlan) is one
+// line.
+type Plan struct {
+	Sites, PeersPerSite int
+	Length              time.Duration // of the faults
+	Settle              time.Duration // at most, after them
+	RTT                 time.Duration // between sites
+	Sync                time.Duration // between anti-entropy rounds of a peer
+	// Rates are probabilities: of messages that are lost, doubled, slow (up to
+	// slowMax) or replayed (up to replayMax later), of syncs that are slow, and
+	// of work that ends by itself.
+	Loss, Double, Slow, Replay, SlowDisk, WorkCrash float64
+
+	Tight bool    // capacity is scarce
+	Ahead bool    // one peer's clock is ten minutes ahead
+	Drift float64 // peers' clocks run this much faster or slower, at most
+	Old   int     // so many peers run release n-1 until they are upgraded
+	Late  int     // so many peers join during the faults
+
+	Tune    placement.Tuning
+	Actions []Action // by time
+}
+
+// Action is one thing that happens to a mesh at a time: a person's request or a
+// fault. What is random in it follows from N alone, so that it stays the same
+// when others are left out.
+type Action struct {
+	At    time.Duration
+	Do    string // the name of a kind
+	Peer  int    // of the peers, modulo how many there are
+	Other int
+	Lasts time.Duration
+	N     uint64
+}
+
+// Bounds of a plan that is drawn.
+const (
+	sitesMin, sitesMax = 2, 5
+	lengthMin          = 20 * time.Second
+	lengthMax          = 60 * time.Second
+	settleMax          = 150 * time.Second
+	slowMax            = 3 * time.Second
+	replayMax          = 2 * time.Minute
+	lastsMin           = time.Second
+	lastsMax           = 20 * time.Second
+	driftMax           = 0.05
+	// kindsOn is the share of the fault kinds that one plan has: a mesh that
+	// suffers everything at once never comes to the states that a few faults
+	// lead to (Groce, Zhang, Eide, Chen and Regehr: Swarm Testing, 2012).
+	kindsOn = 0.3
+)
+
+// tune is the delays of a simulation: shorter than a daemon's where only
+// patience is at stake.
+func tune() placement.Tuning {
+	return placement.Tuning{
+		Calm: 15 * time.Second, ConfirmExpiry: 20 * time.Second, PinExpiry: 8 * time.Second, Grace: 6 * time.Second,
+		RoundMax: 4 * time.Second, ReportEvery: 8 * time.Second, MassWait: 20 * time.Second, RestartWindow: 20 * time.Second,
+	}
+}
+
+// PlanOf draws a plan from a seed.
+func PlanOf(seed uint64) Plan {
+	rng := rand.New(rand.NewPCG(seed, 1))
+	between := func(lo, hi time.Duration) time.Duration { return lo + time.Duration(rng.Int64N(int64(hi-lo))) }
+	p := Plan{
+		Sites: sitesMin + rng.IntN(sitesMax-sitesMin+1), PeersPerSite: 1,
+		Length: between(lengthMin, lengthMax), Settle: settleMax,
+		RTT: between(5*time.Millisecond, 155*time.Millisecond), Sync: 2 * time.Second, Tune: tune(),
+	}
+	if p.Sites <= 3 && rng.IntN(3) == 0 {
+		p.PeersPerSite = 2
+	}
+	pick := func(v float64) float64 {
+		if rng.IntN(2) == 0 {
+			return 0
+		}
+		return v * rng.Float64()
+	}
+	p.Loss, p.Double, p.Slow, p.SlowDisk, p.WorkCrash = pick(0.1), pick(0.2), pick(0.1), pick(0.2), pick(0.3)
+	one := func(n int) bool { return rng.IntN(n) == 0 }
+	p.Tight, p.Tune.Reserve, p.Ahead = one(5), one(4), one(8)
+	if one(4) {
+		p.Replay = 0.05 * rng.Float64()
+	}
+	if one(4) {
+		p.Drift = driftMax * rng.Float64()
+	}
+	peers := p.Sites * p.PeersPerSite
+	if one(8) {
+		p.Old = 1 + rng.IntN(peers)
+	}
+	if peers > sitesMin && one(6) {
+		p.Late = 1 + rng.IntN(peers-sitesMin)
+	}
+	p.Actions = slices.Concat(drawRequests(rng, p), drawFaults(rng, p))
+	slices.SortStableFunc(p.Actions, func(a, b Action) int { return int(a.At - b.At) })
+	return p
+}
+
+// drawRequests is people at work from the third second on.
+func drawRequests(rng *rand.Rand, p Plan) []Action {
+	var out []Action
+	mean := time.Duration(2+rng.IntN(6)) * time.Second
+	for at := 2 * time.Second; at < p.Length; at += mean/2 + time.Duration(rng.Int64N(int64(mean))) {
+		out = append(out, Action{At: at, Do: doRequest, Peer: rng.IntN(p.peers()), N: rng.Uint64()})
+	}
+	return out
+}
+
+// drawFaults is some kinds of faults, now and then.
+func drawFaults(rng *rand.Rand, p Plan) []Action {
+	var on []kind
+	for _, k := range kinds {
+		if n := k.weight; n > 0 && rng.Float64() < kindsOn {
+			for range n {
+				on = append(on, k)
+			}
+		}
+	}
+	if len(on) == 0 {
+		on = kinds[:1]
+	}
+	var out []Action
+	mean := time.Duration(3+rng.IntN(8)) * time.Second
+	for at := 4 * time.Second; at < p.Length; at += mean/2 + time.Duration(rng.Int64N(int64(mean))) {
+		k := on[rng.IntN(len(on))]
+		out = append(out, Action{
+			At: at, Do: k.name, Peer: rng.IntN(p.peers()), Other: rng.IntN(p.peers()),
+			Lasts: lastsMin + time.Duration(rng.Int64N(int64(lastsMax-lastsMin))), N: rng.Uint64(),
+		})
+	}
+	for i := range p.Late {
+		out = append(out, Action{At: 3*time.Second + time.Duration(rng.Int64N(int64(p.Length))), Do: doJoin, Peer: p.peers() - 1 - i})
+	}
+	return out
+}
+
+func (p Plan) peers() int { return p.Sites * p.PeersPerSite }

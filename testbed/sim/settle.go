@@ -1,0 +1,165 @@
+package sim
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hansa-mesh/hansa/gossip/table"
+	"github.com/hansa-mesh/hansa/placement"
+)
+
+// settleEvery is how often a mesh is looked at for being settled.
+const settleEvery = 2 * time.Second
+
+// settle waits until everything is as it should be.
+func (w *world) settle() {
+	end := w.now + w.plan.Settle
+	for len(w.failed) == 0 {
+		w.until(w.now + settleEvery)
+		open := w.unsettled()
+		if len(open) == 0 {
+			return
+		}
+		if w.now >= end {
+			for _, o := range open {
+				w.fail("not settled: %s", o)
+			}
+			w.dump()
+		}
+	}
+}
+
+// dump writes what every core knows into the trace.
+func (w *world) dump() {
+	for _, p := range w.peers {
+		if w.trace != nil && p.core != nil {
+			fmt.Fprintf(w.trace, "\n%s\n", p.id)
+			p.core.Dump(w.trace)
+		}
+	}
+}
+
+// unsettled is what is not as it should be in a mesh without faults.
+func (w *world) unsettled() []string {
+	var open []string
+	note := func(format string, args ...any) { open = append(open, fmt.Sprintf(format, args...)) }
+	for _, name := range tables {
+		var first table.Hash
+		for i, p := range w.in() {
+			if p.core == nil {
+				note("%s is down", p.id)
+				return open
+			}
+			if h := p.tables[name].Hash(); i == 0 {
+				first = h
+			} else if h != first {
+				note("table %s of %s differs", name, p.id)
+			}
+		}
+	}
+	if len(open) > 0 {
+		return open
+	}
+	views := w.in()[0].core.Apps()
+	conflict := false
+	for _, v := range views {
+		conflict = conflict || v.Conflict
+	}
+	w.acknowledgedStand(note)
+	w.placedOnce(views, note)
+	for _, p := range w.in() {
+		for _, o := range p.core.Open() {
+			if strings.HasSuffix(o, " is reserved") {
+				note("%s: %s", p.id, o)
+			}
+			if !conflict || !strings.Contains(o, "conflict") {
+				if !(w.plan.Tight || conflict || w.forgot) {
+					note("%s: %s", p.id, o)
+				}
+			}
+		}
+	}
+	if len(w.oracle.asked) > 0 {
+		note("%d requests have no answer", len(w.oracle.asked))
+	}
+	return open
+}
+
+// acknowledgedStand: what was acknowledged, or something later, is known at
+// every peer.
+func (w *world) acknowledgedStand(note func(string, ...any)) {
+	for _, p := range w.in() {
+		views := p.core.Apps()
+		for uid, a := range w.oracle.acked {
+			if w.oracle.removed[uid] || w.oracle.lost(a) {
+				continue
+			}
+			ok := slices.ContainsFunc(views, func(v placement.AppView) bool {
+				return v.Intent.Key == a.key && (v.Intent.UID != uid || v.Intent.Version.Compare(a.version) >= 0 || v.Conflict)
+			})
+			if !ok {
+				note("%s does not know %s version %s, which was acknowledged", p.id, a.key, a.version)
+			}
+		}
+	}
+}
+
+// placedOnce: every slot runs once, if it fits anywhere, and nothing else runs.
+func (w *world) placedOnce(views []placement.AppView, note func(string, ...any)) {
+	type slotKey struct {
+		uid       placement.UID
+		component string
+		slot      placement.Slot
+	}
+	running := map[slotKey][]placement.PeerID{}
+	for _, p := range w.in() {
+		for id, r := range p.runs {
+			k := slotKey{r.spec.UID, r.spec.Component, id.Slot}
+			running[k] = append(running[k], p.id)
+		}
+	}
+	orphans := map[placement.UID]bool{}
+	for _, v := range views {
+		uid := v.Intent.UID
+		if w.oracle.orphaned(uid) {
+			orphans[uid] = true
+			continue
+		}
+		for _, name := range v.Intent.App.ComponentNames() {
+			comp := v.Intent.App.Components[name]
+			for n := range comp.Wanted() {
+				k := slotKey{v.Intent.UID, name, placement.Slot(n)}
+				at := running[k]
+				delete(running, k)
+				switch {
+				case v.Intent.Removed && len(at) > 0:
+					note("%s is removed, and %s[%d] runs at %v", v.Intent.Key, name, n, at)
+				case v.Intent.Removed || len(at) == 1:
+				case len(at) == 0 && w.roomFor(comp):
+					note("%s/%s[%d] runs nowhere", v.Intent.Key, name, n)
+				case len(at) > 1:
+					slices.Sort(at)
+					note("%s/%s[%d] runs at %v", v.Intent.Key, name, n, at)
+				}
+			}
+		}
+	}
+	conflict := slices.ContainsFunc(views, func(v placement.AppView) bool { return v.Conflict })
+	for k, at := range running {
+		if !conflict && !orphans[k.uid] && !w.forgot { // work of before an amnesia waits for a person
+			note("%s %s[%d] runs at %v, and nobody wants it", k.uid, k.component, k.slot, at)
+		}
+	}
+}
+
+func (w *world) roomFor(c placement.Component) bool {
+	return slices.ContainsFunc(w.in(), func(p *peer) bool {
+		if w.forgot { // what was booked again holds room until a person looks at it
+			used, capacity := p.core.Used()
+			return capacity.Sub(used).Fits(c.Resources) > 0
+		}
+		return p.capacity.Sub(p.used).Fits(c.Resources) > 0
+	})
+}

@@ -1,0 +1,87 @@
+package sim
+
+import (
+	"slices"
+	"time"
+
+	"github.com/hansa-mesh/hansa/placement"
+)
+
+// run is one piece of work on a machine.
+type run struct {
+	spec     placement.WorkSpec
+	labels   map[string]string
+	state    placement.AllocState
+	stopping bool
+	number   int
+}
+
+// startWork runs an allocation; it is idempotent.
+func (p *peer) startWork(e placement.Start) {
+	w := p.w
+	w.tell(p, "start work", e.Spec.Key.String(), e.Spec.Component+" "+e.ID.String())
+	r := p.runs[e.ID]
+	if r == nil {
+		r = &run{spec: e.Spec, labels: placement.Labels(e.ID, e.Spec), state: placement.AllocStarting}
+		p.runs[e.ID] = r
+		p.used = p.used.Add(e.Spec.Spec.Resources)
+		if over(p.used, p.capacity) {
+			w.fail("%s: runs %v of %v", p.id, p.used, p.capacity)
+		}
+	}
+	r.number++
+	n := r.number
+	w.at(p, w.between(20*time.Millisecond, 300*time.Millisecond), func() {
+		if p.runs[e.ID] != r || r.number != n || r.stopping {
+			return
+		}
+		r.state = placement.AllocRunning
+		p.step(placement.WorkChanged{ID: e.ID, State: placement.WorkState{State: placement.AllocRunning}})
+		if !w.calm && w.chance(w.plan.WorkCrash) {
+			w.at(p, w.between(0, 20*time.Second), func() { p.crashWork(e.ID, r, n) })
+		}
+	})
+}
+
+func (p *peer) crashWork(id placement.AllocationID, r *run, n int) {
+	if p.runs[id] != r || r.number != n || r.stopping || p.w.calm {
+		return
+	}
+	p.end(id)
+	p.w.tell(p, "work ends", r.spec.Key.String(), id.String())
+	p.step(placement.WorkChanged{ID: id, State: placement.WorkState{State: placement.AllocFailed, Reason: "exit code 1"}})
+}
+
+func (p *peer) end(id placement.AllocationID) {
+	if r := p.runs[id]; r != nil {
+		delete(p.runs, id)
+		p.used = p.used.Sub(r.spec.Spec.Resources)
+	}
+}
+
+func (p *peer) stopWork(e placement.Stop) {
+	w := p.w
+	w.tell(p, "stop work", "", e.ID.String()+" "+e.Reason)
+	r := p.runs[e.ID]
+	if r != nil {
+		r.stopping = true
+	}
+	w.at(p, w.between(5*time.Millisecond, 300*time.Millisecond), func() {
+		if p.runs[e.ID] == r {
+			p.end(e.ID)
+		}
+		p.step(placement.WorkChanged{ID: e.ID, State: placement.WorkState{State: placement.AllocStopped}})
+	})
+}
+
+// found is what a driver lists after a start of the daemon.
+func (p *peer) found(driver string) []placement.Found {
+	var out []placement.Found
+	for id, r := range p.runs {
+		if r.spec.Spec.Driver() == driver {
+			out = append(out, placement.Found{ID: id, Labels: r.labels, State: placement.WorkState{State: r.state, Driver: driver}})
+		}
+	}
+	slices.SortFunc(out, func(a, b placement.Found) int { return cmpString(a.ID.String(), b.ID.String()) })
+	return out
+}
