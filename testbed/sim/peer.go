@@ -73,6 +73,8 @@ func (p *peer) start() {
 		Labels: map[string]string{"site": string(p.site), "region": string(p.site)[:1]},
 		Seed:   w.seed<<16 ^ uint64(len(p.id))<<8 ^ uint64(p.boots)<<32 ^ hash(string(p.id)),
 		Has:    func(digest string) bool { return p.blobs[digest] },
+		Sign:   func(body []byte) []byte { return signature(p.id, body) },
+		Verify: verified,
 		Tune:   p.tune(),
 	})
 	for _, t := range p.core.Tables() {

@@ -74,7 +74,7 @@ func tune() placement.Tuning {
 // PlanOf draws a plan from a seed.
 func PlanOf(seed uint64) Plan {
 	rng := rand.New(rand.NewPCG(seed, 1))
-	between := func(lo, hi time.Duration) time.Duration { return lo + time.Duration(rng.Int64N(int64(hi-lo))) }
+	between := func(lo, hi time.Duration) time.Duration { return drawTime(rng, lo, hi) }
 	p := Plan{
 		Sites: sitesMin + rng.IntN(sitesMax-sitesMin+1), PeersPerSite: 1,
 		Length: between(lengthMin, lengthMax), Settle: settleMax,
@@ -87,16 +87,16 @@ func PlanOf(seed uint64) Plan {
 		if rng.IntN(2) == 0 {
 			return 0
 		}
-		return v * rng.Float64()
+		return drawRate(rng, v)
 	}
 	p.Loss, p.Double, p.Slow, p.SlowDisk, p.WorkCrash = pick(0.1), pick(0.2), pick(0.1), pick(0.2), pick(0.3)
 	one := func(n int) bool { return rng.IntN(n) == 0 }
 	p.Tight, p.Tune.Reserve, p.Ahead = one(5), one(4), one(8)
 	if one(4) {
-		p.Replay = 0.05 * rng.Float64()
+		p.Replay = drawRate(rng, 0.05)
 	}
 	if one(4) {
-		p.Drift = driftMax * rng.Float64()
+		p.Drift = drawRate(rng, driftMax)
 	}
 	peers := p.Sites * p.PeersPerSite
 	if one(8) {
@@ -114,8 +114,8 @@ func PlanOf(seed uint64) Plan {
 func drawRequests(rng *rand.Rand, p Plan) []Action {
 	var out []Action
 	mean := time.Duration(2+rng.IntN(6)) * time.Second
-	for at := 2 * time.Second; at < p.Length; at += mean/2 + time.Duration(rng.Int64N(int64(mean))) {
-		out = append(out, Action{At: at, Do: doRequest, Peer: rng.IntN(p.peers()), N: rng.Uint64()})
+	for at := 2 * time.Second; at < p.Length; at += drawTime(rng, mean/2, mean*3/2) {
+		out = append(out, Action{At: at, Do: doRequest, Peer: rng.IntN(p.peers()), N: uint64(rng.Uint32())})
 	}
 	return out
 }
@@ -135,17 +135,25 @@ func drawFaults(rng *rand.Rand, p Plan) []Action {
 	}
 	var out []Action
 	mean := time.Duration(3+rng.IntN(8)) * time.Second
-	for at := 4 * time.Second; at < p.Length; at += mean/2 + time.Duration(rng.Int64N(int64(mean))) {
+	for at := 4 * time.Second; at < p.Length; at += drawTime(rng, mean/2, mean*3/2) {
 		k := on[rng.IntN(len(on))]
 		out = append(out, Action{
 			At: at, Do: k.name, Peer: rng.IntN(p.peers()), Other: rng.IntN(p.peers()),
-			Lasts: lastsMin + time.Duration(rng.Int64N(int64(lastsMax-lastsMin))), N: rng.Uint64(),
+			Lasts: drawTime(rng, lastsMin, lastsMax), N: uint64(rng.Uint32()),
 		})
 	}
 	for i := range p.Late {
-		out = append(out, Action{At: 3*time.Second + time.Duration(rng.Int64N(int64(p.Length))), Do: doJoin, Peer: p.peers() - 1 - i})
+		out = append(out, Action{At: drawTime(rng, 3*time.Second, p.Length), Do: doJoin, Peer: p.peers() - 1 - i})
 	}
 	return out
 }
+
+// drawTime is a time in [lo, hi), and drawRate a rate in [0, most), of few
+// digits: they are read by people.
+func drawTime(rng *rand.Rand, lo, hi time.Duration) time.Duration {
+	return lo + time.Duration(rng.Int64N(int64((hi-lo)/time.Millisecond)))*time.Millisecond
+}
+
+func drawRate(rng *rand.Rand, most float64) float64 { return float64(rng.IntN(int(most*1000))) / 1000 }
 
 func (p Plan) peers() int { return p.Sites * p.PeersPerSite }

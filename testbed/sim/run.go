@@ -25,6 +25,24 @@ type Report struct {
 	Failed       []string
 }
 
+// Add counts another report in, but for what belongs to one seed.
+func (r *Report) Add(o Report) {
+	r.Virtual += o.Virtual
+	r.Steps += o.Steps
+	r.Messages += o.Messages
+	r.Faults += o.Faults
+	r.Requests += o.Requests
+	r.Acknowledged += o.Acknowledged
+	r.Below += o.Below
+	r.Refused += o.Refused
+	r.Grants += o.Grants
+}
+
+func (r Report) String() string {
+	return fmt.Sprintf("%.1f virtual hours, %d events, %d faults, %d requests: %d acknowledged (%d below a quorum), %d refused; %d grants, %d messages",
+		r.Virtual.Hours(), r.Steps, r.Faults, r.Requests, r.Acknowledged, r.Below, r.Refused, r.Grants, r.Messages)
+}
+
 // Run simulates a mesh, and writes its trace if one is wanted.
 func Run(seed uint64, plan Plan, trace io.Writer) Report {
 	w := &world{

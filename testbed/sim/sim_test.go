@@ -13,66 +13,97 @@ import (
 
 var (
 	seedFlag  = flag.Uint64("sim.seed", 0, "replay this seed with its trace")
-	seedsFlag = flag.Int("sim.seeds", 1000, "how many seeds to run")
+	planFlag  = flag.String("sim.plan", "", "with -sim.seed: the plan, in place of the one that the seed draws")
+	seedsFlag = flag.Int("sim.seeds", seedsInCI, "how many seeds to run")
 	fromFlag  = flag.Uint64("sim.from", 1, "the first seed")
+)
+
+// seedsInCI is how many seeds each run of all tests simulates, and seedsShort
+// how many under the race detector, say.
+const (
+	seedsInCI  = 5000
+	seedsShort = 50
 )
 
 // TestSim runs many seeds, or with -sim.seed one with its trace.
 func TestSim(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(1600)) // much is thrown away, little is kept
 	if *seedFlag != 0 {
-		var trace io.Writer
-		if testing.Verbose() {
-			trace = os.Stdout
-		}
-		report(t, Run(*seedFlag, PlanOf(*seedFlag), trace))
+		replay(t)
 		return
 	}
-	if testing.Short() { // under the race detector, say
-		*seedsFlag = min(*seedsFlag, 50)
+	if testing.Short() {
+		*seedsFlag = min(*seedsFlag, seedsShort)
 	}
+	began := time.Now()
 	const shards = 8
 	var mu sync.Mutex
 	var total Report
+	var first *Report // that failed
 	t.Run("seeds", func(t *testing.T) {
 		for shard := range shards {
 			t.Run(fmt.Sprint(shard), func(t *testing.T) {
 				t.Parallel()
-				for i := shard; i < *seedsFlag && !t.Failed(); i += shards {
+				for i := shard; i < *seedsFlag; i += shards {
 					seed := *fromFlag + uint64(i)
 					r := Run(seed, PlanOf(seed), nil)
-					report(t, r)
 					mu.Lock()
-					total.Virtual += r.Virtual
-					total.Steps += r.Steps
-					total.Faults += r.Faults
-					total.Requests += r.Requests
-					total.Acknowledged += r.Acknowledged
-					total.Below += r.Below
-					total.Grants += r.Grants
-					total.Messages += r.Messages
+					total.Add(r)
+					if len(r.Failed) > 0 && first == nil {
+						first = &r
+					}
+					stop := first != nil
 					mu.Unlock()
+					report(t, r)
+					if stop {
+						return
+					}
 				}
 			})
 		}
 	})
-	t.Logf("%d seeds, %s virtual, %d events, %d faults, %d requests: %d acknowledged (%d below a quorum), %d grants, %d messages",
-		*seedsFlag, total.Virtual.Round(time.Minute), total.Steps, total.Faults, total.Requests, total.Acknowledged, total.Below, total.Grants, total.Messages)
+	if first != nil {
+		shrunk(t, *first)
+		return
+	}
+	t.Logf("%d seeds in %s: %s", *seedsFlag, time.Since(began).Round(time.Second), total)
 	if total.Acknowledged == 0 || total.Grants == 0 {
 		t.Error("nothing happened")
 	}
 }
 
+// replay runs what -sim.seed and -sim.plan say.
+func replay(t *testing.T) {
+	plan := PlanOf(*seedFlag)
+	if *planFlag != "" {
+		var err error
+		if plan, err = ParsePlan(*planFlag); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var trace io.Writer
+	if testing.Verbose() {
+		trace = os.Stdout
+	}
+	report(t, Run(*seedFlag, plan, trace))
+}
+
+// failuresShown is how much of what one run found is told.
+const failuresShown = 10
+
 func report(t *testing.T, r Report) {
 	t.Helper()
-	if len(r.Failed) == 0 {
-		return
-	}
-	for i, f := range r.Failed {
-		if i == 10 {
-			break
-		}
+	for _, f := range r.Failed[:min(len(r.Failed), failuresShown)] {
 		t.Errorf("seed %d: %s", r.Seed, f)
 	}
-	t.Errorf("replay with: go test ./testbed/sim -run '^TestSim$' -sim.seed=%d -v", r.Seed)
+}
+
+// shrunk tells how to replay a failure, and the smallest that was found of its
+// sort.
+func shrunk(t *testing.T, r Report) {
+	t.Helper()
+	plan := PlanOf(r.Seed)
+	t.Errorf("replay with:\n%s", Replay(r.Seed, plan))
+	seed, small := Shrink(r.Seed, plan)
+	t.Errorf("or, shrunk from %d actions to %d, with:\n%s", len(plan.Actions), len(small.Actions), Replay(seed, small))
 }
