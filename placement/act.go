@@ -19,6 +19,7 @@ func (s *Steward) act() {
 	s.commitOpen()
 	outdone := s.claimsOutlast(now)
 	if !s.deputy && len(a.versions) == 1 && (a.win.intent.Alone || outdone) && s.mayRepeat("restate") {
+		s.p.tune.mark(MarkRestated)
 		p.restate(a)
 	}
 	s.askUnsure()
@@ -61,6 +62,7 @@ func (s *Steward) askUnsure() {
 		reborn := m.digest != nil && m.digest.Peer.Incarnation != r.report.Peer.Incarnation
 		silent := len(r.claims()) > 0 && s.p.out.now.Mono-r.at > 2*s.p.tune.ReportEvery
 		if (reborn || silent) && s.mayRepeat("census/"+string(id)) {
+			s.p.tune.mark(MarkAskedUnsure)
 			s.p.out.send(id, message{Census: &censusMsg{UID: s.a.uid, Term: s.term, Deputy: s.deputy, Nonce: s.nonce}})
 		}
 	}
@@ -93,6 +95,9 @@ func (s *Steward) claimsOutlast(now time.Duration) (outdone bool) {
 		s.outlasted = now
 	}
 	s.outlast = now-s.outlasted >= s.p.tune.ConfirmExpiry
+	if s.outlast {
+		s.p.tune.mark(MarkClaimsOutlast)
+	}
 	return s.outlast && followed.Compare(stands) > 0
 }
 
@@ -176,6 +181,7 @@ func (s *Steward) actOn(name string) bool {
 	sit := s.situation(name)
 	c := reconcile(sit)
 	if sit.waits {
+		s.p.tune.mark(MarkMassLossWaits)
 		s.note("%s: what ran at dead peers waits, because more than a third of the sites were lost at once", name)
 	}
 	if !c.missing.IsEmpty() {
@@ -324,6 +330,7 @@ func (s *Steward) makeRoom(old fact, slots Slots) {
 	comp := s.a.win.intent.App.Components[old.Component]
 	for _, c := range s.p.members.candidates(s.p.out.now.Mono) {
 		if c.Digest.Peer.Peer == old.peer && c.Digest.Full == "" && c.Digest.Free.Add(comp.Resources).Fits(comp.Resources) > 0 {
+			s.p.tune.mark(MarkMadeRoom)
 			s.release(old, slots, "makes room for a newer version")
 		}
 	}

@@ -24,6 +24,7 @@ func (l *Ledger) Admit(now Now, ask *askMsg, wanted *Intent, known *Intent) admi
 	key := askerKey{ask.ID.Asker, ask.ID.Incarnation}
 	reply := offerMsg{Ask: ask.ID, UID: ask.UID, Price: l.price}
 	if key.inc < l.newest[key.peer] {
+		l.tune.mark(MarkAskOfEarlierLife)
 		reply.Refused, reply.Reason = ask.Slots, "expired: asked in an earlier life of the asker's store"
 		return admission{reply: reply}
 	}
@@ -35,6 +36,7 @@ func (l *Ledger) Admit(now Now, ask *askMsg, wanted *Intent, known *Intent) admi
 	}
 	fence, higher, ok := l.fence(ask.UID, ask.Term, ask.Deputy)
 	if !ok {
+		l.tune.mark(MarkAskFenced)
 		reply.Refused, reply.Fence = ask.Slots, higher
 		reply.Reason = fmt.Sprintf("term %d is over: the app is driven under term %d", ask.Term.Number, higher.Number)
 		return admission{reply: reply, writes: writes}
@@ -71,6 +73,7 @@ func (l *Ledger) repeated(a *askerRecord, ask *askMsg, reply offerMsg) (bool, ad
 		return false, admission{}
 	}
 	if id, ok := a.claims[n]; ok {
+		l.tune.mark(MarkAskRepeated)
 		c := l.claims[id]
 		reply.Claim, reply.Granted, reply.Refused, reply.Reason = c.ID, c.Granted, c.Refused, c.Reason
 		return true, admission{reply: reply, wait: c.held}
@@ -80,6 +83,7 @@ func (l *Ledger) repeated(a *askerRecord, ask *askMsg, reply offerMsg) (bool, ad
 		return true, admission{reply: reply}
 	}
 	if n < a.Floor || slices.Contains(a.Spent, n) {
+		l.tune.mark(MarkAskSpent)
 		reply.Refused, reply.Reason = ask.Slots, "expired: this ask was answered before and its claim is gone"
 		return true, admission{reply: reply}
 	}
@@ -104,6 +108,7 @@ func (l *Ledger) fits(now Now, ask *askMsg, comp Component, wanted, known *Inten
 	case l.host.ID == "":
 		return Slots{}, "the host is not known yet"
 	case l.host.Cordoned:
+		l.tune.mark(MarkAskWhileCordoned)
 		return Slots{}, "the host is cordoned"
 	case l.host.Full != "":
 		return Slots{}, l.host.Full
@@ -112,12 +117,16 @@ func (l *Ledger) fits(now Now, ask *askMsg, comp Component, wanted, known *Inten
 	case !l.listed[driver]:
 		return Slots{}, "driver " + driver + " has not yet said what it runs"
 	case wanted.MinSchema > l.tune.Schema:
+		l.tune.mark(MarkAskOfNewer)
 		return Slots{}, "the app was made by a newer release than this peer runs"
 	case known != nil && wanted.Version.Compare(known.Version) < 0:
+		l.tune.mark(MarkAskOfOlderVersion)
 		return Slots{}, "made from an older version of the app than this peer knows"
 	case known != nil && known.Removed:
+		l.tune.mark(MarkAskOfRemoved)
 		return Slots{}, "the app is removed"
 	case wanted.Version.ahead(now.Wall) && (known == nil || wanted.Version != known.Version):
+		l.tune.mark(MarkAskOfClockAhead)
 		return Slots{}, "made by a clock more than " + clockAheadMax.String() + " ahead of this peer's"
 	case len(a.Spent) >= spentMax || len(l.claims) >= claimsMax || len(l.byApp[ask.UID]) >= appClaimsMax:
 		return Slots{}, "too many claims"
@@ -186,6 +195,7 @@ func (l *Ledger) Aborted(c *claim) {
 	if l.claims[c.ID] != c {
 		return
 	}
+	l.tune.mark(MarkAborted)
 	l.charge(c, -1)
 	delete(l.claims, c.ID)
 	delete(l.byApp[c.UID], c.ID)

@@ -142,6 +142,7 @@ func (p *Peer) edit(e *edit) {
 	name := e.req.idemName()
 	if name != "" && p.tune.Break != FaultRemake {
 		if r, ok := p.edits.answered[name]; ok {
+			p.tune.mark(MarkEditRetried)
 			p.answer(e, r)
 			return
 		}
@@ -201,6 +202,7 @@ func (p *Peer) route(e *edit) {
 	case len(a.keepers.list.Peers) == 0:
 		e.phase = editWaiting // the list is on its way
 	case !p.majority(a):
+		p.tune.mark(MarkEditedAlone)
 		p.editAlone(e, a)
 	case p.leader(a) == p.cfg.Self.Peer:
 		if s := a.steward; s != nil && !s.deputy && s.phase == phaseActing {
@@ -275,8 +277,10 @@ func (p *Peer) check(e *edit, a *app, copies int) error {
 		(r.ifMatch == "*" && !exists || r.ifMatch != "" && r.ifMatch != "*" && (!exists || r.ifMatch != p.etag(a.key))):
 		return fmt.Errorf("edit of %s: %w: it is no longer what If-Match names", r.key, ErrConflict)
 	case copies < r.minCopies:
+		p.tune.mark(MarkTooFewCopies)
 		return fmt.Errorf("edit of %s: %w: %d keepers in reach, %d wanted", r.key, ErrTooFew, copies, r.minCopies)
 	case exists && a.win.intent.MinSchema > p.tune.Schema:
+		p.tune.mark(MarkEditOfNewer)
 		return fmt.Errorf("edit of %s: %w: it was made by a newer release than this peer runs", r.key, ErrInvalid)
 	}
 	e.resolves = exists && r.ifMatch != "" && r.ifMatch != "*" && r.ifMatch != etag(a.versions)

@@ -129,6 +129,7 @@ func (p *Peer) editRefused(uid UID, higher Term) {
 		if e == nil || e.phase != editStoring || e.uid != uid || e.created || e.alone {
 			continue
 		}
+		p.tune.mark(MarkEditRefused)
 		p.takeBack(e)
 		p.finish(e, Result{Err: fmt.Errorf("edit of %s: %w: the app is driven under term %d by %s", e.req.key, ErrConflict, higher.Number, higher.Peer)})
 	}
@@ -145,6 +146,7 @@ func (p *Peer) editNotWritten(uid UID, failed *PersistFailed) {
 		if e == nil || e.phase != editStoring || e.uid != uid || e.written {
 			continue
 		}
+		p.tune.mark(MarkEditNotWritten)
 		p.takeBack(e)
 		p.finish(e, Result{Err: fmt.Errorf("edit of %s: %w: %s", e.req.key, kind, failed.Err)})
 	}
@@ -168,6 +170,7 @@ func dropKey(uid UID, v Version) string { return string(uid) + "/" + v.String() 
 
 func (p *Peer) onDrop(from PeerID, m *dropMsg) {
 	if p.lists(m.UID, m.Version) {
+		p.tune.mark(MarkDropTooLate)
 		return // it was published, and stands
 	}
 	if m.Version.Peer != from && !p.reminded(from, m) {
@@ -209,6 +212,7 @@ func (p *Peer) editTimer(id string) {
 	a := p.apps[e.uid]
 	switch {
 	case e.phase == editForwarded && late:
+		p.tune.mark(MarkForwardUnanswered)
 		p.finish(e, Result{Err: fmt.Errorf("edit of %s: %w: %s does not answer; the outcome is unknown", e.req.key, ErrUnavailable, e.to)})
 		return
 	case e.phase == editForwarded:
@@ -245,6 +249,7 @@ func (p *Peer) editTimer(id string) {
 			p.finish(e, Result{Err: err})
 			return
 		}
+		p.tune.mark(MarkEditLostMajority)
 		e.alone = true
 		p.write(e, a, Term{})
 		e.deadline = p.out.now.Mono + p.tune.SubmitWait

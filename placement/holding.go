@@ -123,6 +123,7 @@ func (p *Peer) onRelease(from PeerID, m *releaseMsg) {
 	}
 	c := p.ledger.claims[m.Claim]
 	if c == nil || c.UID != m.UID || c.held || m.Version.Compare(c.Version) < 0 {
+		p.tune.mark(MarkReleaseOutdated)
 		p.touchReport(m.UID)
 		return
 	}
@@ -189,6 +190,7 @@ func (p *Peer) onPin(from PeerID, m *pinMsg) {
 	}
 	c := p.ledger.claims[m.Claim]
 	if c == nil || c.UID != m.UID || c.held {
+		p.tune.mark(MarkPinOfNothing)
 		p.touchReport(m.UID) // whoever asks takes it for running here
 		return
 	}
@@ -270,13 +272,15 @@ func (p *Peer) fillArtifact(c *claim, i *Intent) {
 func (p *Peer) expireClaim(id string) {
 	cid, err := ParseClaimID(id)
 	c := p.ledger.claims[cid]
-	if err != nil || c == nil || c.expires == 0 || p.out.now.Mono < c.expires {
+	if err != nil || c == nil || c.expires == 0 || p.out.now.Mono < c.expires || p.tune.Break == FaultKeepForever {
 		return
 	}
 	switch c.State {
 	case claimReserved:
+		p.tune.mark(MarkReservationExpired)
 		p.releaseSlots(c, c.Slots, "the reservation expired")
 	case claimUnconfirmed:
+		p.tune.mark(MarkNeverConfirmed)
 		p.releaseSlots(c, c.Slots, "its intent never arrived")
 	}
 }
@@ -397,6 +401,9 @@ func (p *Peer) letGo(c *claim) {
 			idle = idle.Remove(n)
 		}
 	}
+	if !idle.IsEmpty() {
+		p.tune.mark(MarkLetGo)
+	}
 	p.releaseSlots(c, idle, "it ended, and this peer lost what it was")
 }
 
@@ -431,6 +438,7 @@ func (p *Peer) rebook(f Found) *claim {
 	}
 	c := p.ledger.claims[b.ID.Claim]
 	if c == nil {
+		p.tune.mark(MarkBookedAgain)
 		c = &claim{
 			ID: b.ID.Claim, UID: b.UID, Key: b.Key, Component: b.Component, Version: b.Version,
 			SpecHash: b.SpecHash, Need: b.Need, State: claimUnconfirmed,

@@ -236,8 +236,10 @@ func (l *Ledger) commit(now Now, m *commitMsg, listed bool) (c *claim, writes []
 	c = l.claims[m.Claim]
 	switch {
 	case m.Claim.Owner != l.self:
+		l.tune.mark(MarkCommitUnknown)
 		return nil, nil, commitUnknown
 	case c == nil || c.UID != m.UID || c.State == claimReleasing:
+		l.tune.mark(MarkCommitExpired)
 		return nil, nil, commitExpired
 	case c.State != claimReserved:
 		return c, []Write{l.writeClaim(c)}, ""
@@ -269,6 +271,7 @@ func (l *Ledger) unrelease(c *claim, slots Slots, state claimState, expires time
 	if l.claims[c.ID] != c {
 		return
 	}
+	l.tune.mark(MarkReleaseNotWritten)
 	c.Stopping, c.Slots = c.Stopping.Minus(slots), c.Slots.Union(slots)
 	c.State, c.expires = state, expires
 }
@@ -326,6 +329,7 @@ func (l *Ledger) pin(now Now, c *claim, running Slots, term Term, order uint64) 
 func (l *Ledger) unpinned(now Now, c *claim, slots Slots, term Term, order uint64) Slots {
 	later := cmp.Or(term.Compare(c.pinTerm), cmp.Compare(order, c.pinOrder)) > 0
 	if now.Mono < c.pinUntil && !later {
+		l.tune.mark(MarkReleasePinned)
 		return slots.Minus(c.pinned)
 	}
 	return slots

@@ -83,6 +83,9 @@ func (m *members) calm(id PeerID, now time.Duration) bool {
 // says when it will be back is not, until then.
 func (m *members) deadFor(id PeerID, now time.Duration) (time.Duration, bool) {
 	p := m.peers[id]
+	if p != nil && !p.live && now < p.backBy {
+		m.tune.mark(MarkBackWithin)
+	}
 	if p == nil || p.live || p.state == "" || now < p.backBy {
 		return 0, false
 	}
@@ -166,6 +169,9 @@ func (m *members) siteChanged(now time.Duration, site SiteID) {
 		}
 	}
 	if still*3 <= len(sites) {
+		if m.massUntil > 0 {
+			m.tune.mark(MarkMassLossOver)
+		}
 		m.massUntil, m.massSites = 0, nil
 	}
 }

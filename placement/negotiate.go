@@ -83,6 +83,7 @@ func (s *Steward) repeatAsks(now time.Duration) {
 		o := s.asks[n]
 		switch {
 		case !s.p.members.live(o.to), now-o.first >= s.p.tune.AskGiveUp:
+			s.p.tune.mark(MarkAskGivenUp)
 			s.closeAsk(n)
 			s.refuse(o.component, o.to, "no answer")
 		case now-o.last >= s.p.tune.Resend:

@@ -131,6 +131,7 @@ func (p *Peer) reserve() {
 	p.out.persist([]Write{w}, func(failed *PersistFailed) {
 		c.asked = false
 		if failed != nil {
+			p.tune.mark(MarkCounterNotWritten)
 			p.timers.set(timerRefresh, "counter", p.out.now.Mono+p.tune.RoundMin)
 			return
 		}
@@ -228,6 +229,7 @@ func (p *Peer) refresh(uid UID) {
 	p.persistKeep(uid, p.keeper.follow(uid))
 	all, late := p.keeper.listing(uid)
 	if late && len(all) == 0 && p.keeper.records[uid] == nil {
+		p.tune.mark(MarkListedTooLate)
 		p.publish(Publish{Table: TableIntents, Key: p.catalog.keyOf[uid].String(), Beside: p.allBut(uid)})
 		return // which refreshes it
 	}
@@ -269,6 +271,7 @@ func (p *Peer) refresh(uid UID) {
 	p.checkClaims(uid)
 	p.dirty[uid] = true
 	if p.catalog.has(uid) && p.catalog.keepers[uid].list.Peers == nil && len(list.list.Peers) > 0 && !a.win.intent.Removed {
+		p.tune.mark(MarkOutlivedRemoval)
 		// An edit outlived a removal that had completed elsewhere.
 		p.publish(Publish{Table: TableKeepers, Key: string(uid), Value: Encode(list.signed)})
 	}
@@ -284,6 +287,7 @@ func (p *Peer) flagAhead(i *Intent) {
 	}
 	if key := dropKey(i.UID, i.Version); !p.flagged.set[key] {
 		p.flagged.add(key)
+		p.tune.mark(MarkClockAhead)
 		p.out.happened(Happened{Type: "clock-ahead", UID: i.UID, Key: i.Key, Peer: i.Version.Peer,
 			Message: fmt.Sprintf("version %s was made by a clock more than %s ahead of this peer's", i.Version, clockAheadMax)})
 	}

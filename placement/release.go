@@ -43,6 +43,7 @@ func (s *Steward) resolve(name string, d duplicate) {
 	pin := s.pins[d.survivor.ID]
 	if now-pin.at < s.p.tune.PinExpiry/2 {
 		if safe := pin.slots.Intersect(d.slots); !safe.IsEmpty() {
+			s.p.tune.mark(MarkDuplicateEnded)
 			s.release(d.loser, safe, "runs at "+string(d.survivor.peer)+" too, and that is the original")
 			if safe.Len() == d.slots.Len() {
 				return

@@ -121,6 +121,7 @@ func (p *Peer) leader(a *app) PeerID {
 	now := p.out.now.Mono
 	if first == p.cfg.Self.Peer {
 		if now-p.started >= p.tune.Calm && p.members.calm(holder, now) {
+			p.tune.mark(MarkHandedBack)
 			return first
 		}
 		return holder
@@ -266,6 +267,7 @@ func (p *Peer) depose(uid UID, t Term) {
 	}
 	s := a.steward
 	if !s.deputy && t.Compare(s.term) > 0 && s.phase != phaseRaising {
+		p.tune.mark(MarkDeposed)
 		p.out.happened(Happened{Type: "deposed", UID: uid, Key: a.key, Peer: p.cfg.Self.Peer,
 			Message: fmt.Sprintf("term %d of %s follows term %d", t.Number, t.Peer, s.term.Number)})
 		p.endSteward(a)
@@ -299,6 +301,7 @@ func (s *Steward) askVotes() {
 // after a ledger said that it is not: a ledger's word alone ends no steward.
 func (s *Steward) confirm() {
 	if !s.deputy && s.phase != phaseRaising && s.mayRepeat("confirm") {
+		s.p.tune.mark(MarkTermDoubted)
 		s.askVotes()
 	}
 }
@@ -376,6 +379,7 @@ func (p *Peer) onRaised(from PeerID, m *raisedMsg) {
 // refuse are no majority: its number is taken, or whoever acts under the last
 // one lives. Who leads is looked at again a little later.
 func (p *Peer) voteRefused(a *app, from PeerID, m *raisedMsg) {
+	p.tune.mark(MarkVoteRefused)
 	if kr := p.keeper.records[a.uid]; kr != nil {
 		kr.hear(m.Heard)
 		kr.refused = max(kr.refused, m.Highest.Number)
@@ -406,6 +410,7 @@ func (p *Peer) learn(from PeerID, uid UID, v version) {
 	before := len(kr.versions)
 	kr.add(v)
 	if len(kr.versions) != before {
+		p.tune.mark(MarkLearned)
 		p.persistKeep(uid, p.keeper.write(kr))
 		p.refresh(uid)
 	}
@@ -494,6 +499,7 @@ func (p *Peer) runSteward(a *app) {
 // for long enough: one that is slow must not stall what concerns others.
 func (s *Steward) censusDone(now time.Duration) bool {
 	if now-s.began >= s.p.tune.CensusWait {
+		s.p.tune.mark(MarkCensusWaitedOut)
 		return true
 	}
 	for _, id := range s.holders {

@@ -121,6 +121,7 @@ func (p *Peer) onStore(from PeerID, m *storeMsg) {
 	switch {
 	case len(versions) == 0:
 	case p.over(m.UID, versions):
+		p.tune.mark(MarkStoredTooLate)
 		if from != p.cfg.Self.Peer {
 			p.out.send(from, message{Stored: &storedMsg{UID: m.UID, Gone: true}})
 		}
@@ -153,6 +154,7 @@ func (p *Peer) takenBack(from PeerID, uid UID, v Version) bool {
 		return false
 	}
 	if v.Peer == p.cfg.Self.Peer || v.Peer == from {
+		p.tune.mark(MarkTakenBackAgain)
 		p.out.send(from, message{Drop: &dropMsg{UID: uid, Version: v}})
 	}
 	return true
@@ -255,6 +257,7 @@ func (p *Peer) hearGone(a *app, from PeerID) {
 		return
 	}
 	if !p.catalog.has(a.uid) {
+		p.tune.mark(MarkLeftOver)
 		p.persistKeep(a.uid, p.keeper.forget(a.uid))
 		p.refresh(a.uid)
 	} else if st := p.stores[a.uid]; st != nil && a.win.intent.Removed {
@@ -274,6 +277,7 @@ func (p *Peer) onStored(from PeerID, m *storedMsg) {
 		return
 	}
 	if m.Refused != (Term{}) {
+		p.tune.mark(MarkStoreRefused)
 		if p.mayHave(m.UID, m.Refused, p.highest(m.UID)) {
 			p.overtaken(m.UID, m.Refused)
 			p.editRefused(m.UID, m.Refused)

@@ -37,6 +37,10 @@ type Tuning struct {
 	// come of it, and nobody may lose it.
 	Future bool
 
+	// Reached is told of each rare branch that the core goes through; nil costs
+	// nothing.
+	Reached func(Mark)
+
 	// Break switches off one safety rule, so that a simulation can show that
 	// its checkers see it. Never set in a daemon.
 	Break Fault
@@ -57,11 +61,13 @@ const (
 	FaultForgetTerm Fault = "forget-term"
 	FaultNoCompare  Fault = "no-compare" // If-Match is not looked at
 	FaultRemake     Fault = "re-make"    // a retried edit is made again
+	// FaultKeepForever: what nobody committed or confirmed stays granted.
+	FaultKeepForever Fault = "ignore-expiry"
 )
 
 // Faults are all rules that can be switched off.
 func Faults() []Fault {
-	return []Fault{FaultSkipGate, FaultNoFence, FaultRegrant, FaultOvergive, FaultTwoTerms, FaultForgetTerm, FaultNoCompare, FaultRemake}
+	return []Fault{FaultSkipGate, FaultNoFence, FaultRegrant, FaultOvergive, FaultTwoTerms, FaultForgetTerm, FaultNoCompare, FaultRemake, FaultKeepForever}
 }
 
 func orDefault[T comparable](v *T, def T) {

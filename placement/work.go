@@ -180,6 +180,7 @@ func (w *Work) exited(a *alloc, s WorkState) verdict {
 	a.exits = slices.DeleteFunc(a.exits, func(at time.Duration) bool { return now-at > w.tune.RestartWindow })
 	a.exits = append(a.exits, now)
 	if len(a.exits) > w.tune.RestartBudget {
+		w.tune.mark(MarkBudgetUsedUp)
 		s.State, s.Reason = AllocFailed, fmt.Sprintf("ended %d times: %s", len(a.exits), s.Reason)
 		w.enter(a, s)
 		return workFailed

@@ -36,6 +36,9 @@ func (d *disk) persist(p *peer, e placement.Persist) {
 		return
 	}
 	d.pending = append(d.pending, e)
+	if p.w.plan.Mutant == dropSync {
+		p.later(0, func() { p.step(placement.Persisted{Token: e.Token}) })
+	}
 	d.next(p)
 }
 

@@ -133,3 +133,10 @@ func forget(w *world, _ Action, p, _ *peer, rng *rand.Rand) {
 		q.later(time.Duration(rng.Int64N(int64(3*time.Second))), func() { q.member(p, placement.MemberForgotten) })
 	}
 }
+
+// failWork lets work end as soon as it runs, until its budget of restarts there
+// is used up and it has to be moved.
+func failWork(w *world, a Action, p, _ *peer, _ *rand.Rand) {
+	p.failing = true
+	w.undo(a, func() { p.failing = false })
+}

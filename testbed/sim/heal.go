@@ -10,6 +10,7 @@ func (w *world) heal() {
 	clear(w.cut)
 	for _, p := range w.peers {
 		p.disk.full, p.disk.slow = false, 0
+		p.failing = false
 		p.lag, p.frozen, p.skew = 0, min(p.frozen, w.now), p.skewed
 		p.cordoned, p.offered = false, p.capacity
 		clear(p.judged)

@@ -42,6 +42,7 @@ var kinds = []kind{
 	{"restart", 2, plannedRestart},
 	{"forget", 1, forget},
 	{"upgrade", 2, upgrade},
+	{"fail-work", 1, failWork},
 	{doJoin, 0, join}, // drawn for those that are late
 }
 

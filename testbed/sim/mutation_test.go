@@ -8,24 +8,43 @@ import (
 	"github.com/hansa-mesh/hansa/placement"
 )
 
-// TestFindsFaults breaks the core on purpose, one rule at a time: a simulation
-// that does not notice would notice nothing.
-func TestFindsFaults(t *testing.T) {
-	const seeds = 400
+// mutationSeeds bounds how many seeds a mutation may hide from.
+const mutationSeeds = 400
+
+// TestMutation breaks the core on purpose, one rule at a time: a simulation that
+// does not notice would notice nothing.
+func TestMutation(t *testing.T) {
 	for _, fault := range placement.Faults() {
 		t.Run(string(fault), func(t *testing.T) {
 			t.Parallel()
-			for seed := uint64(1); seed <= seeds; seed++ {
-				plan := PlanOf(seed)
-				plan.Tune.Break = fault
-				if r := Run(seed, plan, nil); len(r.Failed) > 0 {
-					t.Logf("seed %d: %s", seed, r.Failed[0])
-					return
-				}
-			}
-			t.Errorf("%d seeds did not show it", seeds)
+			caught(t, func(plan *Plan) { plan.Tune.Break = fault })
 		})
 	}
+}
+
+// TestMutationOfWorld breaks what the core stands on, as a faulty store or
+// driver would.
+func TestMutationOfWorld(t *testing.T) {
+	for _, name := range mutants() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			caught(t, func(plan *Plan) { plan.Mutant = name })
+		})
+	}
+}
+
+// caught runs seeds of a broken mesh until one fails.
+func caught(t *testing.T, breaks func(*Plan)) {
+	t.Helper()
+	for seed := uint64(1); seed <= mutationSeeds; seed++ {
+		plan := PlanOf(seed)
+		breaks(&plan)
+		if r := Run(seed, plan, nil); len(r.Failed) > 0 {
+			t.Logf("seed %d: %s", seed, r.Failed[0])
+			return
+		}
+	}
+	t.Errorf("%d seeds did not show it", mutationSeeds)
 }
 
 // TestReplays: a seed is all that a run depends on.

@@ -21,12 +21,13 @@ type peer struct {
 	inc  placement.Incarnation
 	clocks
 
-	out    bool          // shut out of the mesh
-	absent bool          // it has not joined yet
-	old    bool          // it runs release n-1
-	lag    time.Duration // of all that its daemon does, at most
-	frozen time.Duration // suspended until then
-	judged map[placement.PeerID]judgement
+	out     bool          // shut out of the mesh
+	absent  bool          // it has not joined yet
+	old     bool          // it runs release n-1
+	lag     time.Duration // of all that its daemon does, at most
+	frozen  time.Duration // suspended until then
+	failing bool          // its work ends as soon as it runs
+	judged  map[placement.PeerID]judgement
 
 	capacity, offered placement.Resources // what it has, and what of it the mesh may use now
 	cordoned          bool
@@ -139,12 +140,18 @@ func (p *peer) amnesia() {
 	p.w.tell(p, "amnesia", "", "")
 	p.disk.wipe()
 	p.blobs = map[string]bool{}
-	p.inc++
+	if p.w.plan.Mutant != sameLife {
+		p.inc++
+	}
 }
 
 // tune is the tuning of this peer's release.
 func (p *peer) tune() placement.Tuning {
 	t := p.w.plan.Tune
+	t.Reached = func(m placement.Mark) {
+		p.w.oracle.stats.Reached[m]++
+		p.w.tell(p, "mark", string(m), "")
+	}
 	if p.w.plan.Old > 0 && !p.old {
 		t.Schema, t.Future = placement.Schema+1, true
 	}

@@ -29,6 +29,7 @@ type Plan struct {
 	Old   int     // so many peers run release n-1 until they are upgraded
 	Late  int     // so many peers join during the faults
 
+	Mutant  string // what is broken on purpose in the world under the cores: one of mutants
 	Tune    placement.Tuning
 	Actions []Action // by time
 }
@@ -44,6 +45,18 @@ type Action struct {
 	Lasts time.Duration
 	N     uint64
 }
+
+// What can be broken on purpose in the world; Tuning.Break is the same inside
+// the core.
+const (
+	dropSync  = "drop-sync"             // a disk says that it has written what it has not
+	sameLife  = "new-life-old-name"     // an empty store goes on under its incarnation: it votes, and grants
+	skipStop  = "stopped-but-running"   // a driver says that it has ended what it has not
+	fullStart = "listed-without-asking" // a driver says that nothing runs, whatever does
+)
+
+// mutants are all of them.
+func mutants() []string { return []string{dropSync, sameLife, skipStop, fullStart} }
 
 // Bounds of a plan that is drawn.
 const (
@@ -93,7 +106,7 @@ func PlanOf(seed uint64) Plan {
 	one := func(n int) bool { return rng.IntN(n) == 0 }
 	p.Tight, p.Tune.Reserve, p.Ahead = one(5), one(4), one(8)
 	if one(4) {
-		p.Replay = drawRate(rng, 0.05)
+		p.Replay = drawRate(rng, 0.2)
 	}
 	if one(4) {
 		p.Drift = drawRate(rng, driftMax)

@@ -12,7 +12,7 @@ import (
 // field is one part of a plan as its text has it: "loss=0.05".
 type field struct {
 	name string
-	at   any // pointer to int, bool, float64, time.Duration or placement.Fault
+	at   any // pointer to int, bool, float64, string, time.Duration or placement.Fault
 }
 
 // fields are all parts of a plan but its actions and delays.
@@ -21,7 +21,7 @@ func (p *Plan) fields() []field {
 		{"sites", &p.Sites}, {"peers", &p.PeersPerSite}, {"length", &p.Length}, {"settle", &p.Settle}, {"rtt", &p.RTT}, {"sync", &p.Sync},
 		{"loss", &p.Loss}, {"double", &p.Double}, {"slow", &p.Slow}, {"replay", &p.Replay}, {"slowdisk", &p.SlowDisk}, {"workcrash", &p.WorkCrash},
 		{"tight", &p.Tight}, {"ahead", &p.Ahead}, {"drift", &p.Drift}, {"old", &p.Old}, {"late", &p.Late},
-		{"reserve", &p.Tune.Reserve}, {"break", &p.Tune.Break},
+		{"mutant", &p.Mutant}, {"reserve", &p.Tune.Reserve}, {"break", &p.Tune.Break},
 	}
 }
 
@@ -40,6 +40,8 @@ func (p Plan) String() string {
 			text = strconv.FormatFloat(*at, 'g', -1, 64)
 		case *time.Duration:
 			text = at.String()
+		case *string:
+			text = *at
 		case *placement.Fault:
 			text = string(*at)
 		}
@@ -90,6 +92,8 @@ func (p *Plan) set(name, value string) (err error) {
 			*at, err = strconv.ParseFloat(value, 64)
 		case *time.Duration:
 			*at, err = time.ParseDuration(value)
+		case *string:
+			*at = value
 		case *placement.Fault:
 			*at = placement.Fault(value)
 		}

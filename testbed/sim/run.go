@@ -22,6 +22,7 @@ type Report struct {
 	Below        int // acknowledged with fewer copies than a quorum
 	Refused      int
 	Grants       int
+	Reached      map[placement.Mark]int // rare branches of the core, how often
 	Failed       []string
 }
 
@@ -36,6 +37,12 @@ func (r *Report) Add(o Report) {
 	r.Below += o.Below
 	r.Refused += o.Refused
 	r.Grants += o.Grants
+	if r.Reached == nil {
+		r.Reached = map[placement.Mark]int{}
+	}
+	for m, n := range o.Reached {
+		r.Reached[m] += n
+	}
 }
 
 func (r Report) String() string {
@@ -50,6 +57,7 @@ func Run(seed uint64, plan Plan, trace io.Writer) Report {
 		byID: map[placement.PeerID]*peer{}, cut: map[[2]placement.PeerID]bool{}, etags: map[placement.AppKey]string{},
 	}
 	w.oracle = newOracle(w)
+	w.oracle.stats.Reached = map[placement.Mark]int{}
 	capacity := placement.Resources{CPU: 8000, Memory: 8 << 30}
 	if plan.Tight {
 		capacity = placement.Resources{CPU: 1500, Memory: 1500 << 20}

@@ -124,7 +124,7 @@ func (s *shrinker) dropActions() {
 
 // calm turns off rates and conditions one by one.
 func (s *shrinker) calm() {
-	keep := []string{"sites", "peers", "length", "settle", "rtt", "sync", "break"}
+	keep := []string{"sites", "peers", "length", "settle", "rtt", "sync", "mutant", "break"}
 	for i, f := range s.plan.fields() {
 		if slices.Contains(keep, f.name) {
 			continue

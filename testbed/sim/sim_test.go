@@ -9,6 +9,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/hansa-mesh/hansa/placement"
 )
 
 var (
@@ -69,6 +71,19 @@ func TestSim(t *testing.T) {
 	t.Logf("%d seeds in %s: %s", *seedsFlag, time.Since(began).Round(time.Second), total)
 	if total.Acknowledged == 0 || total.Grants == 0 {
 		t.Error("nothing happened")
+	}
+	if *seedsFlag >= seedsInCI {
+		reachedAll(t, total.Reached)
+	}
+}
+
+// reachedAll: a branch that no seed goes through is tested by none.
+func reachedAll(t *testing.T, reached map[placement.Mark]int) {
+	t.Helper()
+	for _, m := range placement.Marks() {
+		if reached[m] == 0 {
+			t.Errorf("no seed reaches the mark %q: draw plans that do, or test it and take the mark away", m)
+		}
 	}
 }
 

@@ -37,7 +37,10 @@ func (p *peer) startWork(e placement.Start) {
 		}
 		r.state = placement.AllocRunning
 		p.step(placement.WorkChanged{ID: e.ID, State: placement.WorkState{State: placement.AllocRunning}})
-		if !w.calm && w.chance(w.plan.WorkCrash) {
+		switch {
+		case p.failing && !w.calm:
+			w.at(p, w.between(0, 300*time.Millisecond), func() { p.crashWork(e.ID, r, n) })
+		case !w.calm && w.chance(w.plan.WorkCrash):
 			w.at(p, w.between(0, 20*time.Second), func() { p.crashWork(e.ID, r, n) })
 		}
 	})
@@ -59,15 +62,24 @@ func (p *peer) end(id placement.AllocationID) {
 	}
 }
 
+// stopWork ends an allocation. A daemon that dies while it does so may have told
+// nobody to end anything.
 func (p *peer) stopWork(e placement.Stop) {
 	w := p.w
+	life, told := p.life, w.chance(0.5)
 	w.tell(p, "stop work", "", e.ID.String()+" "+e.Reason)
 	r := p.runs[e.ID]
 	if r != nil {
 		r.stopping = true
 	}
 	w.at(p, w.between(5*time.Millisecond, 300*time.Millisecond), func() {
-		if p.runs[e.ID] == r {
+		if p.life != life && !told {
+			if r != nil {
+				r.stopping = false
+			}
+			return
+		}
+		if p.runs[e.ID] == r && w.plan.Mutant != skipStop {
 			p.end(e.ID)
 		}
 		p.step(placement.WorkChanged{ID: e.ID, State: placement.WorkState{State: placement.AllocStopped}})
@@ -77,6 +89,9 @@ func (p *peer) stopWork(e placement.Stop) {
 // found is what a driver lists after a start of the daemon.
 func (p *peer) found(driver string) []placement.Found {
 	var out []placement.Found
+	if p.w.plan.Mutant == fullStart {
+		return nil
+	}
 	for id, r := range p.runs {
 		if r.spec.Spec.Driver() == driver {
 			out = append(out, placement.Found{ID: id, Labels: r.labels, State: placement.WorkState{State: r.state, Driver: driver}})
