@@ -55,8 +55,12 @@ func (d *disk) next(p *peer) {
 	p.later(d.slow+took+p.w.between(0, 5*took), func() {
 		batch := d.pending
 		d.pending, d.busy = nil, false
-		for _, e := range batch {
-			d.apply(p, e)
+		if !p.w.writes(p, len(batch), func(n int) {
+			for _, e := range batch[:n] {
+				d.apply(p, e)
+			}
+		}) {
+			return
 		}
 		for _, e := range batch {
 			p.step(placement.Persisted{Token: e.Token})

@@ -52,7 +52,7 @@ func (w *world) loseDisk(a Action, p *peer, rng *rand.Rand, lose func()) {
 		p.crash(rng.IntN(2) == 0)
 	}
 	lose()
-	w.undo(a, p.boot)
+	w.after(a.Lasts/4, p.boot)
 }
 
 // backup is what a backup of a disk holds: all but what belongs to one life of

@@ -53,14 +53,29 @@ func (p *peer) publish(e placement.Publish) {
 		return
 	}
 	p.w.tell(p, "publish", e.Table, e.Key)
-	p.took(e.Table, b)
+	p.w.writes(p, 1, func(n int) {
+		if n > 0 {
+			p.store(e.Table, b)
+		}
+	})
+	if p.core != nil {
+		p.spreadAll(e.Table, b)
+	}
 }
 
 // took makes a batch of a table durable, spreads it, and tells the core.
 func (p *peer) took(name string, b table.Batch) {
+	p.store(name, b)
+	p.spreadAll(name, b)
+}
+
+func (p *peer) store(name string, b table.Batch) {
 	for _, wr := range b.Writes {
 		p.disk.set("table/"+name, wr.Key, wr.Value)
 	}
+}
+
+func (p *peer) spreadAll(name string, b table.Batch) {
 	for _, rumour := range b.Rumours {
 		p.spread(name, rumour)
 	}

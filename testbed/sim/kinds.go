@@ -27,7 +27,7 @@ var kinds = []kind{
 	{"halves", 2, cutHalves},
 	{"disk-full", 2, diskFull},
 	{"site-power", 2, sitePower},
-	{"amnesia", 1, amnesia},
+	{"amnesia", 2, amnesia},
 	{"restore", 1, restoreOld},
 	{"flap", 2, flap},
 	{"slow-peer", 2, slowPeer},

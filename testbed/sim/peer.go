@@ -185,6 +185,9 @@ func (p *peer) step(ev placement.Event) {
 		return
 	}
 	p.effects(p.core.Step(p.clock(), ev))
+	if p.core == nil {
+		return
+	}
 	p.checkGrants(ev)
 	if !p.telling && p.core.DigestChanged() {
 		p.telling = true
@@ -225,7 +228,11 @@ func (p *peer) effects(effects []placement.Effect) {
 		w.dump()
 		return
 	}
+	life := p.life
 	for _, e := range effects {
+		if p.life != life {
+			return // killed in the midst of it
+		}
 		switch e := e.(type) {
 		case placement.Persist:
 			p.disk.persist(p, e)

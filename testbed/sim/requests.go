@@ -25,17 +25,7 @@ func (w *world) request(p *peer, rng *rand.Rand) {
 	name := fmt.Sprintf("app%d", rng.IntN(4))
 	key := placement.AppKey{Namespace: "default", App: name}
 	if rng.Float64() < 0.15 {
-		o.ticket++
-		o.asked[o.ticket] = &request{at: p, key: key, remove: true}
-		for _, q := range up {
-			if v, ok := q.core.App(key); ok {
-				o.removed[v.Intent.UID] = true
-			}
-		}
-		w.tell(p, "remove", key.String(), "")
-		ticket := o.ticket
-		p.step(placement.Remove{Ticket: ticket, Key: key})
-		w.lost(p, ticket)
+		w.remove(p, key)
 		return
 	}
 	app, artifacts := draw(name, rng)
@@ -63,6 +53,21 @@ func (w *world) request(p *peer, rng *rand.Rand) {
 			}
 		})
 	}
+}
+
+func (w *world) remove(p *peer, key placement.AppKey) {
+	o := w.oracle
+	o.ticket++
+	o.asked[o.ticket] = &request{at: p, key: key, remove: true}
+	for _, q := range w.up() {
+		if v, ok := q.core.App(key); ok {
+			o.removed[v.Intent.UID] = true
+		}
+	}
+	w.tell(p, "remove", key.String(), "")
+	ticket := o.ticket
+	p.step(placement.Remove{Ticket: ticket, Key: key})
+	w.lost(p, ticket)
 }
 
 // copiesMax is how many keepers an app has at most.

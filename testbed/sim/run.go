@@ -52,6 +52,10 @@ func (r Report) String() string {
 
 // Run simulates a mesh, and writes its trace if one is wanted.
 func Run(seed uint64, plan Plan, trace io.Writer) Report {
+	return newWorld(seed, plan, trace).run()
+}
+
+func newWorld(seed uint64, plan Plan, trace io.Writer) *world {
 	w := &world{
 		plan: plan, seed: seed, rng: rand.New(rand.NewPCG(seed, 2)), trace: trace,
 		byID: map[placement.PeerID]*peer{}, cut: map[[2]placement.PeerID]bool{}, etags: map[placement.AppKey]string{},
@@ -82,11 +86,16 @@ func Run(seed uint64, plan Plan, trace io.Writer) Report {
 	for _, a := range plan.Actions {
 		w.after(a.At, func() { w.act(a) })
 	}
-	w.until(plan.Length)
+	return w
+}
+
+// run lets it all happen, and then the mesh settle.
+func (w *world) run() Report {
+	w.until(w.plan.Length)
 	w.heal()
 	end := w.now
 	w.settle()
 	r := w.oracle.stats
-	r.Seed, r.Virtual, r.SettledAfter, r.Steps, r.Failed = seed, w.now, w.now-end, w.steps, w.failed
+	r.Seed, r.Virtual, r.SettledAfter, r.Steps, r.Failed = w.seed, w.now, w.now-end, w.steps, w.failed
 	return r
 }

@@ -27,9 +27,13 @@ const (
 	seedsShort = 50
 )
 
+func TestMain(m *testing.M) {
+	debug.SetGCPercent(1600) // much is thrown away, little is kept
+	os.Exit(m.Run())
+}
+
 // TestSim runs many seeds, or with -sim.seed one with its trace.
 func TestSim(t *testing.T) {
-	defer debug.SetGCPercent(debug.SetGCPercent(1600)) // much is thrown away, little is kept
 	if *seedFlag != 0 {
 		replay(t)
 		return

@@ -32,6 +32,8 @@ type world struct {
 	etags             map[placement.AppKey]string  // seen some time ago
 	calm              bool                         // faults are over
 	forgot            bool                         // a disk was lost for good
+	crashAt           crashPoint
+	written           []int // batches of each write so far
 	shutOut, amnesias int
 	oracle            *oracle
 	failed            []string
