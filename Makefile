@@ -6,8 +6,9 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 SEED    ?= 1
 FUZZTIME ?= 10s
+SOAK    ?= 8760h
 
-.PHONY: build examples demo test check race fuzz lint bench sim clean
+.PHONY: build examples demo test check race fuzz lint bench sim soak clean
 
 build: ## bin/hansa and bin/hansa-testbed, static
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./node/cmd/hansa ./testbed/cmd/hansa-testbed
@@ -45,6 +46,9 @@ bench: ## the figures of docs/PERFORMANCE.md
 
 sim: ## replay one seed of the simulation with its trace: make sim SEED=n
 	CGO_ENABLED=0 $(GO) test ./testbed/sim -run '^TestSim$$' -sim.seed=$(SEED) -v
+
+soak: ## seeds from a random one on, for SOAK=10m or until one fails
+	CGO_ENABLED=0 $(GO) test ./testbed/sim -run '^TestSoak$$' -sim.soak=$(SOAK) -timeout 0 -v
 
 clean:
 	rm -rf bin examples/shop/build

@@ -4,18 +4,23 @@
 //
 // Run takes a Plan and a seed, and returns a Report: what was done, and every
 // invariant that did not hold. The same seed gives the same run, event by
-// event. A failing seed of the tests prints one command that replays it with
-// its trace:
+// event. PlanOf draws a plan; Shrink makes one that fails small. A failing seed
+// of the tests prints one command that replays it with its trace:
 //
 //	go test ./testbed/sim -run '^TestSim$' -sim.seed=N -v
+//
+// A new kind of fault is a function and a line in kinds.go; what a run promises
+// is the oracle's (oracle.go) and, once all has healed, settle.go's.
 //
 // # What is real and what is not
 //
 // Each peer is a real placement.Peer over real replicas of gossip/table. Links
 // lose, delay, double, reorder and cut messages, in one direction too; disks
-// forget what was not synced and fill up; machines die with or without their
-// work; failure detection takes its time and differs from peer to peer; clocks
-// are skewed, one by ten minutes. No peer lies: that is placement/forged_test.go.
+// forget what was not synced, fill up, are slow, are lost, and come back from older
+// backups; machines die with or without their work; failure detection takes its
+// time, differs from peer to peer, and is wrong; clocks are skewed, jump and
+// drift; hosts shrink; peers join late, are shut out, and run release n-1. A
+// replicated table is on disk at once. No peer lies: that is placement/forged_test.go.
 //
 // # Invariants
 //
