@@ -330,6 +330,7 @@ func (p *Peer) refreshTimer(id string) {
 		for _, uid := range sortedKeys(p.ledger.byApp) {
 			p.checkClaims(uid)
 		}
+		p.giveBackFailed()
 		for _, c := range p.ledger.sorted() {
 			if c.expires > 0 {
 				p.expireClaim(c.ID.String())

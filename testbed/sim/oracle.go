@@ -233,6 +233,9 @@ func (o *oracle) sent(p *peer, e placement.Send) placement.Inspection {
 // offered looks at a grant: its claim must be on disk, and with it the term that
 // it was asked under or a later one.
 func (o *oracle) offered(p *peer, in placement.Inspection) {
+	if in.Claim.Owner.Incarnation != p.inc {
+		return // granted in an earlier life of its store, and booked again because it runs
+	}
 	at := p.disk.tables[placement.TableTerms][string(in.UID)]
 	if held := p.disk.tables[placement.TableClaims][in.Claim.String()] != nil; held && term(at).Compare(o.asks[in.Ask]) < 0 {
 		o.w.fail("%s: grants %s under term %d, which is not on its disk", p.id, in.Claim, o.asks[in.Ask].Number)

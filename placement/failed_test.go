@@ -1,0 +1,45 @@
+package placement
+
+import "testing"
+
+// A slot that ended once too often is given back, if not at once because the
+// disk is full then, later.
+func TestFailedIsGivenBackOnceTheDiskTakesIt(t *testing.T) {
+	p, now := newTestPeer("a")
+	s := intentBy("m", "u", testApp("x"), nil)
+	step(p, now, RecordChanged{Table: TableIntents, Key: "default/x", Siblings: [][]byte{Encode(s)}})
+	say(p, now, "m", message{Ask: &askMsg{ID: AskID{"m", 1, 1}, UID: "u", Term: Term{1, "m"}, Intent: s, Component: "c", Slots: SlotsOf(0)}})
+	c := onlyClaim(t, p)
+	full := false
+	take := func(ev Event) {
+		queue := []Event{ev}
+		for len(queue) > 0 {
+			effects := p.Step(*now, queue[0])
+			queue = queue[1:]
+			for _, e := range effects {
+				if w, ok := e.(Persist); ok && full {
+					queue = append(queue, PersistFailed{Token: w.Token, Err: "no space", Full: true})
+				} else if ok {
+					queue = append(queue, Persisted{Token: w.Token})
+				}
+			}
+		}
+	}
+	full = true
+	id := AllocationID{c.ID, 0}
+	for range p.tune.RestartBudget + 1 {
+		take(WorkChanged{ID: id, State: WorkState{State: AllocRunning}})
+		take(WorkChanged{ID: id, State: WorkState{State: AllocFailed, Reason: "exit code 1"}})
+		now.Mono += p.tune.RestartMax
+		take(TimerFired{})
+	}
+	if a := p.work.allocs[id]; a == nil || a.state.State != AllocFailed || !c.Slots.Contains(0) {
+		t.Fatalf("the allocation is %+v, the claim holds %s", a, c.Slots)
+	}
+	full = false
+	now.Mono += p.tune.RoundMin * 2
+	take(TimerFired{})
+	if c.Slots.Contains(0) {
+		t.Error("it holds its slot for ever, and nobody moves it")
+	}
+}
