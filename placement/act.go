@@ -23,6 +23,7 @@ func (s *Steward) act() {
 		p.restate(a)
 	}
 	s.askUnsure()
+	s.tendKeepers()
 	win := &a.win.intent
 	if win.Removed {
 		s.finishRemoval()

@@ -20,14 +20,6 @@ import (
 // A keeper that lies can still take the term of its apps, or keep others from
 // it: votes are not signed. A peer that is none cannot.
 
-// listOf is the keeper list of an app, as this peer knows it.
-func (p *Peer) listOf(uid UID) Keepers {
-	if r := p.keeper.records[uid]; r != nil && r.list.Peers != nil {
-		return r.list
-	}
-	return p.catalog.keepers[uid].list
-}
-
 // has says whether a peer is in the list.
 func (k Keepers) has(id PeerID) bool {
 	return slices.ContainsFunc(k.Peers, func(ref PeerRef) bool { return ref.Peer == id })
@@ -37,9 +29,15 @@ func (k Keepers) has(id PeerID) bool {
 // number is seen: it is a keeper, and the number is within reach. Of an app
 // whose list is not known yet anyone may.
 func (p *Peer) mayHave(uid UID, t Term, seen uint64) bool {
-	list := p.listOf(uid)
-	return t.Number > 0 && t.Number <= seen+termJumpMax && (list.Peers == nil || list.has(t.Peer))
+	return p.listsOf(uid).mayHave(t, seen)
 }
+
+func (l lists) mayHave(t Term, seen uint64) bool {
+	return t.within(seen) && (l.now.list.Peers == nil || l.has(t.Peer))
+}
+
+// within says whether a number is within reach of the highest that is known.
+func (t Term) within(seen uint64) bool { return t.Number > 0 && t.Number <= seen+termJumpMax }
 
 // highest is the highest number of a term of an app that this peer knows of.
 func (p *Peer) highest(uid UID) uint64 {
@@ -56,4 +54,4 @@ func (p *Peer) mayOrder(from PeerID, uid UID, t Term) bool {
 }
 
 // isKeeper says whether a peer is one of an app's keepers.
-func (p *Peer) isKeeper(uid UID, id PeerID) bool { return p.listOf(uid).has(id) }
+func (p *Peer) isKeeper(uid UID, id PeerID) bool { return p.listsOf(uid).has(id) }

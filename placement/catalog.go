@@ -18,6 +18,10 @@ type Catalog struct {
 	keepers map[UID]keeperList
 	status  map[UID]map[PeerID]Summary
 	opened  opened
+
+	// follows says whether a list may count after the known one; nil lets any.
+	follows    func(known, k keeperList) bool
+	unfollowed map[UID][][]byte // siblings of which one may count later
 }
 
 // version is one intent with the bytes that were signed.
@@ -35,7 +39,7 @@ type keeperList struct {
 func newCatalog(verify func(Signed) error) *Catalog {
 	return &Catalog{
 		verify: verify, byKey: map[AppKey][]version{}, keyOf: map[UID]AppKey{},
-		keepers: map[UID]keeperList{}, status: map[UID]map[PeerID]Summary{},
+		keepers: map[UID]keeperList{}, status: map[UID]map[PeerID]Summary{}, unfollowed: map[UID][][]byte{},
 	}
 }
 
@@ -113,27 +117,37 @@ func (c *Catalog) setIntents(key AppKey, siblings [][]byte) []UID {
 	return sortedKeys(touched)
 }
 
-// setKeepers takes the siblings of a keeper list. It does not change within an
-// epoch: what is known stands until it is removed, and of several that are new
-// the lowest writer's counts.
+// setKeepers takes the siblings of a keeper list. Of those that may follow what
+// is known the last counts; one that may not yet is looked at again.
 func (c *Catalog) setKeepers(uid UID, siblings [][]byte) {
-	known, had := c.keepers[uid]
-	delete(c.keepers, uid)
-	for _, raw := range siblings[:min(len(siblings), siblingsMax)] {
+	if delete(c.unfollowed, uid); len(siblings) == 0 {
+		delete(c.keepers, uid)
+		return
+	}
+	siblings = siblings[:min(len(siblings), siblingsMax)]
+	for _, raw := range siblings {
 		var s Signed
 		if Decode(raw, &s) != nil {
 			continue
 		}
 		k, err := c.readKeepers(s)
-		if err != nil || k.list.UID != uid {
+		known, had := c.keepers[uid]
+		if err != nil || k.list.UID != uid || had && !k.after(known) {
 			continue
 		}
-		if old, ok := c.keepers[uid]; !ok || s.By < old.signed.By {
+		if c.follows == nil || c.follows(known, k) {
 			c.keepers[uid] = k
+		} else {
+			c.unfollowed[uid] = siblings
 		}
 	}
-	if _, ok := c.keepers[uid]; ok && had {
-		c.keepers[uid] = known
+}
+
+// again looks once more at lists that did not count, and tells of each.
+func (c *Catalog) again(changed func(UID)) {
+	for _, uid := range sortedKeys(c.unfollowed) {
+		c.setKeepers(uid, c.unfollowed[uid])
+		changed(uid)
 	}
 }
 

@@ -39,7 +39,7 @@ type edit struct {
 	resolves bool           // a conflict between apps of one name
 	written  bool           // here
 	before   map[string]int // wanted before the edit
-	copies   map[PeerID]bool
+	copies   map[PeerRef]bool
 }
 
 type editPhase uint8
@@ -164,7 +164,7 @@ func (p *Peer) edit(e *edit) {
 	}
 	p.edits.next++
 	e.id = p.edits.next
-	e.copies = map[PeerID]bool{}
+	e.copies = map[PeerRef]bool{}
 	e.deadline = p.out.now.Mono + p.tune.SubmitWait
 	p.edits.open[e.id] = e
 	if name != "" {
@@ -358,15 +358,14 @@ func (p *Peer) create(e *edit) {
 		return
 	}
 	i := p.intent(e, nil)
-	k := Keepers{UID: i.UID, Epoch: 1, Peers: keepers}
+	k := Keepers{UID: i.UID, Epoch: 1, Peers: keepers, Term: Term{Number: firstTerm, Peer: p.cfg.Self.Peer}}
 	v := version{signed: p.sign(i), intent: *i}
 	list := keeperList{signed: p.sign(k), list: k}
 	e.phase, e.uid, e.version, e.created, e.before = editStoring, i.UID, i.Version, true, map[string]int{}
-	term := Term{Number: 1, Peer: p.cfg.Self.Peer}
-	m := &storeMsg{UID: i.UID, Term: term, Intents: []Signed{v.signed}, Keepers: list.signed, From: e.sources()}
-	p.keep(p.cfg.Self.Peer, m, []version{v}, list)
+	m := &storeMsg{UID: i.UID, Term: k.Term, Intents: []Signed{v.signed}, Keepers: list.signed, From: e.sources()}
+	p.keep(p.cfg.Self.Peer, m, []version{v}, list, keeperList{})
 	a := p.apps[i.UID]
-	a.steward = newSteward(p, a, term)
+	a.steward = newSteward(p, a, k.Term)
 	a.steward.phase = phaseActing
 	p.runSteward(a)
 	p.ensureStored(a.uid)
@@ -384,7 +383,7 @@ func (p *Peer) restate(a *app) {
 	i := &a.win.intent
 	e := &edit{req: editRequest{
 		app: i.App, artifacts: i.Artifacts, key: i.Key, remove: i.Removed, idemKey: i.Request,
-	}, copies: map[PeerID]bool{}, deadline: p.out.now.Mono + p.tune.SubmitWait}
+	}, copies: map[PeerRef]bool{}, deadline: p.out.now.Mono + p.tune.SubmitWait}
 	if i.Alone { // and stays so, should there be no majority for this version either
 		e.before = map[string]int{} // a record without any: the app was created so
 		maps.Copy(e.before, i.Before)
@@ -418,8 +417,8 @@ func (p *Peer) madeBefore(e *edit, a *app) bool {
 	for i := range a.versions {
 		if v, ok := a.versions[i].intent.made(e.req.idemKey); ok {
 			e.uid, e.version = a.uid, v
-			for _, id := range p.holdersOf(a) {
-				e.copies[id] = true
+			for _, ref := range p.holdersOf(a) {
+				e.copies[ref] = true
 			}
 			p.acknowledge(e, a)
 			return true
@@ -459,8 +458,8 @@ func (p *Peer) write(e *edit, a *app, term Term) {
 	}
 	v := version{signed: p.sign(i), intent: *i}
 	e.phase, e.uid, e.version, e.written = editStoring, a.uid, i.Version, false
-	e.copies = map[PeerID]bool{}
+	e.copies = map[PeerRef]bool{}
 	m := &storeMsg{UID: a.uid, Term: term, Intents: []Signed{v.signed}, Keepers: a.keepers.signed, From: e.sources()}
-	p.keep(p.cfg.Self.Peer, m, []version{v}, a.keepers)
+	p.keep(p.cfg.Self.Peer, m, []version{v}, a.keepers, keeperList{})
 	p.ensureStored(a.uid)
 }

@@ -14,7 +14,7 @@ func (p *Peer) editStored(from PeerID, m *storedMsg) {
 			continue
 		}
 		a := p.apps[e.uid]
-		e.copies[from] = true
+		e.copies[a.refOf(from, m.Life)] = true
 		if from == p.cfg.Self.Peer && !e.written {
 			e.written = true
 			if e.created || e.alone {
@@ -31,13 +31,16 @@ func (p *Peer) editStored(from PeerID, m *storedMsg) {
 }
 
 func (p *Peer) quorum(e *edit, a *app) bool {
-	n := 0
-	for _, ref := range a.keepers.list.Peers {
-		if e.copies[ref.Peer] {
-			n++
-		}
+	return p.decided(a, func(ref PeerRef) bool { return e.copies[ref] })
+}
+
+// copied is the peers that hold an edit, sorted.
+func (e *edit) copied() []PeerID {
+	ids := map[PeerID]bool{}
+	for ref := range e.copies {
+		ids[ref.Peer] = true
 	}
-	return n >= a.keepers.list.Majority()
+	return sortedKeys(ids)
 }
 
 // publishEdit publishes an edit: over the other apps of the same name too, if
@@ -108,7 +111,7 @@ func (p *Peer) unpublishApp(a *app) {
 func (p *Peer) acknowledge(e *edit, a *app) {
 	p.finish(e, Result{
 		UID: e.uid, Version: e.version, ETag: p.etag(a.key), Created: e.created,
-		Copies: len(e.copies), Peers: sortedKeys(e.copies), Quorum: p.quorum(e, a),
+		Copies: len(e.copied()), Peers: e.copied(), Quorum: p.quorum(e, a),
 	})
 	if len(e.tickets)+len(e.remotes) == 0 {
 		return
@@ -118,7 +121,7 @@ func (p *Peer) acknowledge(e *edit, a *app) {
 		what = "removed"
 	}
 	p.out.happened(Happened{Type: what, UID: e.uid, Key: e.req.key, Peer: p.cfg.Self.Peer,
-		Message: fmt.Sprintf("version %s, on disk at %d of %d keepers", e.version, len(e.copies), len(a.keepers.list.Peers))})
+		Message: fmt.Sprintf("version %s, on disk at %d of %d keepers", e.version, len(e.copied()), len(a.keeperIDs()))})
 }
 
 // editRefused ends the edits of an app whose keepers follow a higher term:
@@ -225,7 +228,7 @@ func (p *Peer) editTimer(id string) {
 		p.editAlone(e, a)
 		e.deadline = p.out.now.Mono + p.tune.SubmitWait
 	case e.phase == editStoring && a == nil: // removed meanwhile
-		p.finish(e, Result{UID: e.uid, Version: e.version, Created: e.created, Copies: len(e.copies), Peers: sortedKeys(e.copies)})
+		p.finish(e, Result{UID: e.uid, Version: e.version, Created: e.created, Copies: len(e.copied()), Peers: e.copied()})
 		return
 	case e.phase == editStoring && late && !e.written && !p.stands(e):
 		p.finish(e, Result{Err: fmt.Errorf("edit of %s: %w: another edit came first", e.req.key, ErrConflict)})

@@ -75,6 +75,13 @@ type (
 		Result Result
 	}
 
+	// Forced ends a ForceEpoch.
+	Forced struct {
+		Ticket  uint64
+		Apps    []AppKey          // that have new keepers
+		Refused map[AppKey]string // why not
+	}
+
 	// Record tells what happened or was decided, for events and explain.
 	Record struct {
 		Event    *Happened
@@ -167,6 +174,7 @@ func (Extend) effect()  {}
 func (Timer) effect()   {}
 func (Fetch) effect()   {}
 func (Answer) effect()  {}
+func (Forced) effect()  {}
 func (Record) effect()  {}
 
 // Names of the replicated tables that Publish writes.

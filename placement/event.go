@@ -25,6 +25,14 @@ type (
 		IfMatch string
 	}
 
+	// ForceEpoch is a person's order to give new keepers to the apps that a
+	// peer kept and that have no majority of their keepers left. Forced is the
+	// answer.
+	ForceEpoch struct {
+		Ticket uint64
+		Peer   PeerID
+	}
+
 	// Receive is a message from another peer's core, as Send carried it. The
 	// transport vouches for From.
 	Receive struct {
@@ -153,6 +161,7 @@ type WorkState struct {
 
 func (Submit) event()        {}
 func (Remove) event()        {}
+func (ForceEpoch) event()    {}
 func (Receive) event()       {}
 func (Undelivered) event()   {}
 func (Persisted) event()     {}

@@ -128,7 +128,7 @@ func TestVotesAndCopiesOfStrangers(t *testing.T) {
 	say(p, now, "m", message{Stored: &storedMsg{UID: shop.uid, Versions: []Version{shop.win.intent.Version}}})
 	say(p, now, "m", message{Stored: &storedMsg{UID: shop.uid, Refused: Term{70, "b"}}})
 	say(p, now, "m", message{Stored: &storedMsg{UID: shop.uid, Gone: true}})
-	if e := p.edits.open[1]; e == nil || e.copies["m"] || shop.steward == nil {
+	if e := p.edits.open[1]; e == nil || e.copies[PeerRef{"m", 1}] || shop.steward == nil {
 		t.Error("a stranger's copy counts, or its refusal")
 	}
 }

@@ -37,6 +37,8 @@ func (m *message) inspect() Inspection {
 		in.Kind, in.UID = "forwarded", m.Forwarded.UID
 	case m.Store != nil:
 		in.Kind, in.UID, in.Term = "store", m.Store.UID, m.Store.Term
+	case m.Stored != nil && m.Stored.Lists != nil:
+		in.Kind, in.UID = "lists", m.Stored.UID
 	case m.Stored != nil:
 		in.Kind, in.UID = "stored", m.Stored.UID
 	case m.Drop != nil:
@@ -78,6 +80,8 @@ func (in Inspection) Detail() string {
 		return m.Forward.Key.String()
 	case "forwarded":
 		return m.Forwarded.Kind
+	case "lists":
+		return fmt.Sprintf("epoch %d", m.Stored.Epoch)
 	case "stored":
 		return fmt.Sprintf("%d versions", len(m.Stored.Versions))
 	case "raise":
@@ -116,6 +120,7 @@ type Kept struct {
 	Alone    []Version // of Versions, those accepted below a majority
 	Removed  bool
 	Keepers  Keepers
+	Next     Keepers // those that are to follow
 	Term     Term
 }
 
@@ -129,6 +134,11 @@ func ReadKept(value []byte) (Kept, error) {
 	k := Kept{UID: r.UID, Key: r.Key, Term: r.Term}
 	if len(r.Keepers.Body) > 0 {
 		if err := Decode(r.Keepers.Body, &k.Keepers); err != nil {
+			return Kept{}, err
+		}
+	}
+	if len(r.Next.Body) > 0 {
+		if err := Decode(r.Next.Body, &k.Next); err != nil {
 			return Kept{}, err
 		}
 	}
@@ -154,6 +164,7 @@ type (
 		Key     AppKey   `cbor:"k"`
 		Intents []Signed `cbor:"i"`
 		Keepers Signed   `cbor:"l"`
+		Next    Signed   `cbor:"x,omitzero"`
 		Term    Term     `cbor:"t,omitzero"`
 	}
 	keptIntent struct {

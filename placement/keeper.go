@@ -21,14 +21,18 @@ type keepRecord struct {
 	Keepers Signed   `cbor:"l"`
 	Term    Term     `cbor:"t,omitzero"` // the highest granted by this keeper
 	Holders []PeerID `cbor:"h,omitempty"`
+	Next    Signed   `cbor:"x,omitzero"` // the list that is to follow: accepted, and perhaps decided
 
 	versions []version
 	list     Keepers
+	next     Keepers
+	adopting bool             // next was decided, and counts as soon as the disk says so
 	seen     map[Version]bool // versions that the catalog has listed since start
 	heard    Term             // the highest term that somebody is known to act under
 	refused  uint64           // the highest term number that a keeper is known to have granted
 	onDisk   []Version        // what the last write that is on disk held
 	diskAt   uint64           // number of that write
+	diskList keptLists        // what it said of the keepers
 	writes   uint64
 	from     []PeerID      // who is said to have the artifacts, beside the keepers
 	changed  time.Duration // when a version was stored last, in this life of the daemon
@@ -38,16 +42,23 @@ type keepRecord struct {
 // on disk.
 func (r *keepRecord) wrote() (onDisk func()) {
 	r.writes++
-	n := r.writes
+	n, kept := r.writes, keptLists{r.list.Epoch, r.next.Term}
 	var held []Version
 	for _, v := range r.versions {
 		held = append(held, v.intent.Version)
 	}
 	return func() {
 		if n > r.diskAt {
-			r.onDisk, r.diskAt = held, n
+			r.onDisk, r.diskAt, r.diskList = held, n, kept
 		}
 	}
+}
+
+// keptLists is which lists a keeper follows: the epoch of the one that counts,
+// and the term under which the one that is to follow was proposed.
+type keptLists struct {
+	epoch uint64
+	next  Term
 }
 
 // Keeper holds intents for apps whose list names this peer, and votes on their
@@ -98,6 +109,13 @@ func (k *Keeper) load(uid UID, data []byte) error {
 			return err
 		}
 	}
+	if len(r.Next.Body) > 0 {
+		next, err := k.catalog.readKeepers(r.Next)
+		if err != nil {
+			return err
+		}
+		r.next = next.list
+	}
 	r.list, r.heard = kl.list, r.Term
 	r.wrote()()
 	k.records[uid] = r
@@ -108,12 +126,19 @@ func (k *Keeper) load(uid UID, data []byte) error {
 // new incarnation has forgotten its votes and is no keeper.
 func (k *Keeper) listed(list Keepers) bool { return slices.Contains(list.Peers, k.self) }
 
+// votes says whether this peer is in a list that decides.
+func (k *Keeper) votesIn(r *keepRecord) bool { return k.listed(r.list) || k.listed(r.next) }
+
 func (k *Keeper) write(r *keepRecord) []Write {
 	r.Intents = r.Intents[:0:0]
 	for _, v := range r.versions {
 		r.Intents = append(r.Intents, v.signed)
 	}
-	return []Write{{Table: tableKeep, Key: string(r.UID), Value: Encode(r)}}
+	written := *r
+	if r.adopting {
+		written.adopt(r.pending())
+	}
+	return []Write{{Table: tableKeep, Key: string(r.UID), Value: Encode(&written)}}
 }
 
 // firstTerm is granted by the creating store alone.
@@ -121,7 +146,7 @@ const firstTerm = 1
 
 // store takes intents to hold. It refuses an edit under a lower term than it
 // granted, and returns that term.
-func (k *Keeper) store(m *storeMsg, versions []version, list keeperList) (writes []Write, refused Term) {
+func (k *Keeper) store(m *storeMsg, versions []version, list, next keeperList) (writes []Write, refused Term) {
 	r := k.records[m.UID]
 	if r == nil {
 		r = k.open(m.UID, versions[0].intent.Key)
@@ -129,11 +154,14 @@ func (k *Keeper) store(m *storeMsg, versions []version, list keeperList) (writes
 	if m.Term != (Term{}) && m.Term.Compare(r.Term) < 0 {
 		return nil, r.Term
 	}
-	if list.list.Epoch > r.list.Epoch || r.list.Peers == nil {
-		r.Keepers, r.list = list.signed, list.list
+	if list.after(r.current()) {
+		r.adopt(list)
+	}
+	if next.list.Peers != nil {
+		r.accept(next)
 	}
 	r.add(versions...)
-	if m.Term.Compare(r.Term) > 0 && k.listed(r.list) {
+	if m.Term.Compare(r.Term) > 0 && k.votesIn(r) {
 		r.Term = m.Term // the creating store grants the first term
 	}
 	r.hear(m.Term)
@@ -191,7 +219,11 @@ func (r *keepRecord) addHolders(holders []PeerID) {
 func (k *Keeper) raise(m *raiseMsg, view *members, now Now) (writes []Write, reply raisedMsg) {
 	reply = raisedMsg{UID: m.UID, Term: m.Term}
 	r := k.records[m.UID]
-	if r == nil || !k.listed(r.list) {
+	reply.Life = k.self.Incarnation
+	if r != nil {
+		reply.Lists = r.told()
+	}
+	if r == nil || !k.votesIn(r) {
 		return nil, reply
 	}
 	reply.Known, reply.Holders = true, r.Holders
@@ -219,14 +251,15 @@ func (k *Keeper) votes(r *keepRecord, t Term, view *members, now Now) bool {
 	case t.Number <= max(r.Term.Number, firstTerm):
 		return false
 	}
+	order := lists{now: r.current(), next: r.pending()}.refs()
 	rank := func(p PeerID) int {
-		return slices.IndexFunc(r.list.Peers, func(ref PeerRef) bool { return ref.Peer == p })
+		return slices.IndexFunc(order, func(ref PeerRef) bool { return ref.Peer == p })
 	}
 	if rank(t.Peer) < 0 {
 		return false
 	}
 	holder := r.heard.Peer
-	return holder == "" || holder == t.Peer || rank(holder) < 0 || !k.lives(r.list.Peers[rank(holder)], view) ||
+	return holder == "" || holder == t.Peer || rank(holder) < 0 || !k.lives(order[rank(holder)], view) ||
 		rank(t.Peer) < rank(holder) && view.calm(t.Peer, now.Mono)
 }
 
@@ -342,13 +375,16 @@ func (k *Keeper) open(uid UID, key AppKey) *keepRecord {
 func (k *Keeper) follow(uid UID) []Write {
 	r := k.records[uid]
 	listed, _ := k.listing(uid)
+	kl := k.catalog.keepers[uid]
 	if r == nil {
-		kl, ok := k.catalog.keepers[uid]
-		if !ok || len(listed) == 0 || !k.listed(kl.list) {
+		if len(listed) == 0 || !k.listed(kl.list) {
 			return nil
 		}
 		r = k.open(uid, listed[0].intent.Key)
-		r.Keepers, r.list = kl.signed, kl.list
+	}
+	moved := kl.after(r.current())
+	if moved {
+		r.adopt(kl)
 	}
 	before := slices.Clone(r.versions)
 	now := map[Version]bool{}
@@ -365,7 +401,7 @@ func (k *Keeper) follow(uid UID) []Write {
 		return k.end(r, before)
 	}
 	same := slices.EqualFunc(before, r.versions, func(a, b version) bool { return a.intent.Version == b.intent.Version })
-	if same {
+	if same && !moved {
 		return nil
 	}
 	return k.write(r)

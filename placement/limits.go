@@ -39,6 +39,9 @@ const (
 	// rise by one, so that nobody who lies uses the numbers up.
 	termJumpMax = 1 << 20
 
+	// epochJumpMax is how many lists of keepers a peer may have missed.
+	epochJumpMax = 1 << 16
+
 	digestLabelsMax = 64
 	digestShapesMax = 16
 	priceMax        = 1e9
@@ -131,12 +134,15 @@ func isDigest(name string) bool {
 	return err == nil && len(d) == 32 && strings.HasPrefix(name, "sha256:") && strings.ToLower(name) == name
 }
 
-// check holds a keeper list against what can be known of one: in this release a
-// list is made with its app, by the first of it, and not changed. One of a
-// later epoch cannot show that a majority wanted it.
+// check holds a keeper list against what can be known of it alone: the first is
+// made with its app, by the first of it; a later one by whoever had the term, or
+// by whoever a person asked to force it. Peer.follows looks at the rest.
 func (k *Keepers) check(s Signed) error {
-	if k.UID == "" || k.Epoch != 1 || len(k.Peers) == 0 || len(k.Peers) > keepersMax || k.Peers[0].Peer != s.By {
+	if k.UID == "" || k.Epoch == 0 || len(k.Peers) == 0 || len(k.Peers) > keepersMax {
 		return fmt.Errorf("keepers: %w", ErrInvalid)
+	}
+	if by := s.By; k.Epoch == 1 && (k.Forced || k.Peers[0].Peer != by) || k.Epoch > 1 && !k.Forced && k.Term.Peer != by {
+		return fmt.Errorf("keepers: %w: epoch %d is not for %.80q to make", ErrInvalid, k.Epoch, by)
 	}
 	for i, ref := range k.Peers {
 		if ref.Peer == "" ||

@@ -23,6 +23,9 @@ func (l lists) decided(have func(PeerRef) bool) bool {
 	return len(l.now.list.Peers) > 0
 }
 
+// has says whether a peer is in one of them.
+func (l lists) has(id PeerID) bool { return l.now.list.has(id) || l.next.list.has(id) }
+
 // refs is the members of both, each once, in order.
 func (l lists) refs() []PeerRef {
 	out := slices.Clone(l.now.list.Peers)

@@ -74,6 +74,7 @@ type (
 		Keepers Signed   `cbor:"k"`
 		Holders []PeerID `cbor:"h,omitempty"`
 		From    []PeerID `cbor:"f,omitempty"` // who has the artifacts
+		Next    Signed   `cbor:"x,omitzero"`  // the keepers that are to follow
 	}
 
 	storedMsg struct {
@@ -81,6 +82,17 @@ type (
 		Versions []Version `cbor:"v"` // held on disk, with their artifacts
 		Refused  Term      `cbor:"t,omitzero"`
 		Gone     bool      `cbor:"g,omitempty"` // the app has ended, as this keeper knows
+
+		Life  Incarnation `cbor:"l,omitempty"` // of this keeper's store
+		Epoch uint64      `cbor:"e,omitempty"` // of its list on disk
+		Next  Term        `cbor:"x,omitzero"`  // that the list on disk that is to follow was proposed under
+		Lists *listsMsg   `cbor:"k,omitempty"` // for whoever follows an older list
+	}
+
+	// listsMsg is the lists that a keeper knows of.
+	listsMsg struct {
+		Now  Signed `cbor:"n"`
+		Next Signed `cbor:"x,omitzero"`
 	}
 
 	// dropMsg takes back a store whose intent its acceptor could not write.
@@ -104,6 +116,9 @@ type (
 		Heard   Term     `cbor:"e,omitzero"` // the highest that somebody acts under, as far as it knows
 		Holders []PeerID `cbor:"h,omitempty"`
 		Intents []Signed `cbor:"i,omitempty"`
+
+		Life  Incarnation `cbor:"l,omitempty"` // of this keeper's store
+		Lists *listsMsg   `cbor:"k,omitempty"`
 	}
 
 	// holdMsg records at a keeper who was, or is about to be, asked.

@@ -208,7 +208,7 @@ func (s *Steward) tellHolders() {
 
 func (s *Steward) sendHolds(first bool) {
 	now := s.p.out.now.Mono
-	for _, ref := range s.a.keepers.list.Peers {
+	for _, ref := range s.a.lists().refs() {
 		id := ref.Peer
 		key := "hold/" + string(id)
 		if s.heldBy[id] >= s.holdNumber || id == s.p.cfg.Self.Peer || !s.p.keeperLives(ref) {

@@ -54,6 +54,12 @@ func New(cfg Config) *Peer {
 		failures: map[UID]map[string]failure{}, decisions: newDecisions(),
 	}
 	p.keeper = newKeeper(cfg.Self, tune, p.catalog)
+	p.catalog.follows = func(known, k keeperList) bool {
+		if now := p.listsOf(k.list.UID).now; now.after(known) {
+			known = now
+		}
+		return p.follows(known, k, "")
+	}
 	p.work = newWork(p.out, tune, p.timers, p.has)
 	p.work.listed = func(driver string) bool { return p.ledger.listed[driver] }
 	p.work.from = func(c *claim) []PeerID {
@@ -117,6 +123,8 @@ func (p *Peer) take(ev Event) {
 		p.onSubmit(ev)
 	case Remove:
 		p.onRemove(ev)
+	case ForceEpoch:
+		p.onForce(ev)
 	case Receive:
 		if m, err := decodeMessage(ev.Body); err == nil {
 			p.receive(ev.From, m)
@@ -177,7 +185,12 @@ func (p *Peer) onDigest(d Digest) {
 
 // onMember takes what failure detection says of a peer.
 func (p *Peer) onMember(ev MemberChanged) {
-	if !p.members.change(p.out.now.Mono, ev) {
+	changed := p.members.change(p.out.now.Mono, ev)
+	if ev.State == MemberForgotten {
+		p.roles = true
+		p.catalog.again(p.refresh) // a forced list may count now
+	}
+	if !changed {
 		return
 	}
 	p.roles = true

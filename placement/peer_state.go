@@ -66,16 +66,19 @@ type app struct {
 	versions []version // standing, newest first
 	win      *version
 	keepers  keeperList
-	listed   bool // the catalog listed it, at some time
+	next     keeperList // that is to follow: see epochs.go
+	listed   bool       // the catalog listed it, at some time
 	rows     map[PeerID]*row
 	steward  *Steward
 }
 
-// keeperIDs is the keepers, in order.
+// keeperIDs is the keepers, those that are to follow among them, in order.
 func (a *app) keeperIDs() []PeerID {
-	out := make([]PeerID, len(a.keepers.list.Peers))
-	for i, ref := range a.keepers.list.Peers {
-		out[i] = ref.Peer
+	var out []PeerID
+	for _, ref := range a.lists().refs() {
+		if !slices.Contains(out, ref.Peer) {
+			out = append(out, ref.Peer)
+		}
 	}
 	return out
 }
@@ -100,7 +103,7 @@ func (p *Peer) keeperLives(ref PeerRef) bool {
 
 // majority says whether a majority of an app's keepers lives in this view.
 func (p *Peer) majority(a *app) bool {
-	return len(a.keepers.list.Peers) > 0 && p.liveKeepers(a) >= a.keepers.list.Majority()
+	return p.decided(a, p.keeperLives)
 }
 
 // counters hands out numbers that this peer never uses twice in one life of
@@ -233,12 +236,9 @@ func (p *Peer) refresh(uid UID) {
 		p.publish(Publish{Table: TableIntents, Key: p.catalog.keyOf[uid].String(), Beside: p.allBut(uid)})
 		return // which refreshes it
 	}
-	list := p.catalog.keepers[uid]
+	list := p.listsOf(uid)
 	if r := p.keeper.records[uid]; r != nil {
 		all = append(all, r.versions...)
-		if r.list.Peers != nil { // what it keeps by outranks what somebody published since
-			list = keeperList{r.Keepers, r.list}
-		}
 	}
 	for i := range all {
 		if v := all[i].intent.Version; !p.clock.observe(v, p.out.now.Wall) {
@@ -262,18 +262,18 @@ func (p *Peer) refresh(uid UID) {
 		}
 		p.byKey[a.key][uid] = true
 	}
-	if a.win == nil || etag(versions) != etag(a.versions) || len(a.keepers.list.Peers) != len(list.list.Peers) {
+	if a.win == nil || etag(versions) != etag(a.versions) || !slices.Equal(a.lists().refs(), list.refs()) {
 		p.roles = true
-		p.fetchAhead(versions, list.list)
+		p.fetchAhead(versions, list)
 	}
-	a.versions, a.win, a.keepers = versions, winner(versions, p.out.now.Wall), list
+	a.versions, a.win, a.keepers, a.next = versions, winner(versions, p.out.now.Wall), list.now, list.next
 	a.listed = a.listed || p.catalog.has(uid)
 	p.checkClaims(uid)
 	p.dirty[uid] = true
-	if p.catalog.has(uid) && p.catalog.keepers[uid].list.Peers == nil && len(list.list.Peers) > 0 && !a.win.intent.Removed {
+	if p.catalog.has(uid) && p.catalog.keepers[uid].list.Peers == nil && len(list.now.list.Peers) > 0 && !a.win.intent.Removed {
 		p.tune.mark(MarkOutlivedRemoval)
 		// An edit outlived a removal that had completed elsewhere.
-		p.publish(Publish{Table: TableKeepers, Key: string(uid), Value: Encode(list.signed)})
+		p.publish(Publish{Table: TableKeepers, Key: string(uid), Value: Encode(list.now.signed)})
 	}
 }
 
@@ -295,7 +295,8 @@ func (p *Peer) flagAhead(i *Intent) {
 
 // fetchAhead brings a keeper's artifacts here and compiles them, so that a
 // failover does not wait for that.
-func (p *Peer) fetchAhead(versions []version, list Keepers) {
+func (p *Peer) fetchAhead(versions []version, l lists) {
+	list := Keepers{Peers: l.refs()}
 	if !p.keeper.listed(list) {
 		return
 	}

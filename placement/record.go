@@ -144,11 +144,18 @@ type Artifact struct {
 }
 
 // Keepers is the recorded, ordered list of the peers that hold an app's
-// intent before it is acknowledged and that vote on its term.
+// intent before it is acknowledged and that vote on its term. epochs.go says
+// how one list follows another.
 type Keepers struct {
 	UID   UID       `json:"uid"`
-	Epoch uint64    `json:"epoch"`
-	Peers []PeerRef `json:"peers"` // the accepting peer first
+	Epoch uint64    `json:"epoch"`         // 1 for the first; each follows the one before it
+	Peers []PeerRef `json:"peers"`         // the accepting peer first
+	Term  Term      `json:"term,omitzero"` // that it was proposed under
+	// Forced says that a person wanted it: no majority of the list before it
+	// agreed, since none was left.
+	Forced bool `json:"forced,omitempty"`
+	// Free says that nobody but who made this list has proposed it.
+	Free bool `json:"free,omitempty"`
 }
 
 // Majority is the number of keepers that decides.

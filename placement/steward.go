@@ -26,7 +26,7 @@ type Steward struct {
 	deputy  bool
 	phase   phase
 	term    Term
-	votes   map[PeerID]bool
+	votes   map[PeerRef]bool
 	refused map[PeerID]bool // keepers that refused this term
 	began   time.Duration
 
@@ -85,7 +85,7 @@ type pinnedSlots struct {
 func newSteward(p *Peer, a *app, term Term) *Steward {
 	s := &Steward{
 		p: p, a: a, term: term, began: p.out.now.Mono, wait: p.tune.RoundMin,
-		votes: map[PeerID]bool{}, answered: map[PeerID]bool{}, heldBy: map[PeerID]uint64{},
+		votes: map[PeerRef]bool{}, answered: map[PeerID]bool{}, heldBy: map[PeerID]uint64{},
 		asks: map[uint64]*openAsk{}, noRoom: map[string]map[PeerID]refusal{}, short: map[string]string{}, sent: map[string]time.Duration{},
 		pins: map[ClaimID]pinnedSlots{}, side: map[string]Slots{},
 	}
@@ -284,14 +284,14 @@ func (s *Steward) raise() {
 		known = max(known, kr.Term.Number, kr.refused)
 	}
 	s.phase, s.term = phaseRaising, Term{Number: known + 1, Peer: s.p.cfg.Self.Peer}
-	s.votes, s.refused = map[PeerID]bool{}, map[PeerID]bool{}
+	s.votes, s.refused = map[PeerRef]bool{}, map[PeerID]bool{}
 	s.askVotes()
 }
 
 func (s *Steward) askVotes() {
 	s.next = s.p.out.now.Mono + s.p.tune.Resend
-	for _, ref := range s.a.keepers.list.Peers {
-		if s.p.keeperLives(ref) && (!s.votes[ref.Peer] || s.phase != phaseRaising) {
+	for _, ref := range s.a.lists().refs() {
+		if s.p.keeperLives(ref) && (!s.votes[ref] || s.phase != phaseRaising) {
 			s.p.out.send(ref.Peer, message{Raise: &raiseMsg{UID: s.a.uid, Term: s.term}})
 		}
 	}
@@ -309,6 +309,9 @@ func (s *Steward) confirm() {
 // onRaise votes.
 func (p *Peer) onRaise(from PeerID, m *raiseMsg) {
 	if !p.mayOrder(from, m.UID, m.Term) {
+		if !p.isKeeper(m.UID, from) {
+			p.tellLists(from, m.UID) // it may follow an older list
+		}
 		return
 	}
 	writes, reply := p.keeper.raise(m, p.members, p.out.now)
@@ -331,15 +334,20 @@ func (p *Peer) onRaised(from PeerID, m *raisedMsg) {
 	if a == nil || !p.isKeeper(m.UID, from) {
 		return
 	}
+	p.hearLists(from, m.UID, m.Lists)
+	if a = p.apps[m.UID]; a == nil {
+		return
+	}
 	for _, signed := range m.Intents {
 		if v, err := p.catalog.readIntent(signed); err == nil && v.intent.UID == m.UID && v.intent.Key == a.key {
 			p.learn(from, m.UID, v)
 		}
 	}
-	for _, t := range []*Term{&m.Heard, &m.Highest} {
-		if !p.mayHave(m.UID, *t, p.highest(m.UID)) {
-			*t = Term{}
-		}
+	if !p.mayHave(m.UID, m.Heard, p.highest(m.UID)) {
+		m.Heard = Term{}
+	}
+	if !m.Highest.within(p.highest(m.UID)) { // it may be a former keeper's
+		m.Highest = Term{}
 	}
 	s := a.steward
 	if s == nil || s.deputy || s.term != m.Term {
@@ -362,15 +370,16 @@ func (p *Peer) onRaised(from PeerID, m *raisedMsg) {
 		p.persistKeep(m.UID, p.keeper.forget(m.UID))
 		p.refresh(m.UID)
 		return
-	default: // it never got the app, or forgot it, and says so when it is stored
+	default: // it never got the app, or is yet to be a keeper, and says so when it is stored
 		p.ensureStored(m.UID)
+		p.voteLost(a, from)
 		return
 	}
-	s.votes[from] = true
-	if len(s.votes) >= a.keepers.list.Majority() {
+	s.votes[a.refOf(from, m.Life)] = true
+	if p.decided(a, func(ref PeerRef) bool { return s.votes[ref] }) {
 		p.hearTerm(m.UID, s.term)
 		p.out.happened(Happened{Type: "taken-over", UID: a.uid, Key: a.key, Peer: p.cfg.Self.Peer,
-			Message: fmt.Sprintf("term %d granted by %v", s.term.Number, sortedKeys(s.votes))})
+			Message: fmt.Sprintf("term %d granted by %v", s.term.Number, s.voters())})
 		s.beginCensus()
 	}
 }
@@ -387,18 +396,29 @@ func (p *Peer) voteRefused(a *app, from PeerID, m *raisedMsg) {
 	if m.Highest.Number < m.Term.Number && m.Heard.Peer == p.cfg.Self.Peer {
 		return // that keeper will see it another way soon
 	}
+	p.voteLost(a, from)
+}
+
+// voteLost ends an attempt to raise a term if those that live and may yet grant
+// it are too few.
+func (p *Peer) voteLost(a *app, from PeerID) {
 	a.steward.refused[from] = true
-	open := 0
-	for _, ref := range a.keepers.list.Peers {
-		if p.keeperLives(ref) && !a.steward.refused[ref.Peer] {
-			open++
-		}
-	}
-	if open >= a.keepers.list.Majority() {
+	if p.decided(a, func(ref PeerRef) bool { return p.keeperLives(ref) && !a.steward.refused[ref.Peer] }) {
 		return
 	}
 	p.endSteward(a)
 	p.timers.before(timerRoles, "", p.out.now.Mono+p.tune.Resend+time.Duration(p.rng.Int64N(int64(p.tune.Resend))))
+}
+
+// voters is the keepers that granted the term, in order.
+func (s *Steward) voters() []PeerID {
+	var out []PeerID
+	for _, ref := range s.a.lists().refs() {
+		if s.votes[ref] {
+			out = append(out, ref.Peer)
+		}
+	}
+	return out
 }
 
 // learn takes an intent that another keeper holds.

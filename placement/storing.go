@@ -9,7 +9,7 @@ import (
 // until each that lives has said that it holds them.
 type storing struct {
 	tag   string // of what is being stored
-	acked map[PeerID]bool
+	acked map[PeerRef]bool
 	wait  time.Duration
 	since time.Duration
 }
@@ -21,8 +21,8 @@ func (p *Peer) ensureStored(uid UID) {
 		return
 	}
 	st := p.stores[uid]
-	if tag := etag(a.versions); st == nil || st.tag != tag {
-		st = &storing{tag: tag, acked: map[PeerID]bool{}, wait: p.tune.Resend, since: p.out.now.Mono}
+	if tag := p.storeTag(a); st == nil || st.tag != tag {
+		st = &storing{tag: tag, acked: map[PeerRef]bool{}, wait: p.tune.Resend, since: p.out.now.Mono}
 		p.stores[uid] = st
 		p.timers.set(timerStore, string(uid), p.out.now.Mono)
 	} else {
@@ -35,11 +35,11 @@ func (p *Peer) ensureStored(uid UID) {
 // any more.
 func (p *Peer) allStored(a *app) bool {
 	st := p.stores[a.uid]
-	if st == nil || st.tag != etag(a.versions) {
+	if st == nil || st.tag != p.storeTag(a) {
 		return false
 	}
-	for _, ref := range a.keepers.list.Peers {
-		if !st.acked[ref.Peer] && !p.members.reborn(ref) && !p.members.forgotten(ref.Peer) {
+	for _, ref := range a.lists().refs() {
+		if !st.acked[ref] && !p.members.reborn(ref) && !p.members.forgotten(ref.Peer) {
 			return false
 		}
 	}
@@ -47,13 +47,13 @@ func (p *Peer) allStored(a *app) bool {
 }
 
 // holdersOf is the keepers that are known to hold what stands of an app.
-func (p *Peer) holdersOf(a *app) []PeerID {
-	var out []PeerID
+func (p *Peer) holdersOf(a *app) []PeerRef {
+	var out []PeerRef
 	st, r := p.stores[a.uid], p.keeper.records[a.uid]
-	for _, id := range a.keeperIDs() {
-		if id == p.cfg.Self.Peer && r != nil && slices.Contains(r.onDisk, a.win.intent.Version) ||
-			st != nil && st.tag == etag(a.versions) && st.acked[id] {
-			out = append(out, id)
+	for _, ref := range a.lists().refs() {
+		if ref == p.cfg.Self && r != nil && slices.Contains(r.onDisk, a.win.intent.Version) ||
+			st != nil && st.tag == p.storeTag(a) && st.acked[ref] {
+			out = append(out, ref)
 		}
 	}
 	return out
@@ -65,7 +65,7 @@ func (p *Peer) storeNow(uid UID) {
 	if a == nil || st == nil {
 		return
 	}
-	m := &storeMsg{UID: uid, Keepers: a.keepers.signed}
+	m := &storeMsg{UID: uid, Keepers: a.keepers.signed, Next: a.next.signed}
 	if s := a.steward; s != nil && !s.deputy && s.phase == phaseActing {
 		m.Term, m.Holders = s.term, s.holders
 	}
@@ -81,8 +81,8 @@ func (p *Peer) storeNow(uid UID) {
 		}
 	}
 	open := false
-	for _, ref := range a.keepers.list.Peers {
-		if !st.acked[ref.Peer] && p.keeperLives(ref) {
+	for _, ref := range a.lists().refs() {
+		if !st.acked[ref] && p.keeperLives(ref) {
 			open = true
 			p.out.send(ref.Peer, message{Store: m})
 		}
@@ -100,13 +100,25 @@ func (p *Peer) onStore(from PeerID, m *storeMsg) {
 	if err != nil || list.list.UID != m.UID || len(m.Intents) == 0 {
 		return
 	}
-	if m.Term == (Term{}) {
-		m.Holders = nil
-	} else if !p.mayOrder(from, m.UID, m.Term) || p.listOf(m.UID).Peers == nil && !list.list.has(from) {
+	next, ok := p.proposal(list, m.Next)
+	if known := p.listsOf(m.UID).now; ok && known.list.Peers != nil {
+		switch {
+		case list.list.Epoch < known.list.Epoch:
+			p.tellLists(from, m.UID)
+			list, next, ok = known, keeperList{}, m.Term == (Term{})
+		case list.after(known):
+			ok = p.follows(known, list, from)
+		default:
+			ok = slices.Equal(known.list.Peers, list.list.Peers)
+		}
+	}
+	l := lists{list, next}
+	if !ok || m.Term != (Term{}) && (m.Term.Peer != from || !l.mayHave(m.Term, p.highest(m.UID))) ||
+		next.list.Peers != nil && !l.mayHave(next.list.Term, p.highest(m.UID)) {
 		return
 	}
-	if known := p.listOf(m.UID); known.Peers != nil && !slices.Equal(known.Peers, list.list.Peers) {
-		return // a list does not change
+	if m.Term == (Term{}) {
+		m.Holders = nil
 	}
 	var versions []version
 	for _, s := range m.Intents {
@@ -125,8 +137,8 @@ func (p *Peer) onStore(from PeerID, m *storeMsg) {
 		if from != p.cfg.Self.Peer {
 			p.out.send(from, message{Stored: &storedMsg{UID: m.UID, Gone: true}})
 		}
-	case p.keeper.listed(list.list) || from == p.cfg.Self.Peer:
-		p.keep(from, m, versions, list)
+	case p.keeper.listed(Keepers{Peers: l.refs()}) || from == p.cfg.Self.Peer:
+		p.keep(from, m, versions, list, next)
 	}
 }
 
@@ -167,12 +179,12 @@ func (p *Peer) lists(uid UID, v Version) bool {
 
 // keep writes what a store brought; the edit of this peer itself comes this
 // way too.
-func (p *Peer) keep(from PeerID, m *storeMsg, versions []version, list keeperList) {
+func (p *Peer) keep(from PeerID, m *storeMsg, versions []version, list, next keeperList) {
 	held := 0
 	if r := p.keeper.records[m.UID]; r != nil {
 		held = len(r.versions)
 	}
-	writes, refused := p.keeper.store(m, versions, list)
+	writes, refused := p.keeper.store(m, versions, list, next)
 	if refused != (Term{}) {
 		p.out.send(from, message{Stored: &storedMsg{UID: m.UID, Refused: refused}})
 		return
@@ -208,7 +220,7 @@ func (p *Peer) answerStores(uid UID) {
 	if r == nil || len(p.waiting[uid]) == 0 {
 		return
 	}
-	held := &storedMsg{UID: uid}
+	held := &storedMsg{UID: uid, Life: p.cfg.Self.Incarnation, Epoch: r.diskList.epoch, Next: r.diskList.next}
 	complete := true
 	for _, v := range r.versions {
 		switch {
@@ -261,7 +273,11 @@ func (p *Peer) hearGone(a *app, from PeerID) {
 		p.persistKeep(a.uid, p.keeper.forget(a.uid))
 		p.refresh(a.uid)
 	} else if st := p.stores[a.uid]; st != nil && a.win.intent.Removed {
-		st.acked[from] = true
+		for _, ref := range a.lists().refs() {
+			if ref.Peer == from {
+				st.acked[ref] = true
+			}
+		}
 		p.dirty[a.uid] = true
 	}
 }
@@ -272,25 +288,32 @@ func (p *Peer) onStored(from PeerID, m *storedMsg) {
 	if a == nil || from != p.cfg.Self.Peer && !p.isKeeper(m.UID, from) {
 		return
 	}
+	p.hearLists(from, m.UID, m.Lists)
+	if a = p.apps[m.UID]; a == nil {
+		return
+	}
 	if m.Gone {
 		p.hearGone(a, from)
 		return
 	}
 	if m.Refused != (Term{}) {
 		p.tune.mark(MarkStoreRefused)
-		if p.mayHave(m.UID, m.Refused, p.highest(m.UID)) {
+		if m.Refused.within(p.highest(m.UID)) {
 			p.overtaken(m.UID, m.Refused)
 			p.editRefused(m.UID, m.Refused)
 		}
 		return
 	}
-	if st := p.stores[m.UID]; st != nil && st.tag == etag(a.versions) {
-		all := true
+	if m.Epoch > a.keepers.list.Epoch {
+		return // a copy among other keepers: they say who, and are asked
+	}
+	if st := p.stores[m.UID]; st != nil && st.tag == p.storeTag(a) {
+		all := max(m.Epoch, 1) == a.keepers.list.Epoch && m.Next == a.next.list.Term
 		for _, v := range a.versions {
 			all = all && slices.Contains(m.Versions, v.intent.Version)
 		}
 		if all {
-			st.acked[from] = true
+			st.acked[a.refOf(from, m.Life)] = true
 		}
 	}
 	p.editStored(from, m)

@@ -17,6 +17,7 @@ type Tuning struct {
 	RoundMin      time.Duration // back-off of reconcile rounds that place nothing [500ms]
 	RoundMax      time.Duration // and its end; also the slow round when all is well [10s]
 	Calm          time.Duration // a keeper that came back is given its apps after this [60s]
+	KeeperLost    time.Duration // a keeper that is dead for this long is replaced [5m]
 	Grace         time.Duration // after a start, before a silent majority makes deputies [10s]
 	MassWindow    time.Duration // sites lost within this time count together [10s]
 	MassWait      time.Duration // how long a mass loss stops replacing [5m]
@@ -63,9 +64,16 @@ const (
 	FaultRemake     Fault = "re-make"    // a retried edit is made again
 	// FaultKeepForever: what nobody committed or confirmed stays granted.
 	FaultKeepForever Fault = "ignore-expiry"
+	// FaultOldMajority: while the keepers change, those before decide alone.
+	FaultOldMajority Fault = "old-majority"
+	// FaultNewProposal: who raises a term does not go on with the list of keepers
+	// that was accepted before.
+	FaultNewProposal Fault = "new-proposal"
 )
 
-// Faults are all rules that can be switched off.
+// Faults are the rules that a simulation switches off one by one. Those about
+// keepers that change are for TestNoTwoMajoritiesOfKeepers and its like: chance
+// seldom brings about what shows them.
 func Faults() []Fault {
 	return []Fault{FaultSkipGate, FaultNoFence, FaultRegrant, FaultOvergive, FaultTwoTerms, FaultForgetTerm, FaultNoCompare, FaultRemake, FaultKeepForever}
 }
@@ -86,7 +94,7 @@ func (t Tuning) withDefaults() Tuning {
 		{&t.CensusWait, 3 * time.Second}, {&t.ReserveExpiry, 30 * time.Second}, {&t.ConfirmExpiry, time.Minute},
 		{&t.PinExpiry, 30 * time.Second}, {&t.ReportDelay, 50 * time.Millisecond}, {&t.ReportEvery, 20 * time.Second},
 		{&t.SummaryEvery, time.Second}, {&t.RoundMin, 500 * time.Millisecond}, {&t.RoundMax, 10 * time.Second},
-		{&t.Calm, time.Minute}, {&t.Grace, 10 * time.Second}, {&t.MassWindow, 10 * time.Second},
+		{&t.Calm, time.Minute}, {&t.KeeperLost, 5 * time.Minute}, {&t.Grace, 10 * time.Second}, {&t.MassWindow, 10 * time.Second},
 		{&t.MassWait, 5 * time.Minute}, {&t.RestartWindow, 5 * time.Minute},
 		{&t.RestartMin, time.Second}, {&t.RestartMax, 30 * time.Second},
 	} {

@@ -9,7 +9,8 @@ type AppView struct {
 	ETag       string
 	Conflict   bool // more than one version stands
 	Keepers    []PeerID
-	Epoch      uint64 // of the list of keepers
+	Epoch      uint64   // of the list of keepers
+	Next       []PeerID // those that are to follow, while the list changes
 	Term       Term
 	Steward    PeerID // who drives it now as far as this peer knows
 	Deputy     bool   // it is driven without a majority

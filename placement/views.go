@@ -80,7 +80,7 @@ func (p *Peer) App(key AppKey) (AppView, bool) {
 func (p *Peer) view(a *app) AppView {
 	v := AppView{
 		Intent: a.win.intent, ETag: p.etag(a.key), Conflict: p.conflict(a),
-		Keepers: a.keeperIDs(), Epoch: a.keepers.list.Epoch, Term: p.knownTerm(a), Steward: p.leader(a),
+		Keepers: a.keepers.list.ids(), Next: a.next.list.ids(), Epoch: a.keepers.list.Epoch, Term: p.knownTerm(a), Steward: p.leader(a),
 	}
 	if s := a.steward; s != nil {
 		v.Steward, v.Deputy, v.Open = p.cfg.Self.Peer, s.deputy, slices.Clone(s.open)

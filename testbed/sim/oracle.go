@@ -19,6 +19,7 @@ type oracle struct {
 	asks    map[placement.AskID]placement.Term
 	gone    map[string]bool              // claims that were on a disk and are not any more
 	over    map[string]placement.Version // by what an edit compared with, or by its key: what came of it
+	lists   keeperLists
 	stats   Report
 }
 
@@ -40,13 +41,14 @@ type acked struct {
 	key     placement.AppKey
 	version placement.Version
 	keepers placement.Keepers
+	lost    bool // so many keepers lost their disks that it may be gone
 }
 
 func newOracle(w *world) *oracle {
 	return &oracle{
 		w: w, asked: map[uint64]*request{}, acked: map[placement.UID]*acked{}, removed: map[placement.UID]bool{},
 		terms: map[termKey]placement.PeerID{}, asks: map[placement.AskID]placement.Term{},
-		gone: map[string]bool{}, over: map[string]placement.Version{},
+		gone: map[string]bool{}, over: map[string]placement.Version{}, lists: keeperLists{},
 	}
 }
 
@@ -146,9 +148,14 @@ func (o *oracle) once(p *peer, r placement.Result, what string) {
 // something later, on disk.
 func (o *oracle) check(w *world, uid placement.UID) {
 	a := o.acked[uid]
-	if a == nil || o.removed[uid] || o.lost(a) {
+	if a == nil || o.removed[uid] {
 		return
 	}
+	a.lost = a.lost || o.lost(a)
+	if a.lost {
+		return
+	}
+	a.keepers = o.lists.last(uid, a.keepers)
 	n, left := 0, 0
 	for _, ref := range a.keepers.Peers {
 		p := w.byID[ref.Peer]
@@ -198,13 +205,7 @@ func (o *oracle) lost(a *acked) bool {
 func (o *oracle) orphaned(uid placement.UID) bool {
 	for _, p := range o.w.peers {
 		if k, ok := o.kept(p, uid); ok && k.Keepers.UID != "" {
-			n := 0
-			for _, ref := range k.Keepers.Peers {
-				if o.intact(ref) {
-					n++
-				}
-			}
-			return n < k.Keepers.Majority()
+			return o.lost(&acked{keepers: o.lists.last(uid, k.Keepers)})
 		}
 	}
 	return true
@@ -268,6 +269,9 @@ func (o *oracle) keepWritten(p *peer, wr placement.Write) {
 	was, had := o.kept(p, uid)
 	p.disk.set(wr.Table, wr.Key, wr.Value)
 	is, has := o.kept(p, uid)
+	if has {
+		o.lists.written(o.w, p, is)
+	}
 	// The first term is granted by the creating store alone: nobody is voted into it.
 	if had && has && is.Term.Compare(was.Term) < 0 && was.Term.Number > 1 {
 		o.w.fail("%s: the term that it granted of %s fell", p.id, wr.Key)

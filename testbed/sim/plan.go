@@ -79,7 +79,7 @@ const (
 // patience is at stake.
 func tune() placement.Tuning {
 	return placement.Tuning{
-		Calm: 15 * time.Second, ConfirmExpiry: 20 * time.Second, PinExpiry: 8 * time.Second, Grace: 6 * time.Second,
+		Calm: 15 * time.Second, KeeperLost: 12 * time.Second, ConfirmExpiry: 20 * time.Second, PinExpiry: 8 * time.Second, Grace: 6 * time.Second,
 		RoundMax: 4 * time.Second, ReportEvery: 8 * time.Second, MassWait: 20 * time.Second, RestartWindow: 20 * time.Second,
 		RestartBudget: 3,
 	}

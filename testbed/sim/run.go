@@ -22,6 +22,7 @@ type Report struct {
 	Below        int // acknowledged with fewer copies than a quorum
 	Refused      int
 	Grants       int
+	Lists        int // of keepers, that followed others
 	Reached      map[placement.Mark]int // rare branches of the core, how often
 	Failed       []string
 }
@@ -37,6 +38,7 @@ func (r *Report) Add(o Report) {
 	r.Below += o.Below
 	r.Refused += o.Refused
 	r.Grants += o.Grants
+	r.Lists += o.Lists
 	if r.Reached == nil {
 		r.Reached = map[placement.Mark]int{}
 	}
@@ -46,8 +48,8 @@ func (r *Report) Add(o Report) {
 }
 
 func (r Report) String() string {
-	return fmt.Sprintf("%.1f virtual hours, %d events, %d faults, %d requests: %d acknowledged (%d below a quorum), %d refused; %d grants, %d messages",
-		r.Virtual.Hours(), r.Steps, r.Faults, r.Requests, r.Acknowledged, r.Below, r.Refused, r.Grants, r.Messages)
+	return fmt.Sprintf("%.1f virtual hours, %d events, %d faults, %d requests: %d acknowledged (%d below a quorum), %d refused; %d grants, %d changes of keepers, %d messages",
+		r.Virtual.Hours(), r.Steps, r.Faults, r.Requests, r.Acknowledged, r.Below, r.Refused, r.Grants, r.Lists, r.Messages)
 }
 
 // Run simulates a mesh, and writes its trace if one is wanted.

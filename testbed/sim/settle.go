@@ -93,7 +93,7 @@ func (w *world) acknowledgedStand(note func(string, ...any)) {
 	for _, p := range w.in() {
 		views := p.core.Apps()
 		for uid, a := range w.oracle.acked {
-			if w.oracle.removed[uid] || w.oracle.lost(a) {
+			if w.oracle.removed[uid] || a.lost || w.oracle.lost(a) {
 				continue
 			}
 			ok := slices.ContainsFunc(views, func(v placement.AppView) bool {
@@ -137,6 +137,7 @@ func (w *world) placedOnce(views []placement.AppView, note func(string, ...any))
 				case v.Intent.Removed && len(at) > 0:
 					note("%s is removed, and %s[%d] runs at %v", v.Intent.Key, name, n, at)
 				case v.Intent.Removed || len(at) == 1:
+				case len(at) == 0 && v.Conflict && w.plan.Ahead: // whose clock is ahead takes another side for the winner
 				case len(at) == 0 && w.roomFor(comp):
 					note("%s/%s[%d] runs nowhere", v.Intent.Key, name, n)
 				case len(at) > 1:
