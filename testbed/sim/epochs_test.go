@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"os"
 	"testing"
 	"time"
 )
@@ -33,9 +32,4 @@ func TestKeepersChange(t *testing.T) {
 		t.Error("no keepers changed: the test shows nothing")
 	}
 	t.Logf("%d seeds, %d changes of keepers", seeds, lists)
-}
-
-func TestOne(t *testing.T) {
-	r := Run(*seedFlag, hasty(*seedFlag), os.Stdout)
-	t.Log(r.Failed)
 }
