@@ -33,7 +33,8 @@
 //	driving one app          steward.go, then act.go, negotiate.go, plan.go,
 //	                         reconcile.go, release.go
 //	what the others say      members.go: who lives; catalog.go: the tables
-//	keeping an app           keeper.go: intents on disk, terms granted
+//	keeping an app           keeper.go: intents on disk, terms granted; lists.go,
+//	                         epochs.go and force.go: how its keepers change
 //	this peer's own promises ledger.go, claim.go, admit.go, holding.go
 //	what runs here           work.go, report.go
 //	what a person is shown   views.go, query.go, inspect.go
