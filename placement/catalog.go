@@ -21,7 +21,8 @@ type Catalog struct {
 
 	// follows says whether a list may count after the known one; nil lets any.
 	follows    func(known, k keeperList) bool
-	unfollowed map[UID][][]byte // siblings of which one may count later
+	unfollowed map[UID][][]byte   // siblings of which one may count later
+	next       map[UID]keeperList // that keepers said is to follow
 }
 
 // version is one intent with the bytes that were signed.
@@ -39,7 +40,7 @@ type keeperList struct {
 func newCatalog(verify func(Signed) error) *Catalog {
 	return &Catalog{
 		verify: verify, byKey: map[AppKey][]version{}, keyOf: map[UID]AppKey{},
-		keepers: map[UID]keeperList{}, status: map[UID]map[PeerID]Summary{}, unfollowed: map[UID][][]byte{},
+		keepers: map[UID]keeperList{}, status: map[UID]map[PeerID]Summary{}, unfollowed: map[UID][][]byte{}, next: map[UID]keeperList{},
 	}
 }
 
@@ -122,6 +123,7 @@ func (c *Catalog) setIntents(key AppKey, siblings [][]byte) []UID {
 func (c *Catalog) setKeepers(uid UID, siblings [][]byte) {
 	if delete(c.unfollowed, uid); len(siblings) == 0 {
 		delete(c.keepers, uid)
+		delete(c.next, uid)
 		return
 	}
 	siblings = siblings[:min(len(siblings), siblingsMax)]

@@ -67,7 +67,11 @@ func (p *Peer) listsOf(uid UID) lists {
 	if r := p.keeper.records[uid]; r != nil && r.list.Peers != nil {
 		return lists{now: r.current(), next: r.pending()}
 	}
-	return lists{now: p.catalog.keepers[uid]}
+	l := lists{now: p.catalog.keepers[uid]}
+	if next := p.catalog.next[uid]; next.list.Epoch == l.now.list.Epoch+1 {
+		l.next = next
+	}
+	return l
 }
 
 // follows says whether a list may count from now on, after the one that is
@@ -166,12 +170,23 @@ func (r *keepRecord) told() *listsMsg { return &listsMsg{Now: r.Keepers, Next: r
 
 // hearLists takes what a keeper of the list known here knows of it.
 func (p *Peer) hearLists(from PeerID, uid UID, m *listsMsg) {
-	r := p.keeper.records[uid]
-	if m == nil || r == nil {
+	if m == nil {
 		return
 	}
 	now, err := p.catalog.readKeepers(m.Now)
 	if err != nil || now.list.UID != uid {
+		return
+	}
+	r := p.keeper.records[uid]
+	if r == nil { // it keeps nothing of the app, and runs a part of it
+		if known := p.catalog.keepers[uid]; known.list.Peers != nil && now.after(known) && p.follows(known, now, from) {
+			p.catalog.keepers[uid] = now
+		}
+		next, ok := p.proposal(p.catalog.keepers[uid], m.Next)
+		if old := p.listsOf(uid).next; ok && next.list.Peers != nil && (old.list.Peers == nil || next.after(old)) {
+			p.catalog.next[uid] = next
+		}
+		p.refresh(uid)
 		return
 	}
 	if now.after(r.current()) && p.follows(r.current(), now, from) {
