@@ -187,7 +187,7 @@ func (l *Ledger) grant(now Now, ask *askMsg, comp Component, wanted, known *Inte
 }
 
 // Committed says that an admission is on disk.
-func (l *Ledger) Committed(c *claim) { c.held = false }
+func (l *Ledger) Committed(c *claim) { c.held, c.work = false, c.State != claimReserved }
 
 // Aborted says that an admission could not be written: what it held is free
 // again, and the ask counts as never seen.

@@ -62,6 +62,7 @@ type claim struct {
 	Left         int64      `cbor:"e,omitempty"` // of a reserved or unconfirmed claim: nanoseconds, re-armed after a restart
 
 	held     bool          // not on disk yet
+	work     bool          // its disk says that it is work, and not reserved
 	expires  time.Duration // Now.Mono; 0: never
 	pinned   Slots
 	pinUntil time.Duration

@@ -87,7 +87,6 @@ func (p *Peer) onCommit(from PeerID, m *commitMsg) {
 	if !ok {
 		return
 	}
-	fresh := p.ledger.reserved(m.Claim)
 	c, writes, not := p.ledger.commit(p.out.now, m, p.catalog.has(m.UID))
 	reply := &committedMsg{UID: m.UID, Term: m.Term, Claim: m.Claim, Not: not}
 	if c == nil {
@@ -101,18 +100,27 @@ func (p *Peer) onCommit(from PeerID, m *commitMsg) {
 		switch {
 		case failed == nil:
 			p.ledger.termNoted(fence)
+			c.work = true
 			if c.State == claimReserved { // a commit before this one was not written
 				c.State, c.expires = state, expires
 			}
 			p.runClaim(c)
 			p.checkClaims(c.UID)
 			p.out.send(from, message{Committed: reply})
-		case fresh && p.ledger.claims[c.ID] == c && c.State == state:
-			c.State, c.Left = claimReserved, int64(p.tune.ReserveExpiry)
-			c.expires = p.out.now.Mono + p.tune.ReserveExpiry
-			p.armClaim(c)
+		default:
+			p.uncommit(c)
 		}
 	})
+}
+
+// uncommit makes a claim a reservation again whose commit is not on disk, and
+// whose disk says so by now.
+func (p *Peer) uncommit(c *claim) {
+	if p.ledger.claims[c.ID] == c && !c.work && (c.State == claimUnconfirmed || c.State == claimActive) {
+		c.State, c.Left = claimReserved, int64(p.tune.ReserveExpiry)
+		c.expires = p.out.now.Mono + p.tune.ReserveExpiry
+		p.armClaim(c)
+	}
 }
 
 // onRelease takes an order to give slots back. It needs the current term, and
@@ -152,6 +160,7 @@ func (p *Peer) releaseSlots(c *claim, slots Slots, reason string, fence ...Write
 		}
 		if failed != nil {
 			p.ledger.unrelease(c, stopping, state, expires)
+			p.uncommit(c)
 			p.armClaim(c)
 			p.timers.before(timerRefresh, "claims", p.out.now.Mono+p.tune.RoundMin)
 			return
@@ -234,7 +243,20 @@ func (p *Peer) checkClaims(uid UID) {
 func (p *Peer) checkClaim(a *app, c *claim) {
 	if writes := p.ledger.confirm(c); writes != nil {
 		p.timers.cancel(timerClaim, c.ID.String())
-		p.out.persist(writes, func(*PersistFailed) {})
+		p.out.persist(writes, func(failed *PersistFailed) {
+			// Its commit may have failed meanwhile; with this it is on disk.
+			if failed != nil || p.ledger.claims[c.ID] != c {
+				return
+			}
+			c.work = true
+			if c.State == claimReserved {
+				p.timers.cancel(timerClaim, c.ID.String())
+				c.State, c.expires, c.Left = claimActive, 0, 0
+			}
+			if c.State == claimActive {
+				p.runClaim(c)
+			}
+		})
 	}
 	if c.Spec.Kind() == "" { // booked again from labels
 		for _, v := range a.versions {
@@ -441,7 +463,7 @@ func (p *Peer) rebook(f Found) *claim {
 		p.tune.mark(MarkBookedAgain)
 		c = &claim{
 			ID: b.ID.Claim, UID: b.UID, Key: b.Key, Component: b.Component, Version: b.Version,
-			SpecHash: b.SpecHash, Need: b.Need, State: claimUnconfirmed,
+			SpecHash: b.SpecHash, Need: b.Need, State: claimUnconfirmed, work: true,
 		}
 		p.ledger.add(c)
 	}

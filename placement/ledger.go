@@ -54,6 +54,7 @@ func (l *Ledger) load(table, key string, value []byte) error {
 		if err := Decode(value, c); err != nil {
 			return err
 		}
+		c.work = c.State != claimReserved
 		l.add(c)
 	case tableAskers:
 		at := max(0, strings.LastIndexByte(key, '/'))
@@ -216,12 +217,6 @@ func (l *Ledger) confirm(c *claim) []Write {
 	}
 	c.State, c.expires, c.Left = claimActive, 0, 0
 	return []Write{l.writeClaim(c)}
-}
-
-// reserved says whether a claim waits for its commit.
-func (l *Ledger) reserved(id ClaimID) bool {
-	c := l.claims[id]
-	return c != nil && c.State == claimReserved
 }
 
 // Why a commit comes too late.
