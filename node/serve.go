@@ -44,3 +44,7 @@ func (n *Node) openAPI() error {
 
 // API is the address of the admin API.
 func (n *Node) API() string { return n.cfg.API }
+
+// Backend answers people as the admin API does, for who runs this peer in the
+// same process.
+func (n *Node) Backend() api.Backend { return backend{n} }

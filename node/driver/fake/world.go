@@ -3,6 +3,8 @@ package fake
 import (
 	"context"
 	"io"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -115,6 +117,20 @@ func (w *World) Running() int {
 		}
 	}
 	return n
+}
+
+// Tasks returns the tasks that run, in the order of their ids.
+func (w *World) Tasks() []driver.Task {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var tasks []driver.Task
+	for _, r := range w.tasks {
+		if !r.snapshot().State.Ended() {
+			tasks = append(tasks, r.task.Clone())
+		}
+	}
+	slices.SortFunc(tasks, func(a, b driver.Task) int { return strings.Compare(a.ID, b.ID) })
+	return tasks
 }
 
 // Starts returns how many starts there ever were.
