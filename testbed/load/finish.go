@@ -33,6 +33,8 @@ type Verdict struct {
 	Resolved  time.Duration // from their resolution until the mesh was settled again
 	Apps      int           // that stand in the end
 	Work      int           // programs that run in the end
+	Lost      int           // apps of which some peer lacks what was acknowledged
+	Twice     int           // slots that ran more than once in the end
 }
 
 // Finish waits until the mesh is settled, holds it to the book, resolves the
@@ -50,7 +52,7 @@ func Finish(ctx context.Context, doors map[string]Door, book *Book, work func() 
 		return v, fmt.Errorf("not settled after the last fault: %w", err)
 	}
 	v.Settled = time.Since(begin)
-	if err := f.promises(ctx); err != nil {
+	if err := f.promises(ctx, &v); err != nil {
 		return v, err
 	}
 	begin = time.Now()
@@ -62,7 +64,7 @@ func Finish(ctx context.Context, doors map[string]Door, book *Book, work func() 
 		return v, fmt.Errorf("not settled after %d conflicts were resolved: %w", v.Conflicts, err)
 	}
 	v.Resolved = time.Since(begin)
-	return v, f.promises(ctx)
+	return v, f.promises(ctx, &v)
 }
 
 type finish struct {
@@ -110,8 +112,10 @@ func (f *finish) settled(ctx context.Context, conflicts bool) error {
 }
 
 // promises holds what every peer says of every app to the book.
-func (f *finish) promises(ctx context.Context) error {
+func (f *finish) promises(ctx context.Context, v *Verdict) error {
 	var errs []error
+	lost := map[string]bool{}
+	defer func() { v.Lost = len(lost) }()
 	for _, name := range f.names {
 		sides, err := f.sides(ctx, f.doors[name])
 		if err != nil {
@@ -119,6 +123,7 @@ func (f *finish) promises(ctx context.Context) error {
 		}
 		for _, app := range f.book.Names() {
 			if err := f.book.Check(app, sides[app]); err != nil {
+				lost[app] = true
 				errs = append(errs, fmt.Errorf("as %s tells: %w\nof %s was asked:\n%s", name, err, app, f.book.History(app)))
 			}
 		}
@@ -204,6 +209,7 @@ func (f *finish) running(ctx context.Context, v *Verdict) error {
 	}
 	var errs []error
 	wanted := map[string]bool{}
+	v.Twice = 0
 	for _, row := range list.Items {
 		if row.Conflict {
 			errs = append(errs, fmt.Errorf("%s is in conflict", row.App))
@@ -212,6 +218,9 @@ func (f *finish) running(ctx context.Context, v *Verdict) error {
 			for slot := range c.Wanted {
 				key := fmt.Sprintf("%s/%s[%d]", row.App, c.Name, slot)
 				wanted[key] = true
+				if len(at[key]) > 1 {
+					v.Twice++
+				}
 				if len(at[key]) != 1 {
 					errs = append(errs, fmt.Errorf("%s runs %d times: at %v", key, len(at[key]), at[key]))
 				}

@@ -6,75 +6,75 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
-	"github.com/hansa-mesh/hansa/testbed/relay"
+	"github.com/hansa-mesh/hansa/node/api"
+	"github.com/hansa-mesh/hansa/testbed/links"
 	"github.com/hansa-mesh/hansa/testbed/scenario"
 )
 
 // startMax is how long a daemon may take to be ready.
 const startMax = time.Minute
 
+// idleMax bounds the idle connections to one admin API.
+const idleMax = 8
+
 // Config says which mesh to start.
 type Config struct {
 	Hansa string   // the binary
 	Dir   string   // data folders and logs
 	Sites []string // one peer each
-	Link  relay.Link
+	Net   Network  // where they run; default Loopback without delays
 	Args  []string // more flags for every daemon
+	// DiskSize gives every peer a disk of its own of so many bytes, which can be
+	// filled; needs root. 0 is none.
+	DiskSize int64
 }
 
 // Mesh is a mesh of real processes.
 type Mesh struct {
-	cfg   Config
-	relay *relay.Relay
-	stop  context.CancelFunc
-	ended chan struct{}
+	cfg    Config
+	stop   context.CancelFunc
+	ended  chan struct{}
+	netErr error // of the network, once ended is closed
 
 	mu      sync.Mutex // guards what follows
 	daemons map[string]*daemon
 }
 
 type daemon struct {
-	site      string
-	dir       string
-	listen    string
-	advertise string
-	api       string
-	cmd       *exec.Cmd
-	exited    chan struct{}
+	Place
+	site    string
+	dir     string
+	http    *http.Client
+	mounted bool // dir is a disk of its own
+	cmd     *exec.Cmd
+	exited  chan struct{}
 }
 
 // Start starts the daemons: the first founds the mesh, the others are let in.
 func Start(ctx context.Context, cfg Config) (*Mesh, error) {
-	m := &Mesh{cfg: cfg, relay: relay.New(cfg.Link), daemons: map[string]*daemon{}, ended: make(chan struct{})}
-	for _, site := range cfg.Sites {
-		d := &daemon{site: site, dir: filepath.Join(cfg.Dir, site)}
-		var err error
-		if d.listen, err = freePort("udp"); err != nil {
-			return nil, err
-		}
-		if d.api, err = freePort("tcp"); err != nil {
-			return nil, err
-		}
-		if d.advertise, err = m.relay.Add(site, d.listen); err != nil {
-			return nil, err
-		}
-		m.daemons[site] = d
+	if cfg.Net == nil {
+		cfg.Net = Loopback(links.Link{})
 	}
-	relayCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
+	m := &Mesh{cfg: cfg, daemons: map[string]*daemon{}, ended: make(chan struct{})}
+	runCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	m.stop = stop
+	for _, site := range cfg.Sites {
+		if err := m.place(site); err != nil {
+			close(m.ended)
+			return nil, errors.Join(err, m.Close())
+		}
+	}
 	go func() {
 		defer close(m.ended)
-		_ = m.relay.Run(relayCtx) // ends with Close, without an error
+		m.netErr = cfg.Net.Run(runCtx)
 	}()
 	for i, site := range cfg.Sites {
 		if err := m.found(ctx, i, m.daemons[site]); err != nil {
@@ -84,28 +84,47 @@ func Start(ctx context.Context, cfg Config) (*Mesh, error) {
 	return m, nil
 }
 
+// place makes room for the peer of a site.
+func (m *Mesh) place(site string) error {
+	place, err := m.cfg.Net.Place(site)
+	if err != nil {
+		return err
+	}
+	d := &daemon{Place: place, site: site, dir: filepath.Join(m.cfg.Dir, site)}
+	d.http = &http.Client{Transport: &http.Transport{DialContext: place.Dial, MaxIdleConnsPerHost: idleMax}}
+	m.daemons[site] = d
+	if m.cfg.DiskSize > 0 {
+		return m.mount(d)
+	}
+	return nil
+}
+
 func (m *Mesh) found(ctx context.Context, i int, d *daemon) error {
 	if i == 0 {
-		if _, err := m.hansa(ctx, "", "init", "--data-dir", d.dir, "--name", d.site+"-1", "--site", d.site); err != nil {
+		if _, err := m.hansa(ctx, d, "init", "--data-dir", d.dir, "--name", d.site+"-1", "--site", d.site); err != nil {
 			return err
 		}
 		return m.start(ctx, d)
 	}
 	first := m.daemons[m.cfg.Sites[0]]
-	token, err := m.hansa(ctx, first.api, "invite", "--name", d.site+"-1", "--site", d.site)
+	token, err := m.hansa(ctx, first, "invite", "--name", d.site+"-1", "--site", d.site)
 	if err != nil {
 		return err
 	}
-	return m.start(ctx, d, "--join", first.advertise, "--token", strings.TrimSpace(token))
+	return m.start(ctx, d, "--join", first.Advertise, "--token", strings.TrimSpace(token))
 }
 
-// hansa runs the command to its end and returns its standard output.
-func (m *Mesh) hansa(ctx context.Context, api string, args ...string) (string, error) {
+// hansa runs the command at a place to its end and returns its standard output.
+func (m *Mesh) hansa(ctx context.Context, at *daemon, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, m.cfg.Hansa, args...)
-	cmd.Env = append(os.Environ(), "HANSA_API="+api)
+	cmd.Env = append(os.Environ(), "HANSA_API="+at.API)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
-	if err := cmd.Run(); err != nil {
+	err := at.Start(cmd)
+	if err == nil {
+		err = cmd.Wait()
+	}
+	if err != nil {
 		return "", fmt.Errorf("hansa %s: %w\n%s%s", strings.Join(args, " "), err, &out, &errs)
 	}
 	return out.String(), nil
@@ -114,7 +133,7 @@ func (m *Mesh) hansa(ctx context.Context, api string, args ...string) (string, e
 // start starts a daemon and waits until it is ready.
 func (m *Mesh) start(ctx context.Context, d *daemon, extra ...string) error {
 	args := []string{"agent", "--data-dir", d.dir, "--name", d.site + "-1", "--site", d.site,
-		"--listen", d.listen, "--advertise", d.advertise, "--api", d.api}
+		"--listen", d.Listen, "--advertise", d.Advertise, "--api", d.API}
 	args = append(append(args, m.cfg.Args...), extra...)
 	log, err := os.OpenFile(filepath.Join(m.cfg.Dir, d.site+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -123,7 +142,7 @@ func (m *Mesh) start(ctx context.Context, d *daemon, extra ...string) error {
 	defer log.Close() // the daemon has its own copy
 	cmd := exec.Command(m.cfg.Hansa, args...)
 	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Start(); err != nil {
+	if err := d.Start(cmd); err != nil {
 		return err
 	}
 	exited := make(chan struct{})
@@ -139,7 +158,7 @@ func (m *Mesh) start(ctx context.Context, d *daemon, extra ...string) error {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		if ready(ctx, d.api) {
+		if d.ready(ctx) {
 			return nil
 		}
 		select {
@@ -152,12 +171,12 @@ func (m *Mesh) start(ctx context.Context, d *daemon, extra ...string) error {
 	}
 }
 
-func ready(ctx context.Context, api string) bool {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+api+"/readyz", nil)
+func (d *daemon) ready(ctx context.Context) bool {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+d.API+"/readyz", nil)
 	if err != nil {
 		return false
 	}
-	response, err := http.DefaultClient.Do(request)
+	response, err := d.http.Do(request)
 	if err != nil {
 		return false
 	}
@@ -179,16 +198,22 @@ func (m *Mesh) Log(site string) string {
 func (m *Mesh) Dir(site string) string { return m.daemons[site].dir }
 
 // Listen is the address of a site's peer behind the relay, for newcomers.
-func (m *Mesh) Listen(site string) string { return m.daemons[site].listen }
+func (m *Mesh) Listen(site string) string { return m.daemons[site].Listen }
 
-// Relay is the network between the sites.
-func (m *Mesh) Relay() *relay.Relay { return m.relay }
+// Links are the ways between the sites.
+func (m *Mesh) Links() *links.Net { return m.cfg.Net.Links() }
+
+// Client speaks to the admin API of a site's peer.
+func (m *Mesh) Client(site string) (*api.Client, error) {
+	d := m.daemons[site]
+	return api.NewClient("http://"+d.API, "", api.ClientOptions{HTTP: d.http})
+}
 
 // Sites are the sites in order.
 func (m *Mesh) Sites() []scenario.Site {
 	var sites []scenario.Site
 	for _, name := range m.cfg.Sites {
-		sites = append(sites, scenario.Site{Name: name, API: m.daemons[name].api})
+		sites = append(sites, scenario.Site{Name: name, API: m.daemons[name].API})
 	}
 	return sites
 }
@@ -225,85 +250,32 @@ func (m *Mesh) Restart(ctx context.Context, site string) error { return m.start(
 
 // Cut cuts a site off from all others.
 func (m *Mesh) Cut(_ context.Context, site string) error {
-	m.relay.Isolate(site)
+	m.Links().Isolate(site)
 	return nil
 }
 
 // Heal mends every cut.
 func (m *Mesh) Heal(context.Context) error {
-	m.relay.Heal()
+	m.Links().Heal()
 	return nil
 }
 
-// Close ends everything, work included.
+// Close ends everything, work included, and frees what a place took.
 func (m *Mesh) Close() error {
 	var errs []error
 	for _, site := range m.cfg.Sites {
-		if m.daemons[site].cmd != nil {
-			errs = append(errs, m.Kill(context.Background(), site))
+		d := m.daemons[site]
+		if d == nil {
+			continue // not placed
 		}
+		if d.cmd != nil {
+			errs = append(errs, m.KillDaemon(site))
+		}
+		errs = append(errs, killWork(d.dir))
+		d.http.CloseIdleConnections()
+		errs = append(errs, d.unmount())
 	}
 	m.stop()
 	<-m.ended
-	return errors.Join(errs...)
-}
-
-// killWork kills every process that a driver of the peer with this data
-// folder started: their supervisors and programs name the folder in their
-// command line, their environment or as their working folder.
-func killWork(dir string) error {
-	for range 100 { // what was just forked is found in the next round
-		pids, err := workOf(dir)
-		if err != nil || len(pids) == 0 {
-			return err
-		}
-		for _, pid := range pids {
-			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
-				return fmt.Errorf("kill the work in %s: %w", dir, err)
-			}
-		}
-	}
-	return fmt.Errorf("the work in %s can't be killed", dir)
-}
-
-func workOf(dir string) ([]int, error) {
-	entries, err := os.ReadDir("/proc")
-	if err != nil {
-		return nil, err
-	}
-	var pids []int
-	for _, e := range entries {
-		var pid int
-		if _, err := fmt.Sscanf(e.Name(), "%d", &pid); err != nil || pid == os.Getpid() {
-			continue
-		}
-		proc := filepath.Join("/proc", e.Name())
-		stat, err := os.ReadFile(filepath.Join(proc, "stat"))
-		if err != nil || bytes.Contains(stat, []byte(") Z ")) {
-			continue // gone, or dead and not yet reaped
-		}
-		cwd, _ := os.Readlink(filepath.Join(proc, "cwd"))         // not ours to read, or gone: not ours
-		cmdline, _ := os.ReadFile(filepath.Join(proc, "cmdline")) // the same
-		if strings.HasPrefix(cwd, dir+"/") || bytes.Contains(cmdline, []byte(dir+"/")) {
-			pids = append(pids, pid)
-		}
-	}
-	return pids, nil
-}
-
-func freePort(network string) (string, error) {
-	if network == "udp" {
-		c, err := net.ListenPacket("udp4", "127.0.0.1:0")
-		if err != nil {
-			return "", err
-		}
-		defer c.Close()
-		return c.LocalAddr().String(), nil
-	}
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer l.Close()
-	return l.Addr().String(), nil
+	return errors.Join(append(errs, m.netErr)...)
 }

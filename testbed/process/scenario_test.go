@@ -13,48 +13,54 @@ import (
 	"time"
 
 	"github.com/hansa-mesh/hansa/node/api"
+	"github.com/hansa-mesh/hansa/testbed/links"
 	"github.com/hansa-mesh/hansa/testbed/process"
-	"github.com/hansa-mesh/hansa/testbed/relay"
 	"github.com/hansa-mesh/hansa/testbed/scenario"
 )
 
-// programs builds the daemon and the shop once, as make does.
-func programs(t *testing.T) (hansa, manifest string) {
+// build builds a program of this module into a file.
+func build(t *testing.T, out, pkg string, env ...string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", out, pkg)
+	cmd.Dir, cmd.Env = filepath.Join("..", ".."), append(append(os.Environ(), "CGO_ENABLED=0"), env...)
+	if text, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("go build %s: %v\n%s", pkg, err, text)
+	}
+}
+
+// daemon builds the daemon, as make does.
+func daemon(t *testing.T) (hansa string) {
 	t.Helper()
 	if runtime.GOOS != "linux" {
 		t.Skip("real daemons run on Linux only: the process driver does")
 	}
-	root, err := filepath.Abs("../..")
-	if err != nil {
-		t.Fatal(err)
-	}
+	hansa = filepath.Join(t.TempDir(), "hansa")
+	build(t, hansa, "./node/cmd/hansa")
+	return hansa
+}
+
+// shop builds the programs of the shop beside its manifest.
+func shop(t *testing.T) (manifest string) {
+	t.Helper()
 	dir := t.TempDir()
-	hansa, manifest = filepath.Join(dir, "hansa"), filepath.Join(dir, "shop", "shop.yaml")
-	build := func(out, pkg string, env ...string) {
-		cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", out, pkg)
-		cmd.Dir, cmd.Env = root, append(append(os.Environ(), "CGO_ENABLED=0"), env...)
-		if text, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("go build %s: %v\n%s", pkg, err, text)
-		}
-	}
-	build(hansa, "./node/cmd/hansa")
-	build(filepath.Join(dir, "shop/build/api.wasm"), "./examples/shop/api", "GOOS=wasip1", "GOARCH=wasm")
-	build(filepath.Join(dir, "shop/build/meter"), "./examples/shop/meter")
-	text, err := os.ReadFile(filepath.Join(root, "examples/shop/shop.yaml"))
-	if err == nil {
-		err = os.WriteFile(manifest, text, 0o600)
-	}
+	build(t, filepath.Join(dir, "build/api.wasm"), "./examples/shop/api", "GOOS=wasip1", "GOARCH=wasm")
+	build(t, filepath.Join(dir, "build/meter"), "./examples/shop/meter")
+	text, err := os.ReadFile("../../examples/shop/shop.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return hansa, manifest
+	manifest = filepath.Join(dir, "shop.yaml")
+	if err := os.WriteFile(manifest, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return manifest
 }
 
 // start runs a daemon for each site, and shows their logs when the test failed.
 func start(t *testing.T, hansa string, delay time.Duration, sites ...string) *process.Mesh {
 	t.Helper()
 	m, err := process.Start(t.Context(), process.Config{
-		Hansa: hansa, Dir: t.TempDir(), Sites: sites, Link: relay.Link{Delay: delay},
+		Hansa: hansa, Dir: t.TempDir(), Sites: sites, Net: process.Loopback(links.Link{Delay: delay}),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -86,7 +92,7 @@ func TestScenario(t *testing.T) {
 	if testing.Short() {
 		t.Skip("real daemons take half a minute; not with -short")
 	}
-	hansa, manifest := programs(t)
+	hansa, manifest := daemon(t), shop(t)
 	m := start(t, hansa, 20*time.Millisecond, "lubeck", "bergen", "novgorod")
 	figures, err := scenario.Run(t.Context(), m, scenario.Options{Hansa: hansa, Manifest: manifest, Out: out{t}})
 	if err != nil {
