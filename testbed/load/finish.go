@@ -15,6 +15,9 @@ import (
 // pollEvery is how often a condition is looked at.
 const pollEvery = 250 * time.Millisecond
 
+// removing is the state of an app that was removed and not yet forgotten.
+const removing = "removing"
+
 // appsMax bounds the apps that are looked at.
 const appsMax = 1000
 
@@ -140,7 +143,7 @@ func (f *finish) sides(ctx context.Context, d Door) (map[string][]Side, error) {
 	sides := map[string][]Side{}
 	for _, row := range list.Items {
 		if !row.Conflict {
-			sides[row.App] = append(sides[row.App], Side{Revision: row.Revision, Replicas: row.Wanted})
+			sides[row.App] = append(sides[row.App], Side{Revision: row.Revision, Replicas: row.Wanted, Removed: row.State == removing})
 			continue
 		}
 		detail, err := d.App(ctx, placement.AppKey{Namespace: row.Namespace, App: row.App})
@@ -209,11 +212,15 @@ func (f *finish) running(ctx context.Context, v *Verdict) error {
 	}
 	var errs []error
 	wanted := map[string]bool{}
-	v.Twice = 0
+	v.Twice, v.Apps, v.Work = 0, 0, len(found)
 	for _, row := range list.Items {
 		if row.Conflict {
 			errs = append(errs, fmt.Errorf("%s is in conflict", row.App))
 		}
+		if row.State == removing {
+			continue // nothing of it may run
+		}
+		v.Apps++
 		for _, c := range row.Components {
 			for slot := range c.Wanted {
 				key := fmt.Sprintf("%s/%s[%d]", row.App, c.Name, slot)
@@ -232,6 +239,5 @@ func (f *finish) running(ctx context.Context, v *Verdict) error {
 			errs = append(errs, fmt.Errorf("%s runs at %v, and nobody wants it", key, where))
 		}
 	}
-	v.Apps, v.Work = len(list.Items), len(found)
 	return errors.Join(errs...)
 }

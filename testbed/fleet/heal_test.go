@@ -1,0 +1,37 @@
+package fleet_test
+
+import (
+	"encoding/json"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hansa-mesh/hansa/placement"
+	"github.com/hansa-mesh/hansa/testbed/fleet"
+)
+
+// A mesh that was cut in halves, each of which placed anew what it lost and took
+// apps of its own, settles when it is healed.
+func TestHeal(t *testing.T) {
+	for _, peers := range []int{3, 10} {
+		if peers > 3 && testing.Short() {
+			t.Skip("many peers for minutes of virtual time; not with -short")
+		}
+		dir := t.TempDir()
+		synctest.Test(t, func(t *testing.T) {
+			figure, err := fleet.MeasureHeal(t.Context(), fleet.Config{
+				Dir: dir, Peers: peers, RTTMax: 80 * time.Millisecond, Seed: 1,
+				Capacity: placement.Resources{CPU: 4000, Memory: 4 << 30, Disk: 4 << 30},
+			})
+			time.Sleep(lastProbes)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text, err := json.Marshal(figure)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Logf("in virtual time: %s", text)
+		})
+	}
+}
