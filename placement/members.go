@@ -147,10 +147,13 @@ const massSitesMin = 4
 // theirs: replacing what ran there waits.
 func (m *members) siteChanged(now time.Duration, site SiteID) {
 	sites := m.sites()
-	if live, known := sites[site]; !known || live > 0 {
-		delete(m.siteDead, site)
-	} else if _, known := m.siteDead[site]; !known {
+	if _, known := m.siteDead[site]; !known {
 		m.siteDead[site] = now
+	}
+	for s := range m.siteDead { // a peer of a site not known yet may be of another since
+		if live, known := sites[s]; !known || live > 0 {
+			delete(m.siteDead, s)
+		}
 	}
 	var recent []SiteID
 	for s, at := range m.siteDead {

@@ -27,6 +27,9 @@ func TestMassLoss(t *testing.T) {
 		{"two of five shut out", []at{{second, "p1", "", MemberForgotten}, {2 * second, "p2", "", MemberForgotten}}, false},
 		{"one of five, and two are shut out that never came", []at{
 			{second, "p1", "s1", MemberDead}, {second, "x", "", MemberForgotten}, {second, "y", "", MemberForgotten}}, false},
+		{"one of five, and one that was heard of before its site was known", []at{
+			{second, "p4", "s4", MemberDead}, {2 * second, "p5", "", MemberDead}, {3 * second, "p4", "s4", MemberAlive},
+			{4 * second, "p5", "s4", MemberAlive}, {5 * second, "p1", "s1", MemberDead}}, false},
 		{"two of five, one of them shut out then", []at{{second, "p1", "s1", MemberDead}, {2 * second, "p2", "s2", MemberDead}, {3 * second, "p2", "", MemberForgotten}}, false},
 	} {
 		m := newMembers("p0", "s0", Tuning{}.withDefaults())
