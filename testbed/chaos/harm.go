@@ -4,7 +4,11 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"time"
+
+	"github.com/hansa-mesh/hansa/node/api"
+	"github.com/hansa-mesh/hansa/placement"
 )
 
 const (
@@ -13,10 +17,12 @@ const (
 	restMax  = 5 * time.Second
 	// flapEvery is how long each state of a flapping link lasts.
 	flapEvery = 700 * time.Millisecond
-	// wipeEvery is how long the mesh has, after a disk was emptied, to bring
-	// back on two disks what was on it: two lost disks in one breath are more
-	// than an acknowledgement by two promises.
-	wipeEvery = 45 * time.Second
+	// askMax is how long a daemon may take to say what it keeps.
+	askMax = 5 * time.Second
+	// keepersLeast is how many keepers an app has that loses one and goes on.
+	keepersLeast = 3
+	// appsMax bounds the apps that are looked at.
+	appsMax = 1000
 )
 
 func (r *run) rng(hand uint64) *rand.Rand { return rand.New(rand.NewPCG(r.Seed, hand)) }
@@ -78,25 +84,24 @@ func (r *run) harmLinks(ctx context.Context) error {
 
 // harmPeers kills daemons and spoils their disks, one at a time, and brings
 // each back before the next.
+//
+// Only one site's disk is ever emptied, drawn at the start, again and again: its
+// peer is no keeper any more of what it kept, and who should be in its place is
+// for the mesh, which must be given the time; two lost disks in one breath are
+// more than an acknowledgement by two promises.
 func (r *run) harmPeers(ctx context.Context) error {
 	rng := r.rng(1002)
-	var wiped time.Time
-	kinds := []func(site string) (kind string, mend func() error, err error){r.killDaemon, r.killAll, r.powerFailure}
+	doomed := r.names(rng)[0]
+	kinds := []func(site string) (kind string, mend func() error, err error){r.killDaemon, r.killAll, r.powerFailure, r.emptyDisk}
 	if r.Disks {
 		kinds = append(kinds, r.fillDisk)
 	}
 	for ctx.Err() == nil {
-		site, d := r.names(rng)[0], lasts(rng)
-		n := rng.IntN(len(kinds) + 1)
-		do := r.emptyDisk
-		if n < len(kinds) {
-			do = kinds[n]
-		} else if time.Since(wiped) < wipeEvery {
-			do = r.powerFailure
-		} else {
-			wiped = time.Now().Add(d)
+		site, d, n := r.names(rng)[0], lasts(rng), rng.IntN(len(kinds))
+		if n == 3 {
+			site = doomed
 		}
-		kind, mend, err := do(site)
+		kind, mend, err := kinds[n](site)
 		if err != nil {
 			return err
 		}
@@ -128,13 +133,48 @@ func (r *run) powerFailure(site string) (string, func() error, error) {
 	return "power failure", r.back(site), r.Mesh.Kill(context.Background(), site)
 }
 
+// emptyDisk is a power failure after which the disk is empty, unless an app
+// would be left without a majority of its keepers: that stops until a person
+// decides, which is no harm to be survived.
 func (r *run) emptyDisk(site string) (string, func() error, error) {
+	if few, err := r.keepsWithFew(site); err != nil || few {
+		return r.powerFailure(site)
+	}
 	err := r.Mesh.Kill(context.Background(), site)
 	if err == nil {
 		err = r.Mesh.Wipe(site)
 	}
 	r.book.Wiped(r.ids[site], time.Now())
 	return "disk emptied", r.back(site), err
+}
+
+// keepsWithFew says whether a peer keeps an app that has too few keepers to lose
+// one, as that peer itself knows.
+func (r *run) keepsWithFew(site string) (bool, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), askMax)
+	defer cancel()
+	client, err := r.Mesh.Client(site)
+	if err != nil {
+		return false, err
+	}
+	apps, err := client.Apps(ctx, api.AppQuery{Page: api.Page{Limit: appsMax}})
+	if err != nil {
+		return false, err
+	}
+	for _, row := range apps.Items {
+		app, err := client.App(ctx, placement.AppKey{Namespace: row.Namespace, App: row.App})
+		if api.IsKind(err, api.KindNotFound) {
+			continue // forgotten meanwhile
+		}
+		if err != nil {
+			return false, err
+		}
+		keeps := slices.ContainsFunc(app.Keepers, func(p api.PeerRef) bool { return p.ID == r.ids[site] })
+		if keeps && len(app.Keepers) < keepersLeast {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 func (r *run) fillDisk(site string) (string, func() error, error) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -52,8 +53,18 @@ type Figures struct {
 	Kills  []Kill    `json:"kills"`
 }
 
-// Measure takes the power from one site after the other, and brings it back.
+// Measure takes the power from one site after the other, and brings it back. What
+// the daemons can tell of a failure is left in a folder that the error names.
 func Measure(ctx context.Context, m *process.Mesh, kills int, say func(format string, args ...any)) (Figures, error) {
+	f, err := measure(ctx, m, kills, say)
+	if err != nil {
+		dir, made := os.MkdirTemp("", "hansa-failover-")
+		err = errors.Join(fmt.Errorf("%w (logs and states are in %s)", err, dir), made, m.Bundle(ctx, dir))
+	}
+	return f, err
+}
+
+func measure(ctx context.Context, m *process.Mesh, kills int, say func(format string, args ...any)) (Figures, error) {
 	sites := m.Sites()
 	f := Figures{Peers: len(sites)}
 	b := bench{Mesh: m, key: placement.AppKey{Namespace: placement.DefaultNamespace, App: "failover"}}

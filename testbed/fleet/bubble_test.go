@@ -28,7 +28,7 @@ const (
 	// lastProbes is how long memberlist's last probes take to end.
 	lastProbes = time.Minute
 	// settleMax is how long the mesh may take to settle, in virtual time.
-	settleMax = 4 * time.Minute
+	settleMax = 2 * time.Minute
 )
 
 // app is a server of so many slots; another mark is another environment, so that
@@ -217,7 +217,7 @@ func (s *story) live() {
 		doors = append(doors, p.Door())
 	}
 	people := load.People{
-		Doors: doors, Book: s.book, Seed: 1, Persons: 3, Names: len(doors) / 3, ReplicasMax: 4, PauseMax: 2 * time.Second, App: app,
+		Doors: doors, Book: s.book, Seed: 1, Persons: 4, Names: len(doors) / 3, ReplicasMax: 4, PauseMax: time.Second, App: app,
 	}
 	var wg sync.WaitGroup
 	wg.Go(func() { people.Run(ctx) })

@@ -40,9 +40,6 @@ type Op struct {
 // safe says whether the answer promised that the loss of one disk loses nothing.
 func (o Op) safe() bool { return o.Quorum && o.Copies > 1 }
 
-// ghost says whether a version of it may stand that nobody was told of.
-func (o Op) ghost() bool { return o.Outcome == Unknown || o.Outcome == Acked && o.Attempts > 1 }
-
 func (o Op) String() string {
 	what := fmt.Sprintf("%s ×%d", o.Name, o.Replicas)
 	if o.Removal {
@@ -155,6 +152,8 @@ func (b *Book) standing(name string, ops []Op, sides []Side) ([]Op, error) {
 		return standing, nil
 	}
 	for _, s := range sides {
+		// A version that nobody was told of was made by an attempt without an
+		// answer, or is what was acknowledged, stated anew by its steward.
 		found := slices.IndexFunc(ops, func(o Op) bool { return o.Revision == s.Revision })
 		if found >= 0 {
 			standing = append(standing, ops[found])
@@ -162,8 +161,10 @@ func (b *Book) standing(name string, ops []Op, sides []Side) ([]Op, error) {
 		}
 		ghosts := 0
 		for _, o := range ops {
-			if o.ghost() && o.Removal == s.Removed && (s.Removed || o.Replicas == s.Replicas) {
-				o.End = time.Time{} // it may have been made at any time since
+			if o.Removal == s.Removed && (s.Removed || o.Replicas == s.Replicas) {
+				if o.Outcome == Unknown || o.Attempts > 1 {
+					o.End = time.Time{} // it may have been made at any time since
+				}
 				standing = append(standing, o)
 				ghosts++
 			}

@@ -116,9 +116,8 @@ func (f *finish) settled(ctx context.Context, conflicts bool) error {
 
 // promises holds what every peer says of every app to the book.
 func (f *finish) promises(ctx context.Context, v *Verdict) error {
-	var errs []error
-	lost := map[string]bool{}
-	defer func() { v.Lost = len(lost) }()
+	wrong := map[string]error{} // by app, as the first peer that is wrong tells
+	at := map[string][]string{} // and all that are
 	for _, name := range f.names {
 		sides, err := f.sides(ctx, f.doors[name])
 		if err != nil {
@@ -126,9 +125,18 @@ func (f *finish) promises(ctx context.Context, v *Verdict) error {
 		}
 		for _, app := range f.book.Names() {
 			if err := f.book.Check(app, sides[app]); err != nil {
-				lost[app] = true
-				errs = append(errs, fmt.Errorf("as %s tells: %w\nof %s was asked:\n%s", name, err, app, f.book.History(app)))
+				at[app] = append(at[app], name)
+				if wrong[app] == nil {
+					wrong[app] = err
+				}
 			}
+		}
+	}
+	v.Lost = len(wrong)
+	var errs []error
+	for _, app := range f.book.Names() {
+		if wrong[app] != nil {
+			errs = append(errs, fmt.Errorf("as %v tell: %w\nof %s was asked:\n%s", at[app], wrong[app], app, f.book.History(app)))
 		}
 	}
 	return errors.Join(errs...)
