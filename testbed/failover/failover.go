@@ -224,7 +224,7 @@ func (b bench) read(ctx context.Context, client *api.Client, begin time.Time, k 
 		return fmt.Errorf("%d of %d slots are said to run", running, k.Slots)
 	}
 	k.Detect = verdict.Sub(begin).Seconds()
-	k.Decide = first.At.Sub(verdict).Seconds()
+	k.Decide = max(0, first.At.Sub(verdict).Seconds()) // a decision's time is in whole milliseconds
 	k.Place = last["placed"].Sub(first.At).Seconds()
 	k.Start = last["running"].Sub(last["placed"]).Seconds()
 	k.Total = last["running"].Sub(begin).Seconds()

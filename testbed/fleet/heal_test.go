@@ -2,6 +2,9 @@ package fleet_test
 
 import (
 	"encoding/json"
+	"flag"
+	"strconv"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -10,10 +13,16 @@ import (
 	"github.com/hansa-mesh/hansa/testbed/fleet"
 )
 
+var healFlag = flag.String("heal", "3,10", "sizes of the meshes that TestHeal measures")
+
 // A mesh that was cut in halves, each of which placed anew what it lost and took
 // apps of its own, settles when it is healed.
 func TestHeal(t *testing.T) {
-	for _, peers := range []int{3, 10} {
+	for text := range strings.SplitSeq(*healFlag, ",") {
+		peers, err := strconv.Atoi(text)
+		if err != nil {
+			t.Fatalf("-heal %q: %v", *healFlag, err)
+		}
 		if peers > 3 && testing.Short() {
 			t.Skip("many peers for minutes of virtual time; not with -short")
 		}
