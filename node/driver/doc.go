@@ -34,11 +34,21 @@
 // has returned nil the ID is no longer listed; its logs stay readable within
 // the driver's budget for what has ended.
 //
+// # Fences
+//
+// A task with a Fence ends at a deadline whatever happens to the daemon: not
+// for want of being told to run on, but because somebody who needs nothing of
+// the daemon ends it, begins early enough to be done in time (FenceMargin), and
+// dies only together with the task. Extend moves the deadline. A task that it
+// ended is StateExited, and Fenced says so. What can't be kept is that a
+// machine which resumes from suspend after the deadline runs the task until the
+// kill has been carried out (FenceResume); Overrun then says for how long.
+//
 // # Environment
 //
 // The node sets these in Task.Env for every task; drivers add no names of
-// their own apart from HANSA_PORT_<NAME>, which WithPortEnv derives from
-// Task.Ports:
+// their own apart from HANSA_PORT_<NAME> and HANSA_FENCE, which Environment
+// derives from Task.Ports and Task.Fence:
 //
 //	HANSA_MESH        id of the mesh
 //	HANSA_SITE        name of the site
@@ -50,6 +60,8 @@
 //	HANSA_ALLOCATION  id of the allocation (claim and slot)
 //	HANSA_PORT_<NAME> number of the port to listen on, for each named port;
 //	                  the name in upper case, what is not A-Z or 0-9 as "_"
+//	HANSA_FENCE       number of the right to run, for exclusive work: it rises
+//	                  with each grant, for stores that refuse lower ones
 //
 // A task never sees the daemon's own environment.
 //

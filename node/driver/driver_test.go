@@ -67,7 +67,7 @@ func TestExpandCommand(t *testing.T) {
 			t.Errorf("%s: %q, %v, want ErrInvalid", bad, got, err)
 		}
 	}
-	env := task.WithPortEnv()
+	env := task.Environment()
 	if env["HANSA_PORT_HTTP"] != "20001" || env["HANSA_PORT_X_Y"] != "81" {
 		t.Errorf("%v", env)
 	}

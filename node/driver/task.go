@@ -29,6 +29,8 @@ func (t *Task) Validate() error {
 		return invalid("%d variables are over %d", len(t.Env), EnvMax)
 	case len(t.Ports) > PortsMax:
 		return invalid("%d ports are over %d", len(t.Ports), PortsMax)
+	case t.Fence != nil && t.Fence.Until <= 0:
+		return invalid("its fence has no deadline")
 	case t.CPU < 0 || t.Memory < 0 || t.Grace < 0 || t.LogMax < 0:
 		return invalid("cpu, memory, grace and the log's size can't be negative")
 	case (t.Function == nil) == (t.Process == nil):
@@ -88,6 +90,10 @@ func (t Task) Clone() Task {
 		p := *t.Process
 		p.Command = append([]string(nil), p.Command...)
 		t.Process = &p
+	}
+	if t.Fence != nil {
+		f := *t.Fence
+		t.Fence = &f
 	}
 	return t
 }
@@ -172,9 +178,13 @@ func PortEnv(name string) string {
 	}, name)
 }
 
-// WithPortEnv returns the task's environment with HANSA_PORT_<NAME> added for
-// every port; what Task.Env already sets wins.
-func (t *Task) WithPortEnv() map[string]string {
+// FenceEnv is the variable that holds Fence.Number.
+const FenceEnv = "HANSA_FENCE"
+
+// Environment returns the task's environment with HANSA_PORT_<NAME> added for
+// every port, unless Task.Env sets it, and HANSA_FENCE if there is a fence,
+// whatever Task.Env says: a store is to believe it.
+func (t *Task) Environment() map[string]string {
 	env := make(map[string]string, len(t.Env)+len(t.Ports))
 	for name := range t.Ports {
 		if n, ok := t.ListenPort(name); ok {
@@ -182,6 +192,9 @@ func (t *Task) WithPortEnv() map[string]string {
 		}
 	}
 	maps.Copy(env, t.Env)
+	if t.Fence != nil {
+		env[FenceEnv] = strconv.FormatUint(t.Fence.Number, 10)
+	}
 	return env
 }
 
@@ -296,4 +309,13 @@ func ExitReason(code int) string {
 		return fmt.Sprintf("ended by signal %d", code-128)
 	}
 	return fmt.Sprintf("exited with code %d", code)
+}
+
+// FencedReason is the reason of a status for a task that its deadline ended,
+// overrun after it.
+func FencedReason(overrun time.Duration) string {
+	if overrun <= 0 {
+		return "its lease ran out"
+	}
+	return fmt.Sprintf("its lease ran out, and it ran on for %v: was the machine suspended?", overrun.Round(time.Millisecond))
 }

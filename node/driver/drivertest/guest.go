@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/hansa-mesh/hansa/node/driver/boottime"
 )
 
 // GuestArg is the first argument that makes GuestMain take a process over.
@@ -29,6 +31,8 @@ func GuestMain() {
 // there are some that only real processes can do:
 //
 //	fork            starts a child in a session of its own, prints its pid, runs
+//	orphan          has a child start one in a session of its own and end, runs
+//	beat            prints CLOCK_BOOTTIME in nanoseconds every few ms, heeds no signal
 //	hog BYTES       touches that much memory, prints "done", runs
 //	spin            burns CPU until killed
 //	where           prints the working folder
@@ -83,6 +87,16 @@ func Guest(args []string) int {
 		return guestListen(args, run)
 	case "fork":
 		return guestFork(run)
+	case "orphan":
+		return guestOrphan(run)
+	case "leave": // the child of orphan
+		return guestFork(func(code int) int { return code })
+	case "beat":
+		signal.Ignore(syscall.SIGTERM, syscall.SIGINT)
+		for {
+			fmt.Println(int64(boottime.Now()))
+			time.Sleep(beatEvery)
+		}
 	case "hog":
 		b := make([]byte, number(1))
 		for i := 0; i < len(b); i += 4096 { // a byte of each page
@@ -99,6 +113,19 @@ func Guest(args []string) int {
 	}
 	fmt.Fprintf(os.Stderr, "no such verb: %q\n", args)
 	return 2
+}
+
+// beatEvery is the pause of the verb beat.
+const beatEvery = 5 * time.Millisecond
+
+func guestOrphan(run func(int) int) int {
+	child := exec.Command("/proc/self/exe", GuestArg, "leave")
+	child.Stdout, child.Stderr = os.Stdout, os.Stderr
+	if err := child.Run(); err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	return run(0)
 }
 
 func guestFork(run func(int) int) int {

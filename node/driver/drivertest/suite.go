@@ -28,6 +28,8 @@ func Run(t *testing.T, h Harness) {
 		{func(Machine) bool { return true }, "", anyTests},
 		{func(m Machine) bool { return m.Program != nil }, "this driver runs no programs", programTests},
 		{func(m Machine) bool { return m.Function != nil }, "this driver runs no functions", functionTests},
+		{func(Machine) bool { return true }, "", fenceTests},
+		{func(m Machine) bool { return m.Program != nil }, "this driver runs no programs", fencedProgramTests},
 	}
 	for _, g := range groups {
 		for _, tc := range g.tests {

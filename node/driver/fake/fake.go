@@ -131,7 +131,7 @@ func (d *Driver) Start(ctx context.Context, t driver.Task) (driver.Status, error
 		old.mu.Unlock()
 	}
 	status := r.status
-	p := &Proc{Task: t, Args: args, Env: t.WithPortEnv(), Signals: r.signal, run: r}
+	p := &Proc{Task: t, Args: args, Env: t.Environment(), Signals: r.signal, run: r}
 	w.mu.Lock()
 	w.tasks[t.ID] = r
 	delete(w.ended, t.ID)

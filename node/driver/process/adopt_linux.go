@@ -69,8 +69,9 @@ func (d *Driver) supervise(ctx context.Context, t *task) error {
 	}
 	t.mu.Lock()
 	t.run = *r.Run
+	d.shareNow(t)
 	t.status.State, t.status.StartedAt = driver.StateRunning, t.run.StartedAt
-	s := t.status
+	s := t.current()
 	t.mu.Unlock()
 	d.mu.Lock()
 	d.tasks[t.spec.Task.ID] = t
@@ -122,6 +123,11 @@ func reap(pid int) (unix.WaitStatus, bool) {
 // watch waits for the supervisor's end and settles the task.
 func (d *Driver) watch(t *task, pidfd *os.File) {
 	defer pidfd.Close()
+	ctx, cancel := context.WithCancel(d.ctx)
+	defer cancel()
+	if t.spec.Task.Fence != nil {
+		d.spawn(func() { d.oversee(ctx, t) })
+	}
 	if err := wait(d.ctx, pidfd); err != nil {
 		if d.ctx.Err() == nil {
 			d.c.Log.Error("a supervisor can't be watched", "task", t.spec.Task.ID, "error", err)
@@ -170,7 +176,13 @@ func (d *Driver) verdict(t *task) (driver.State, exitRecord) {
 	d.sweep(t)
 	e = exitRecord{ExitCode: -1, ExitedAt: time.Now(), Reason: "its supervisor was killed, and the program with it"}
 	boot, bootErr := bootID()
+	t.mu.Lock()
+	until, fenced := t.unshare()
+	t.mu.Unlock()
 	switch {
+	case fenced:
+		e.Fenced, e.Overrun = true, overrun(until)
+		e.Reason = driver.FencedReason(e.Overrun)
 	case err != nil:
 		e.Reason = fmt.Sprintf("its exit record can't be read: %v", err)
 	case t.run.Starts != t.spec.Starts:
@@ -321,6 +333,9 @@ func (d *Driver) follow(t *task) {
 	if t.status.State == driver.StateRunning {
 		pidfd, err := t.run.Supervisor.open()
 		if err == nil {
+			t.mu.Lock()
+			d.shareNow(t)
+			t.mu.Unlock()
 			d.outbox.Post(t.snapshot())
 			if !d.spawn(func() { d.watch(t, pidfd) }) {
 				pidfd.Close()

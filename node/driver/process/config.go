@@ -14,6 +14,7 @@ const Name = "process"
 const (
 	superviseArg = "internal-supervise"
 	launchArg    = "internal-launch"
+	wardenArg    = "internal-warden"
 )
 
 // Config of a Driver.
@@ -48,5 +49,5 @@ const (
 // IsSupervisor reports whether the arguments of this process are those of a
 // supervisor, which SupervisorMain must handle.
 func IsSupervisor(args []string) bool {
-	return len(args) >= 2 && (args[1] == superviseArg || args[1] == launchArg)
+	return len(args) >= 2 && (args[1] == superviseArg || args[1] == launchArg || args[1] == wardenArg)
 }

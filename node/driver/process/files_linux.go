@@ -47,6 +47,9 @@ type runRecord struct {
 	Supervisor identity  `json:"supervisor"`
 	Program    identity  `json:"program"`
 	StartedAt  time.Time `json:"started_at"`
+	// DeadlineFd is the supervisor's descriptor of the task's deadline, 0 if
+	// it has none.
+	DeadlineFd int `json:"deadline_fd,omitempty"`
 }
 
 // stopOrder is how a program is to be stopped.
@@ -62,6 +65,9 @@ type exitRecord struct {
 	Reason   string    `json:"reason,omitempty"`
 	OOM      bool      `json:"oom,omitempty"`
 	ExitedAt time.Time `json:"exited_at"`
+
+	Fenced  bool          `json:"fenced,omitempty"`
+	Overrun time.Duration `json:"overrun,omitempty"`
 }
 
 // writeJSON replaces the file at once, durably: after a crash there is the old

@@ -428,6 +428,9 @@ func daemonMain(dir string) int {
 	if os.Getenv("MANY") != "" {
 		startMany(d, self)
 	}
+	if in := os.Getenv(fencedVar); in != "" {
+		startFenced(d, self, in)
+	}
 	for id, verb := range map[string][]string{"c/0": {"on-stop", "5"}, "c/1": {"lines", "5000", "6"}} {
 		task := driver.Task{
 			ID: id, Kind: driver.KindServer, Labels: map[string]string{"slot": id},

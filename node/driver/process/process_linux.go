@@ -56,6 +56,7 @@ type task struct {
 	mu     sync.Mutex // guards what follows
 	run    runRecord
 	status driver.Status
+	held   *deadline     // shared with the supervisor while it runs; nil without a fence
 	ended  chan struct{} // closed with the state exited or failed
 }
 
@@ -129,6 +130,12 @@ func (d *Driver) Probe(context.Context) driver.Info {
 		Kinds: []string{driver.KindServer}, Runtimes: []string{"process"},
 		Limits: detect("/").limits(),
 	}
+	if err := canFence(); err != nil {
+		info.Limits["fence"] = driver.Limit{Detail: err.Error()}
+	} else {
+		info.Fence = true
+		info.Limits["fence"] = driver.Limit{Enforced: true, Detail: "process namespace, ended at its deadline"}
+	}
 	if err := os.MkdirAll(filepath.Join(d.c.Dir, "tasks"), 0o700); err != nil {
 		info.Available, info.Reason = false, fmt.Sprintf("the data folder can't be used: %v", err)
 	}
@@ -166,7 +173,14 @@ func (d *Driver) spawn(f func()) bool {
 func (t *task) snapshot() driver.Status {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.status
+	return t.current()
+}
+
+// current is snapshot for a caller who holds t.mu.
+func (t *task) current() driver.Status {
+	s := t.status
+	s.Fence = t.fenceNow()
+	return s
 }
 
 // end sets the final state once, and reports it.
@@ -178,7 +192,9 @@ func (d *Driver) end(t *task, state driver.State, e exitRecord) {
 	}
 	t.status.State, t.status.ExitCode, t.status.Reason = state, e.ExitCode, e.Reason
 	t.status.OOM, t.status.ExitedAt = e.OOM, e.ExitedAt
-	s := t.status
+	t.status.Fenced, t.status.Overrun = e.Fenced, e.Overrun
+	t.unshare()
+	s := t.current()
 	close(t.ended)
 	t.mu.Unlock()
 	d.outbox.Post(s)
@@ -206,12 +222,17 @@ func (d *Driver) Start(ctx context.Context, job driver.Task) (driver.Status, err
 	if old != nil {
 		s := old.snapshot()
 		if !s.State.Ended() {
-			return s, nil
+			return d.again(job, old)
 		}
 		starts = s.Starts + 1
 	}
 	if err := ctx.Err(); err != nil {
 		return driver.Status{}, fmt.Errorf("start %q: %w", job.ID, err)
+	}
+	if job.Fence != nil {
+		if err := canFence(); err != nil {
+			return driver.Status{}, fmt.Errorf("start %q: %w: it can't be fenced: %w", job.ID, driver.ErrUnavailable, err)
+		}
 	}
 	t, err := d.prepare(job, command, starts)
 	if err == nil {
@@ -228,6 +249,16 @@ func (d *Driver) Start(ctx context.Context, job driver.Task) (driver.Status, err
 			d.collect()
 		}
 		return driver.Status{}, fmt.Errorf("start %q: %w", job.ID, err)
+	}
+	return t.snapshot(), nil
+}
+
+// again is the answer to a Start of what runs.
+func (d *Driver) again(job driver.Task, t *task) (driver.Status, error) {
+	if job.Fence != nil {
+		if err := t.extend(job.Fence.Until); err != nil {
+			return driver.Status{}, fmt.Errorf("start %q: %w", job.ID, err)
+		}
 	}
 	return t.snapshot(), nil
 }
@@ -304,7 +335,7 @@ func place(from, to string) error {
 }
 
 func environment(job driver.Task, work, tmp string) []string {
-	env := job.WithPortEnv()
+	env := job.Environment()
 	for k, v := range map[string]string{
 		"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": work, "TMPDIR": tmp,
 	} {
@@ -365,7 +396,7 @@ func (d *Driver) order(t *task, grace time.Duration) error {
 		return nil
 	}
 	t.status.State = driver.StateStopping
-	who, s := t.run.Supervisor, t.status
+	who, s := t.run.Supervisor, t.current()
 	t.mu.Unlock()
 	d.outbox.Post(s)
 	if grace == 0 {

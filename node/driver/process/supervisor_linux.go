@@ -1,6 +1,7 @@
 package process
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/hansa-mesh/hansa/node/driver"
+	"github.com/hansa-mesh/hansa/node/driver/boottime"
 	"github.com/hansa-mesh/hansa/node/driver/logs"
 )
 
@@ -41,6 +43,9 @@ func SupervisorMain(args []string) int {
 	runtime.LockOSThread()
 	if len(args) == 2 && args[1] == launchArg {
 		return launch()
+	}
+	if len(args) == 2 && args[1] == wardenArg {
+		return warden()
 	}
 	if len(args) != 3 || args[1] != superviseArg {
 		fmt.Fprintf(os.Stderr, "%s is not meant to be called by people\n", args[1])
@@ -70,7 +75,8 @@ type supervisor struct {
 	spec    spec
 	run     runRecord
 	log     *logs.Writer
-	pid     int // of the program; a zombie until finish has reaped it
+	fence   *deadline // nil if there is none
+	pid     int       // of the program or of its warden; a zombie until finish has reaped it
 	readers []*os.File
 	copies  sync.WaitGroup
 	orders  chan os.Signal
@@ -94,6 +100,15 @@ func (s *supervisor) start() error {
 	}
 	if ok, err := readJSON(filepath.Join(s.dir, specFile), &s.spec); err != nil || !ok {
 		return fmt.Errorf("read the task: it is damaged or missing (%v)", err)
+	}
+	if f := s.spec.Task.Fence; f != nil {
+		if boottime.Now() >= f.Until-driver.FenceMargin {
+			return fmt.Errorf("%w before it was started", errClosed)
+		}
+		if s.fence, err = newDeadline(f.Until); err != nil {
+			return err
+		}
+		s.run.DeadlineFd = int(s.fence.file.Fd())
 	}
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("become the reaper of orphans: %w", err)
@@ -164,11 +179,17 @@ func (s *supervisor) fork() error {
 	for fd, name := range map[int]string{outR: "stdout", errR: "stderr"} {
 		s.copy(fd, name)
 	}
-	s.pid, err = syscall.ForkExec("/proc/self/exe", []string{"hansa", launchArg}, &syscall.ProcAttr{
+	attr := syscall.ProcAttr{
 		Dir: "/", Env: []string{},
 		Files: []uintptr{null.Fd(), uintptr(outW), uintptr(errW), uintptr(specR), uintptr(reportW)},
 		Sys:   &syscall.SysProcAttr{Setsid: true, Pdeathsig: unix.SIGKILL},
-	})
+	}
+	if s.fence == nil {
+		s.pid, err = syscall.ForkExec("/proc/self/exe", []string{"hansa", launchArg}, &attr)
+	} else {
+		attr.Env, attr.Files = os.Environ(), append(attr.Files, s.fence.file.Fd()) // as wardenDeadlineFd says
+		s.pid, err = forkIsolated("/proc/self/exe", []string{"hansa", wardenArg}, attr)
+	}
 	in, out := os.NewFile(uintptr(specW), "spec"), os.NewFile(uintptr(reportR), "report")
 	defer out.Close()
 	if err != nil {
@@ -239,8 +260,12 @@ func (s *supervisor) supervise() int {
 	grace.Stop()
 	var deadline time.Time // of the kill
 	stopped, killed := false, false
+	due := s.due()
 	for {
 		select {
+		case <-due:
+			due = nil
+			s.killNow()
 		case <-s.orders:
 			order := s.order()
 			if !stopped && order.Grace >= 0 {
@@ -254,14 +279,33 @@ func (s *supervisor) supervise() int {
 			stopped = true
 		case <-grace.C:
 			killed = true
-			_ = unix.Kill(-s.pid, unix.SIGKILL)
-			s.spec.Groups.kill()
+			s.killNow()
 		case <-orphans:
 			s.reapOrphans()
 		case <-ended:
 			return s.finish(stopped, killed)
 		}
 	}
+}
+
+// due is closed when the task's deadline has come.
+func (s *supervisor) due() <-chan struct{} {
+	if s.fence == nil {
+		return nil
+	}
+	due := make(chan struct{})
+	go func() {
+		if s.fence.expire(context.Background(), driver.FenceMargin) == nil {
+			close(due)
+		}
+	}()
+	return due
+}
+
+// killNow begins to end the program; finish sees it through.
+func (s *supervisor) killNow() {
+	_ = unix.Kill(-s.pid, unix.SIGKILL) // gone is what is wanted
+	s.spec.Groups.kill()
 }
 
 // order reads how to stop; without one, as the task says.
@@ -275,8 +319,13 @@ func (s *supervisor) order() stopOrder {
 
 // finish ends what the program left behind, and writes down how it ended.
 func (s *supervisor) finish(stopped, killed bool) int {
+	until, fenced := time.Duration(0), false
+	if s.fence != nil {
+		until, fenced = s.fence.until()
+	}
 	left := s.killAll()
 	status := s.reap()
+	exited, late := time.Now(), overrun(until)
 	drained := make(chan struct{})
 	go func() { s.copies.Wait(); close(drained) }()
 	select {
@@ -287,7 +336,7 @@ func (s *supervisor) finish(stopped, killed bool) int {
 		}
 		<-drained
 	}
-	e := exitRecord{Starts: s.spec.Starts, ExitedAt: time.Now()}
+	e := exitRecord{Starts: s.spec.Starts, ExitedAt: exited}
 	switch {
 	case status.Signaled():
 		e.ExitCode = 128 + int(status.Signal())
@@ -298,6 +347,8 @@ func (s *supervisor) finish(stopped, killed bool) int {
 		e.Reason = driver.ExitReason(e.ExitCode)
 	}
 	switch {
+	case fenced:
+		e.Fenced, e.Overrun, e.Reason = true, late, driver.FencedReason(late)
 	case killed:
 		e.Reason = "killed: it did not end within its grace"
 		if s.order().Grace < 0 {
@@ -311,7 +362,7 @@ func (s *supervisor) finish(stopped, killed bool) int {
 		e.Reason += fmt.Sprintf("; %d processes of it can't be killed", left)
 		s.log.Note("%d processes can't be killed", left)
 	}
-	if e.OOM {
+	if e.OOM || e.Fenced {
 		s.log.Note("%s", e.Reason)
 	}
 	_ = s.log.Close() // what was written is written

@@ -277,7 +277,7 @@ func (c *call) instance(stderr *logs.Stream) (err error) {
 	config := wazero.NewModuleConfig().WithName("").WithStartFunctions("_start").
 		WithArgs("function").WithStdin(c.stdin).WithStdout(c.out).WithStderr(stderr).
 		WithSysWalltime().WithSysNanotime().WithRandSource(rand.Reader).WithNanosleep(c.sleep)
-	for k, v := range c.f.task.WithPortEnv() {
+	for k, v := range c.f.task.Environment() {
 		config = config.WithEnv(k, v)
 	}
 	for _, v := range c.vars {
