@@ -13,7 +13,7 @@ import (
 
 // fenceSoon is a deadline that a test waits for: long enough for a program to
 // start first on a machine that is busy.
-const fenceSoon = 1500*time.Millisecond + driver.FenceMargin
+const fenceSoon = time.Second + driver.FenceMargin
 
 // fencing is a daemon whose driver can fence.
 type fencing struct {

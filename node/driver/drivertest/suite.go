@@ -24,18 +24,22 @@ func Run(t *testing.T, h Harness) {
 		applies func(Machine) bool
 		why     string
 		tests   []test
+		waits   bool // for a deadline, mostly: they do so side by side
 	}{
-		{func(Machine) bool { return true }, "", anyTests},
-		{func(m Machine) bool { return m.Program != nil }, "this driver runs no programs", programTests},
-		{func(m Machine) bool { return m.Function != nil }, "this driver runs no functions", functionTests},
-		{func(Machine) bool { return true }, "", fenceTests},
-		{func(m Machine) bool { return m.Program != nil }, "this driver runs no programs", fencedProgramTests},
+		{func(Machine) bool { return true }, "", anyTests, false},
+		{func(m Machine) bool { return m.Program != nil }, "this driver runs no programs", programTests, false},
+		{func(m Machine) bool { return m.Function != nil }, "this driver runs no functions", functionTests, false},
+		{func(Machine) bool { return true }, "", fenceTests, true},
+		{func(m Machine) bool { return m.Program != nil }, "this driver runs no programs", fencedProgramTests, true},
 	}
 	for _, g := range groups {
 		for _, tc := range g.tests {
 			t.Run(tc.name, func(t *testing.T) {
 				if why := h.Cannot[tc.name]; why != "" {
 					t.Skip(why)
+				}
+				if g.waits {
+					t.Parallel()
 				}
 				m := h.New(t)
 				if !g.applies(m) {

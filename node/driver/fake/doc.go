@@ -16,6 +16,10 @@
 //	world.Exit("claim/0", 3)                    // a crash
 //	world.OnStart(func(driver.Task) error {…})  // a delay, or a failure
 //
+// Fences are the World's, as those of processes are the machine's: they hold
+// with no driver about. Their clock begins when the World was made, and is
+// virtual where that was in a synctest bubble.
+//
 // # Concurrency
 //
 // Everything is safe for concurrent use. Works inside a synctest bubble.

@@ -35,6 +35,7 @@ var (
 	_ driver.Driver  = (*Driver)(nil)
 	_ driver.Invoker = (*Driver)(nil)
 	_ driver.Warmer  = (*Driver)(nil)
+	_ driver.Fencer  = (*Driver)(nil)
 )
 
 // New returns a driver; it starts nothing.
@@ -76,7 +77,7 @@ func (d *Driver) Run(ctx context.Context) error {
 func (d *Driver) Probe(context.Context) driver.Info {
 	no := driver.Limit{Detail: "the fake has no limits"}
 	return driver.Info{
-		Available: true, Version: "fake", Survives: true,
+		Available: true, Version: "fake", Survives: true, Fence: true,
 		Kinds:    []string{driver.KindFunction, driver.KindServer, driver.KindContainer},
 		Runtimes: []string{"function", "process"},
 		Limits:   map[string]driver.Limit{"cpu": no, "memory": no},
@@ -99,9 +100,16 @@ func (d *Driver) Start(ctx context.Context, t driver.Task) (driver.Status, error
 	w.mu.Unlock()
 	if old != nil {
 		if s := old.snapshot(); !s.State.Ended() {
-			return s, nil
+			if t.Fence == nil {
+				return s, nil
+			}
+			err := old.extend(t.Fence.Until)
+			return old.snapshot(), err
 		}
 		<-old.done
+	}
+	if t.Fence != nil && w.boottime() >= t.Fence.Until {
+		return driver.Status{}, fmt.Errorf("start %q: %w before it was started", t.ID, errFenced)
 	}
 	if onStart != nil {
 		if err := onStart(t); err != nil {
@@ -121,7 +129,7 @@ func (d *Driver) Start(ctx context.Context, t driver.Task) (driver.Status, error
 		grown: make(chan struct{}),
 		status: driver.Status{
 			ID: t.ID, Labels: t.Labels, State: driver.StateRunning, ExitCode: -1,
-			StartedAt: time.Now(), Starts: 1, Ports: t.HostPorts(),
+			StartedAt: time.Now(), Starts: 1, Ports: t.HostPorts(), Fence: t.Fence,
 		},
 	}
 	if old != nil {
@@ -134,6 +142,7 @@ func (d *Driver) Start(ctx context.Context, t driver.Task) (driver.Status, error
 	p := &Proc{Task: t, Args: args, Env: t.Environment(), Signals: r.signal, run: r}
 	w.mu.Lock()
 	w.tasks[t.ID] = r
+	r.arm()
 	delete(w.ended, t.ID)
 	w.starts++
 	program := w.programFor(args)
@@ -250,7 +259,7 @@ func (d *Driver) Invoke(ctx context.Context, id string, req *driver.Request) (*d
 	if r == nil || r.task.Function == nil || r.snapshot().State != driver.StateRunning {
 		return nil, fmt.Errorf("invoke %q: %w", id, driver.ErrUnknownTask)
 	}
-	e := Echo{Method: req.Method, Script: req.ScriptName, Path: req.Path, Query: req.RawQuery, Env: r.task.Env}
+	e := Echo{Method: req.Method, Script: req.ScriptName, Path: req.Path, Query: req.RawQuery, Env: r.task.Environment()}
 	if req.Body != nil {
 		b, err := io.ReadAll(io.LimitReader(req.Body, echoBodyMax))
 		if err != nil {

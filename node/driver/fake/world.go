@@ -39,6 +39,8 @@ type World struct {
 	onStart  func(driver.Task) error
 	watchers map[*Driver]struct{}
 	starts   int
+
+	made time.Time // for boottime
 }
 
 // run is one task in the world.
@@ -52,6 +54,7 @@ type run struct {
 	mu     sync.Mutex // guards what follows
 	status driver.Status
 	lines  []driver.LogLine
+	fence  *time.Timer   // ends it at its deadline; nil without one
 	first  int           // number of lines dropped before lines[0]
 	grown  chan struct{} // closed and replaced when lines or the state changes
 }
@@ -60,7 +63,7 @@ type run struct {
 func NewWorld() *World {
 	return &World{
 		tasks: map[string]*run{}, ended: map[string]*run{},
-		programs: map[string]Program{}, watchers: map[*Driver]struct{}{},
+		programs: map[string]Program{}, watchers: map[*Driver]struct{}{}, made: time.Now(),
 	}
 }
 
@@ -156,13 +159,20 @@ func (r *run) snapshot() driver.Status {
 
 // set changes the state unless it ended already.
 func (r *run) set(change func(*driver.Status)) bool {
+	return r.setIf(func(s *driver.Status) bool { change(s); return true })
+}
+
+// setIf is set for a change that finds out whether it still applies.
+func (r *run) setIf(change func(*driver.Status) bool) bool {
 	r.mu.Lock()
-	if r.status.State.Ended() {
+	if r.status.State.Ended() || !change(&r.status) {
 		r.mu.Unlock()
 		return false
 	}
-	change(&r.status)
 	s := r.status
+	if s.State.Ended() && r.fence != nil {
+		r.fence.Stop()
+	}
 	close(r.grown)
 	r.grown = make(chan struct{})
 	r.mu.Unlock()
