@@ -90,14 +90,27 @@ func (t *task) fenceNow() *driver.Fence {
 	return &driver.Fence{Number: f.Number, Until: until}
 }
 
-// deadline is the one that holds now; false if there is none, or no longer.
+// deadline is the one that holds now; false if there is none, or no longer, or
+// this daemon can't know it.
 func (t *task) deadline() (time.Duration, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.status.State.Ended() || t.spec.Task.Fence == nil {
+	if t.status.State.Ended() || t.share() != nil || t.held == nil {
 		return 0, false
 	}
-	return t.fenceNow().Until, true
+	until, _ := t.held.until()
+	return until, true
+}
+
+// overdue closes the deadline if it has come and nobody else did. It is false
+// if it was moved, or the task has ended.
+func (t *task) overdue() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.status.State.Ended() {
+		return false
+	}
+	return t.held != nil && t.held.closeAt(boottime.Now())
 }
 
 // oversee is the third to hold the deadline, for as long as the daemon lives:
@@ -109,7 +122,7 @@ func (d *Driver) oversee(ctx context.Context, t *task) {
 		if !ok || boottime.Wait(ctx, until) != nil {
 			return
 		}
-		if now, ok := t.deadline(); !ok || now > until {
+		if !t.overdue() {
 			continue
 		}
 		d.c.Log.Error("a task runs at its deadline and is killed by the daemon", "task", t.spec.Task.ID)

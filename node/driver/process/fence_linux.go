@@ -130,8 +130,25 @@ func (d *deadline) expire(ctx context.Context, margin time.Duration) error {
 		if err := boottime.Wait(ctx, time.Duration(old)-margin); err != nil {
 			return err
 		}
-		if d.word.CompareAndSwap(old, -old) {
+		if d.closeAt(time.Duration(old)) {
 			return nil
+		}
+	}
+}
+
+// closeAt closes the deadline if it is at or before the given time, and reports
+// whether it is closed.
+func (d *deadline) closeAt(until time.Duration) bool {
+	for {
+		old := d.word.Load()
+		if old < 0 {
+			return true
+		}
+		if time.Duration(old) > until {
+			return false
+		}
+		if d.word.CompareAndSwap(old, -old) {
+			return true
 		}
 	}
 }

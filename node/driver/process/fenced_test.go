@@ -29,6 +29,10 @@ import (
 // so far ahead, that forked, twice, and let go of what it forked.
 const fencedVar = "DAEMON_OF_THE_TEST_FENCED"
 
+// fencedSoon is a deadline that a test waits for, with time to start programs
+// on a machine that is busy. These tests wait side by side.
+const fencedSoon = "5s"
+
 func startFenced(d *process.Driver, self, in string) {
 	left, _ := time.ParseDuration(in)
 	_, err := d.Start(context.Background(), driver.Task{
@@ -100,6 +104,7 @@ func gone(t *testing.T, dir string) {
 // whatever it forked, with no daemon to see to it.
 func TestWorkDiesWithItsFence(t *testing.T) {
 	canFence(t)
+	t.Parallel()
 	for _, killed := range []string{"supervisor", "warden", "supervisor, warden"} {
 		for _, first := range []string{"", "daemon"} {
 			t.Run(strings.Trim(first+", "+killed, ", "), func(t *testing.T) {
@@ -130,12 +135,13 @@ func TestWorkDiesWithItsFence(t *testing.T) {
 // but not past its deadline.
 func TestFencedWorkOutlivesItsDaemon(t *testing.T) {
 	canFence(t)
-	for _, in := range []string{"1h", "3s"} {
+	t.Parallel()
+	for _, in := range []string{"1h", fencedSoon} {
 		dir := dataDir(t)
 		daemon := fencingDaemon(t, "/proc/self/exe", dir, in, nil)
 		daemon.Process.Kill()
 		daemon.Wait()
-		if in == "3s" {
+		if in == fencedSoon {
 			gone(t, dir)
 			s := ended(t, running(t, process.Config{Dir: dir}), "c/0")
 			if over := s.ExitedAt.Sub(time.Now()) + boottime.Now() - s.Fence.Until; !s.Fenced || over > s.Overrun {
@@ -157,10 +163,12 @@ func TestFencedWorkOutlivesItsDaemon(t *testing.T) {
 // Of three that hold a deadline any two may be stopped.
 func TestFenceOfStoppedHolders(t *testing.T) {
 	canFence(t)
+	t.Parallel()
 	for _, stopped := range [][]string{{"supervisor"}, {"warden"}, {"supervisor", "warden"}, {"daemon", "supervisor"}, {"daemon", "warden"}} {
 		t.Run(strings.Join(stopped, ", "), func(t *testing.T) {
+			t.Parallel()
 			dir := dataDir(t)
-			daemon := fencingDaemon(t, "/proc/self/exe", dir, "3s", nil)
+			daemon := fencingDaemon(t, "/proc/self/exe", dir, fencedSoon, nil)
 			supervisor := supervisorOf(t, dir, "c/0")
 			pids := map[string]int{"supervisor": supervisor, "warden": wardenOf(t, supervisor), "daemon": daemon.Process.Pid}
 			for _, name := range stopped {
@@ -183,9 +191,10 @@ func TestFenceOfStoppedHolders(t *testing.T) {
 // machine resumes from suspend; then it is ended, and it is said for how long.
 func TestOverrunIsReported(t *testing.T) {
 	canFence(t)
+	t.Parallel()
 	dir := dataDir(t)
-	daemon := fencingDaemon(t, "/proc/self/exe", dir, "3s", nil)
-	until := boottime.Now() + 3*time.Second // a little later than its deadline
+	daemon := fencingDaemon(t, "/proc/self/exe", dir, fencedSoon, nil)
+	until := boottime.Now() + 5*time.Second // a little later than its deadline
 	daemon.Process.Kill()
 	daemon.Wait()
 	supervisor := supervisorOf(t, dir, "c/0")
@@ -209,6 +218,7 @@ func TestOverrunIsReported(t *testing.T) {
 // Who is not root fences through a user namespace, and needs no cgroups for it.
 func TestFenceWithoutRoot(t *testing.T) {
 	canFence(t)
+	t.Parallel()
 	if os.Getuid() != 0 {
 		t.Skip("the other tests run without root already")
 	}
@@ -243,6 +253,6 @@ func TestFenceWithoutRoot(t *testing.T) {
 	daemon.Wait()
 	signal(t, unix.SIGKILL, supervisor)
 	gone(t, dir)
-	fencingDaemon(t, self, dir, "3s", nobody)
+	fencingDaemon(t, self, dir, fencedSoon, nobody)
 	gone(t, dir)
 }
