@@ -43,7 +43,7 @@ func benchmarkClaims(b *testing.B, askers, claims int) (syncs int64) {
 	var mu sync.Mutex
 	waiting := map[placement.AskID]chan struct{}{}
 	var l *loop
-	l = newLoop(core, func(effect placement.Effect) {
+	l = newLoop(core, machineClock(), func(effect placement.Effect) {
 		switch e := effect.(type) {
 		case placement.Persist:
 			writes := make([]store.Write, len(e.Writes))

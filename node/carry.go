@@ -33,6 +33,8 @@ func (n *Node) carry(effect placement.Effect) {
 		n.runner.Start(e.ID, e.Spec)
 	case placement.Stop:
 		n.runner.Stop(e.ID)
+	case placement.Extend:
+		n.runner.Extend(e.ID, e.Until)
 	case placement.Fetch:
 		n.startFetch(e)
 	case placement.Answer:
@@ -188,4 +190,13 @@ func (n *Node) submit(ctx context.Context, event func(ticket uint64) placement.E
 // workChanged takes news of an allocation from the runner.
 func (n *Node) workChanged(id placement.AllocationID, state placement.WorkState) {
 	n.loop.post(placement.WorkChanged{ID: id, State: state})
+}
+
+// workFenced keeps the event that its deadline ended an allocation.
+func (n *Node) workFenced(id placement.AllocationID, s driver.Status) {
+	what := placement.Happened{Type: "fenced", Slots: placement.SlotsOf(id.Slot).String(), Peer: n.self().Peer, Message: s.Reason}
+	if b, err := placement.FromLabels(s.Labels); err == nil {
+		what.UID, what.Key, what.Component = b.UID, b.Key, b.Component
+	}
+	n.record(placement.Record{Event: &what})
 }

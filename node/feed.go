@@ -83,11 +83,17 @@ func (n *Node) probe(ctx context.Context) {
 		host.Capacity.Disk = max(0, host.Capacity.Disk-placement.Bytes(n.store.Stats().Floor))
 	}
 	for _, d := range n.drivers {
-		if d.Probe(ctx).Available {
-			host.Drivers = append(host.Drivers, d.Name())
+		info := d.Probe(ctx)
+		if !info.Available {
+			continue
+		}
+		host.Drivers = append(host.Drivers, d.Name())
+		if info.Fence {
+			host.Fences = append(host.Fences, d.Name())
 		}
 	}
 	slices.Sort(host.Drivers)
+	slices.Sort(host.Fences)
 	n.loop.post(placement.HostChanged{Host: host})
 }
 

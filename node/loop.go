@@ -33,7 +33,7 @@ type loop struct {
 	carry func(placement.Effect) // carries out one effect; must not block on the loop
 	moved func(*placement.Peer)  // after a batch of events that may have changed what runs here
 	trace func(ev placement.Event, effects []placement.Effect)
-	start time.Time
+	clock *clock
 
 	mu       sync.Mutex // guards what follows
 	queue    []item
@@ -76,16 +76,20 @@ type item struct {
 	look  func(*placement.Peer)
 }
 
-func newLoop(core *placement.Peer, carry func(placement.Effect), moved func(*placement.Peer)) *loop {
-	return &loop{core: core, carry: carry, moved: moved, start: time.Now(), wake: make(chan struct{}, 1), done: make(chan struct{}),
+func newLoop(core *placement.Peer, clock *clock, carry func(placement.Effect), moved func(*placement.Peer)) *loop {
+	return &loop{core: core, carry: carry, moved: moved, clock: clock, wake: make(chan struct{}, 1), done: make(chan struct{}),
 		each: map[placement.PeerID]backlog{}, timers: timers{byKey: map[string]*timer{}}}
 }
 
 // now is the time in the core's terms.
-func (l *loop) now() placement.Now {
-	now := time.Now()
-	return placement.Now{Mono: now.Sub(l.start), Wall: now}
-}
+func (l *loop) now() placement.Now { return l.clock.now() }
+
+// lookEvery is how long the loop sleeps at most: Go's timers stand still while
+// the machine is suspended, and the core's don't.
+const lookEvery = 250 * time.Millisecond
+
+// sleep is how long there is nothing to do, if no event comes.
+func (l *loop) sleep() time.Duration { return min(lookEvery, l.timers.next(l.now().Mono)) }
 
 // post hands an event to the core. It never blocks: what posts is bounded by
 // what the core asked for, except for messages of peers, which are counted.
@@ -134,10 +138,10 @@ func (l *loop) look(ctx context.Context, f func(*placement.Peer)) error {
 func (l *loop) run(ctx context.Context) {
 	defer close(l.done)
 	l.effects(nil, l.core.Begin(l.now()))
-	clock := time.NewTimer(0)
-	defer clock.Stop()
+	alarm := time.NewTimer(0)
+	defer alarm.Stop()
 	for {
-		clock.Reset(l.timers.next(l.now().Mono))
+		alarm.Reset(l.sleep())
 		select {
 		case <-ctx.Done():
 			l.mu.Lock()
@@ -145,7 +149,7 @@ func (l *loop) run(ctx context.Context) {
 			l.mu.Unlock()
 			return
 		case <-l.wake:
-		case <-clock.C:
+		case <-alarm.C:
 		}
 		l.drain(ctx)
 	}

@@ -13,7 +13,7 @@ import (
 // bytes, and leaves room for the others; what was taken makes room again.
 func TestFloodLeavesRoomForOthers(t *testing.T) {
 	for _, size := range []int{1, 1 << 20} {
-		l := newLoop(nil, nil, nil)
+		l := newLoop(nil, machineClock(), nil, nil)
 		n := 0
 		for ; n <= receivedMax; n++ {
 			if err := l.receive(placement.Receive{From: "m", Body: make([]byte, size)}); err != nil {

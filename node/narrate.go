@@ -71,7 +71,7 @@ func (n *Node) sentence(e placement.Happened) string {
 		return fmt.Sprintf("%s placed at %s", slots, n.nameOf(string(e.Peer)))
 	case "running":
 		return fmt.Sprintf("%s runs%s", slots, because)
-	case "exited", "failed", "stopped":
+	case "exited", "failed", "stopped", "fenced":
 		return fmt.Sprintf("%s %s%s", slots, e.Type, because)
 	case "deployed", "removed", "deputy", "deposed", "taken-over":
 		return fmt.Sprintf("%s %s%s", e.Key, e.Type, because)

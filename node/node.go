@@ -65,6 +65,7 @@ type Node struct {
 	started   chan struct{}
 	panics    atomic.Int64 // that the core contained
 
+	clock      *clock
 	since      time.Time
 	joining    sync.Mutex    // held while a newcomer is let in
 	trustMoved chan struct{} // has one when the table of trust changed
@@ -91,7 +92,7 @@ func New(cfg Config, deps Deps) (*Node, error) {
 		cfg: cfg.withDefaults(), deps: deps, log: deps.Log, started: make(chan struct{}),
 		answers: map[uint64]chan placement.Result{}, here: map[invoke.Target][]string{}, heard: map[string]lastHeard{},
 		rtts: map[string]time.Duration{}, fetching: map[string]bool{}, told: map[recordKey][]table.Dot{},
-		trustMoved: make(chan struct{}, 1), metrics: prometheus.NewRegistry(), since: time.Now(),
+		trustMoved: make(chan struct{}, 1), metrics: prometheus.NewRegistry(), since: time.Now(), clock: machineClock(),
 	}
 	if n.log == nil {
 		n.log = slog.New(slog.DiscardHandler)
@@ -189,6 +190,8 @@ func (n *Node) openDrivers() (err error) {
 		Drivers: n.drivers,
 		Path:    n.artifactPath,
 		Report:  n.workChanged,
+		Fenced:  n.workFenced,
+		Mono:    n.clock.mono,
 		Env: map[string]string{
 			"HANSA_MESH": n.member.Mesh, "HANSA_SITE": n.member.Site, "HANSA_PEER": n.member.Name,
 		},
@@ -237,7 +240,7 @@ func (n *Node) openCore() error {
 	}
 	n.events = newEventLog()
 	n.tellQuarantine()
-	n.loop = newLoop(core, n.carry, n.workMoved)
+	n.loop = newLoop(core, n.clock, n.carry, n.workMoved)
 	if n.deps.Trace != nil {
 		n.loop.trace = n.traceStep
 	}

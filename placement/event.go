@@ -157,6 +157,7 @@ type WorkState struct {
 	ExitCode *int              `json:"exit_code,omitempty"`
 	Ports    map[string]string `json:"ports,omitempty"` // name -> host:port
 	Driver   string            `json:"driver,omitempty"`
+	Fenced   bool              `json:"fenced,omitempty"` // its deadline ended it, not itself
 }
 
 func (Submit) event()        {}

@@ -168,6 +168,7 @@ type Host struct {
 	Labels   map[string]string `json:"labels,omitempty"`
 	Arch     string            `json:"arch"` // GOARCH
 	Drivers  []string          `json:"drivers"`
+	Fences   []string          `json:"fences,omitempty"` // of Drivers, those that can end work at a deadline without the daemon
 	Capacity Resources         `json:"capacity"`
 	Cordoned bool              `json:"cordoned,omitempty"`
 	Full     string            `json:"full,omitempty"` // why it takes no new work for now, or ""

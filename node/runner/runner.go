@@ -34,6 +34,11 @@ type Config struct {
 	Path func(digest string) (string, bool)
 	// Report takes news of an allocation. It must not block for long.
 	Report func(id placement.AllocationID, state placement.WorkState)
+	// Fenced is told when its deadline ended an allocation; nil for nobody. It
+	// must not block for long.
+	Fenced func(id placement.AllocationID, s driver.Status)
+	// Mono is the core's clock, Now.Mono. Default: the time since New.
+	Mono func() time.Duration
 	// Env is set for every allocation (HANSA_MESH, HANSA_SITE, HANSA_PEER).
 	Env map[string]string
 	// Labels are given to the driver and come back from List.
@@ -52,6 +57,7 @@ type Runner struct {
 	work    sync.WaitGroup
 
 	starting chan struct{} // one for each driver's Start under way
+	counts   counts
 
 	// listing is held while a driver's list is on its way to the core, so that
 	// no end of what is listed overtakes it.
@@ -80,6 +86,10 @@ type task struct {
 	ended    life // whose end was reported last
 	reported placement.WorkState
 	cancel   context.CancelFunc // of a Start under way, so that a Stop need not wait for it
+
+	until    time.Duration // its deadline as Now.Mono, 0 if it has none
+	extended time.Duration // what its driver has taken of that
+	fenced   life          // whose end by the deadline was told
 
 	// news is held from the decision to report something until that is done,
 	// before Runner.mu: reports of one allocation are in order.
@@ -111,6 +121,10 @@ const (
 func New(cfg Config) *Runner {
 	if cfg.Address == "" {
 		cfg.Address = "127.0.0.1"
+	}
+	if cfg.Mono == nil {
+		made := time.Now()
+		cfg.Mono = func() time.Duration { return time.Since(made) }
 	}
 	r := &Runner{cfg: cfg, drivers: map[string]driver.Driver{}, ports: newPorts(cfg.Address), starting: make(chan struct{}, startsMax), tasks: map[placement.AllocationID]*task{}}
 	for _, d := range cfg.Drivers {
@@ -199,12 +213,19 @@ func (r *Runner) drive(ctx context.Context, id placement.AllocationID, t *task) 
 	for {
 		r.mu.Lock()
 		w, spec, starts := t.want, t.spec, t.starts
-		if ctx.Err() != nil || w == wantNothing || (w == wantRun && done == starts) {
+		idle := w == wantNothing || w == wantRun && done == starts
+		if ctx.Err() != nil || idle && t.until <= t.extended {
 			t.busy = false
 			r.mu.Unlock()
 			return
 		}
 		r.mu.Unlock()
+		if idle {
+			if !r.extend(ctx, id, t) {
+				pause(ctx, extendRetry)
+			}
+			continue
+		}
 		if w == wantRun {
 			r.start(ctx, id, t, spec)
 			done = starts
@@ -216,15 +237,19 @@ func (r *Runner) drive(ctx context.Context, id placement.AllocationID, t *task) 
 			continue
 		}
 		if !r.stop(ctx, id, t) {
-			select { // not stopped: again, for as long as it takes
-			case <-ctx.Done():
-			case <-time.After(stopRetry):
-			}
+			pause(ctx, stopRetry) // not stopped: again, for as long as it takes
 			continue
 		}
 		if r.forget(id, t) {
 			return
 		}
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
 	}
 }
 
@@ -259,6 +284,11 @@ func (r *Runner) start(ctx context.Context, id placement.AllocationID, t *task, 
 		r.report(id, t, placement.WorkState{State: placement.AllocFailed, Driver: t.driver, Reason: err.Error()})
 		return
 	}
+	var noted time.Duration
+	if built.Fence, noted, err = r.fence(t, d, spec); err != nil {
+		r.report(id, t, placement.WorkState{State: placement.AllocFailed, Driver: t.driver, Reason: err.Error()})
+		return
+	}
 	startCtx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	r.mu.Lock()
@@ -266,7 +296,7 @@ func (r *Runner) start(ctx context.Context, id placement.AllocationID, t *task, 
 		r.mu.Unlock()
 		return
 	}
-	t.cancel = cancel
+	t.cancel, t.extended = cancel, max(t.extended, noted)
 	r.mu.Unlock()
 	status, err := r.startOn(startCtx, d, built)
 	news := workState(t.driver, status)
@@ -369,10 +399,12 @@ func (r *Runner) Exited(e driver.Event) {
 	r.mu.Lock()
 	t := r.tasks[id]
 	r.mu.Unlock()
-	if t == nil {
+	if t == nil { // the stop that its deadline hastened is through
+		r.tellFenced(id, &task{}, e.Driver, e.Status)
 		return
 	}
 	end := lifeOf(e.Status)
+	r.tellFenced(id, t, e.Driver, e.Status)
 	r.reportIf(id, t, workState(e.Driver, e.Status), func() bool {
 		old := end.at != 0 && end.at < t.run.at
 		if t.want == wantStop || old || end == t.ended {
@@ -385,7 +417,7 @@ func (r *Runner) Exited(e driver.Event) {
 
 // workState is a driver's status in the core's words.
 func workState(name string, s driver.Status) placement.WorkState {
-	w := placement.WorkState{Driver: name, Reason: s.Reason, Ports: s.Ports}
+	w := placement.WorkState{Driver: name, Reason: s.Reason, Ports: s.Ports, Fenced: s.Fenced}
 	switch s.State {
 	case driver.StateRunning:
 		w.State = placement.AllocRunning
@@ -432,6 +464,7 @@ func (r *Runner) List(ctx context.Context, name string, take func([]placement.Fo
 			if s.State.Ended() {
 				t.ended = t.run
 			}
+			r.adoptFence(t, d, s)
 			r.tasks[id] = t
 		}
 		r.ports.take(id, s.Ports)
@@ -443,6 +476,16 @@ func (r *Runner) List(ctx context.Context, name string, take func([]placement.Fo
 	}
 	r.mu.Unlock()
 	take(found)
+	for _, s := range list { // what ended while nobody watched
+		if id, err := FromDriverID(s.ID); err == nil {
+			r.mu.Lock()
+			t := r.tasks[id]
+			r.mu.Unlock()
+			if t != nil {
+				r.tellFenced(id, t, name, s)
+			}
+		}
+	}
 	return nil
 }
 

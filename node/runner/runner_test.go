@@ -29,6 +29,7 @@ type rig struct {
 
 	mu      sync.Mutex
 	reports []placement.WorkState
+	fenced  []driver.Status
 }
 
 func newRig(t *testing.T, world *fake.World) *rig {
@@ -41,6 +42,11 @@ func newRig(t *testing.T, world *fake.World) *rig {
 			g.mu.Lock()
 			defer g.mu.Unlock()
 			g.reports = append(g.reports, s)
+		},
+		Fenced: func(_ placement.AllocationID, s driver.Status) {
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			g.fenced = append(g.fenced, s)
 		},
 	})
 	ctx, stop := context.WithCancel(context.Background())
