@@ -3,6 +3,7 @@ package drivertest
 import (
 	"context"
 	"errors"
+	"net/http"
 	"strconv"
 	"strings"
 	"testing"
@@ -271,6 +272,22 @@ var fencedProgramTests = []test{
 		}
 		if over := last - task.Fence.Until; over > s.Overrun {
 			t.Errorf("it ran %v past its deadline, and %v are reported", over, s.Overrun)
+		}
+	}},
+}
+
+var fencedFunctionTests = []test{
+	{"FencedFunction", func(t *testing.T, m Machine) {
+		d := startFencing(t, m)
+		task := m.Function(t, "c/0")
+		task.Fence = d.fence(12345678901, fenceSoon)
+		d.mustStart(task)
+		if _, got, err := call(t, d.daemon, "c/0", get(http.Header{})); err != nil || !strings.Contains(got, driver.FenceEnv) || !strings.Contains(got, "12345678901") {
+			t.Errorf("the fence's number does not reach the function: %q, %v", got, err)
+		}
+		d.fenced(m, "c/0")
+		if _, _, err := call(t, d.daemon, "c/0", get(http.Header{})); !errors.Is(err, driver.ErrUnknownTask) {
+			t.Errorf("called after its deadline: %v, want ErrUnknownTask", err)
 		}
 	}},
 }

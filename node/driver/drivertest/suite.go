@@ -31,6 +31,7 @@ func Run(t *testing.T, h Harness) {
 		{func(m Machine) bool { return m.Function != nil }, "this driver runs no functions", functionTests, false},
 		{func(Machine) bool { return true }, "", fenceTests, true},
 		{func(m Machine) bool { return m.Program != nil }, "this driver runs no programs", fencedProgramTests, true},
+		{func(m Machine) bool { return m.Function != nil }, "this driver runs no functions", fencedFunctionTests, true},
 	}
 	for _, g := range groups {
 		for _, tc := range g.tests {

@@ -47,6 +47,10 @@
 // for the next start. Functions can't outlive the daemon: when Run returns all
 // calls were ended, and a new driver lists nothing.
 //
+// Exclusive functions are ended at their deadline, as driver.Fencer says: see
+// fence.go for what holds it. Such a function stays listed, as one that exited,
+// until Stop.
+//
 // # Debugging
 //
 // Stats counts calls by their end. What a trap printed is in the task's log,

@@ -1,13 +1,19 @@
 package wasm
 
 import (
+	"context"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/hansa-mesh/hansa/node/driver"
+	"github.com/hansa-mesh/hansa/node/driver/boottime"
 	"github.com/hansa-mesh/hansa/node/driver/logs"
 )
+
+// fencedCode is the exit code of a function that its deadline ended, that of a
+// program which was killed.
+const fencedCode = 137
 
 // function is one task: compiled code, a grant of memory, and the calls that
 // are under way.
@@ -25,10 +31,14 @@ type function struct {
 
 	freed sync.Once
 
+	held    context.Context // done when it has ended
+	release context.CancelFunc
+
 	mu       sync.Mutex // guards what follows
 	s        driver.Status
 	calls    int
 	killOnce bool
+	fenced   bool // its deadline has come
 }
 
 func newFunction(d *Driver, t driver.Task, mod *module, w *logs.Writer, memory int64) *function {
@@ -38,9 +48,10 @@ func newFunction(d *Driver, t driver.Task, mod *module, w *logs.Writer, memory i
 		idle:   make(chan struct{}), kill: make(chan struct{}),
 		s: driver.Status{
 			ID: t.ID, Labels: t.Labels, State: driver.StateRunning, ExitCode: -1,
-			StartedAt: time.Now(), Starts: 1,
+			StartedAt: time.Now(), Starts: 1, Fence: t.Fence,
 		},
 	}
+	f.held, f.release = context.WithCancel(context.Background())
 	f.usual.Store(max(mod.minBytes, pageBytes))
 	return f
 }
@@ -57,7 +68,7 @@ func (f *function) enter(most int) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch {
-	case f.s.State != driver.StateRunning:
+	case f.s.State != driver.StateRunning, due(f.s.Fence):
 		return driver.ErrUnknownTask
 	case f.calls >= most:
 		return errBusy
@@ -112,7 +123,13 @@ func (f *function) free(d *Driver) { f.freed.Do(func() { f.freeOnce(d) }) }
 func (f *function) freeOnce(d *Driver) {
 	f.mu.Lock()
 	f.s.State, f.s.ExitCode, f.s.ExitedAt = driver.StateExited, 0, time.Now()
+	if f.fenced {
+		late := max(0, boottime.Now()-f.s.Fence.Until)
+		f.s.ExitCode, f.s.Fenced, f.s.Overrun, f.s.Reason = fencedCode, true, late, driver.FencedReason(late)
+		f.log.Note("%s", f.s.Reason)
+	}
 	f.mu.Unlock()
+	f.release()
 	if err := f.log.Close(); err != nil {
 		d.c.Log.Warn("the log of a function is not closed", "task", f.task.ID, "error", err)
 	}

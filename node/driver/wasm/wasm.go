@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/hansa-mesh/hansa/node/driver"
+	"github.com/hansa-mesh/hansa/node/driver/boottime"
 	"github.com/hansa-mesh/hansa/node/driver/logs"
 	"github.com/hansa-mesh/hansa/node/driver/prune"
 )
@@ -92,6 +93,7 @@ type Driver struct {
 	modules *modules
 	places  *limiter // calls on the whole driver
 	counts  counts
+	holds   sync.WaitGroup // of deadlines
 
 	mu        sync.Mutex // guards what follows
 	functions map[string]*function
@@ -171,6 +173,7 @@ func (d *Driver) Run(ctx context.Context) error {
 		wg.Go(func() { d.end(f, -1) })
 	}
 	wg.Wait()
+	d.holds.Wait()
 	return nil
 }
 
@@ -183,12 +186,13 @@ func (d *Driver) Probe(context.Context) driver.Info {
 		version += " (interpreter)"
 	}
 	return driver.Info{
-		Available: true, Version: version,
+		Available: true, Version: version, Fence: boottime.Counts,
 		Kinds: []string{driver.KindFunction}, Runtimes: []string{"function"},
 		Limits: map[string]driver.Limit{
 			"memory": {Enforced: true, Detail: "shared by the calls that run at one time; growth beyond it fails in the guest"},
 			"cpu":    {Detail: "functions share the daemon's cores; the number of calls and their time are bounded"},
 			"time":   {Enforced: true, Detail: "a call is killed at its timeout"},
+			"fence":  {Enforced: boottime.Counts, Detail: "calls are killed at the deadline, by the clock that goes on in suspend where the system has one"},
 		},
 	}
 }
@@ -209,9 +213,9 @@ func (d *Driver) Start(ctx context.Context, t driver.Task) (driver.Status, error
 			d.mu.Unlock()
 			return driver.Status{}, fmt.Errorf("start %q: %w: it is shutting down", t.ID, driver.ErrUnavailable)
 		}
-		if f := d.functions[t.ID]; f != nil {
+		if f := d.functions[t.ID]; f != nil && !f.status().State.Ended() {
 			d.mu.Unlock()
-			return f.status(), nil
+			return again(f, t)
 		}
 		other := d.starting[t.ID]
 		if other == nil {
@@ -234,7 +238,13 @@ func (d *Driver) Start(ctx context.Context, t driver.Task) (driver.Status, error
 		err = driver.ErrUnavailable
 		defer f.free(d)
 	} else if err == nil {
+		if old := d.functions[t.ID]; old != nil {
+			f.s.Starts = old.status().Starts + 1
+		}
 		d.functions[t.ID] = f
+		if t.Fence != nil {
+			d.holds.Go(func() { d.hold(f) })
+		}
 	}
 	close(mine)
 	d.mu.Unlock()
@@ -246,7 +256,20 @@ func (d *Driver) Start(ctx context.Context, t driver.Task) (driver.Status, error
 	return s, nil
 }
 
+// again is the answer to a Start of what runs.
+func again(f *function, t driver.Task) (driver.Status, error) {
+	if t.Fence != nil {
+		if err := f.extend(t.Fence.Until); err != nil {
+			return driver.Status{}, fmt.Errorf("start %q: %w", t.ID, err)
+		}
+	}
+	return f.status(), nil
+}
+
 func (d *Driver) instantiate(ctx context.Context, t driver.Task) (*function, error) {
+	if due(t.Fence) {
+		return nil, fmt.Errorf("%w before it was started", errFenced)
+	}
 	memory := t.Memory
 	if memory == 0 {
 		memory = MemoryDefault
