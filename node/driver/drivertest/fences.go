@@ -34,6 +34,12 @@ func startFencing(t *testing.T, m Machine) fencing {
 	if !info.Fence {
 		t.Skipf("this driver can't fence here: %s", info.Limits["fence"].Detail)
 	}
+	if w, ok := d.Driver.(driver.Warmer); ok && m.Function != nil { // compiling takes longer than fenceSoon
+		task := m.Function(t, "c/0")
+		if err := w.Warm(t.Context(), task.Function.Module, task.Artifacts[task.Function.Module]); err != nil {
+			t.Fatalf("Warm: %v", err)
+		}
+	}
 	return fencing{d, f}
 }
 
@@ -280,13 +286,17 @@ var fencedFunctionTests = []test{
 	{"FencedFunction", func(t *testing.T, m Machine) {
 		d := startFencing(t, m)
 		task := m.Function(t, "c/0")
-		task.Fence = d.fence(12345678901, fenceSoon)
+		task.Fence = d.fence(12345678901, time.Hour)
 		d.mustStart(task)
 		if _, got, err := call(t, d.daemon, "c/0", get(http.Header{})); err != nil || !strings.Contains(got, driver.FenceEnv) || !strings.Contains(got, "12345678901") {
 			t.Errorf("the fence's number does not reach the function: %q, %v", got, err)
 		}
-		d.fenced(m, "c/0")
-		if _, _, err := call(t, d.daemon, "c/0", get(http.Header{})); !errors.Is(err, driver.ErrUnknownTask) {
+		d.mustStop("c/0", -1)
+		task = m.Function(t, "c/1")
+		task.Fence = d.fence(7, fenceSoon)
+		d.mustStart(task)
+		d.fenced(m, "c/1")
+		if _, _, err := call(t, d.daemon, "c/1", get(http.Header{})); !errors.Is(err, driver.ErrUnknownTask) {
 			t.Errorf("called after its deadline: %v, want ErrUnknownTask", err)
 		}
 	}},

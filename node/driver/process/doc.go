@@ -40,6 +40,20 @@
 // after the grace kills the group, the cgroup and all adopted orphans. What a
 // program leaves behind when it ends by itself is killed too.
 //
+// # Fences
+//
+// An exclusive program (driver.Task.Fence) runs in a process namespace of its
+// own, below a warden:
+//
+//	daemon ──▶ supervisor ──▶ warden (process 1) ──▶ program and all that it forks
+//	  └────────── the deadline, one word of memory ───┘
+//
+// See deadline for how it is shared, and warden for how the work ends with it.
+// All three hold it, so any two may be stopped; supervisor and warden die only
+// together with the work. Such a program sees other process numbers and a /proc
+// of its own, and its mounts are its own. Where no namespaces can be made, Probe
+// says that this driver does not fence, and such a task is refused.
+//
 // # Limits
 //
 // CPU, memory and the number of processes are limited through cgroups, in

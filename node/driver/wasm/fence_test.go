@@ -21,19 +21,25 @@ func TestCallsEndAtTheDeadline(t *testing.T) {
 		name    string
 		file    func(testing.TB) string
 		request *driver.Request
+		begun   bool // the guest sees such a call
 	}{
-		{"endless loop", asm{code: opForever}.file, get("/")},
-		{"output without end", asm{text: okHead + "hello", code: cat(opPrint, opLoop(opPrint))}.file, get("/")},
-		{"long sleep", guest, get("/sleep/3600000")},
-		{"body that does not come", guest, post("/", never, -1)},
+		{"endless loop", asm{code: opForever}.file, get("/"), true},
+		{"output without end", asm{text: okHead + "hello", code: cat(opPrint, opLoop(opPrint))}.file, get("/"), true},
+		{"long sleep", guest, get("/sleep/3600000"), true},
+		{"body that does not come", guest, post("/", never, -1), false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			job := task(t, "c/0", tc.file(t))
 			job.Function.Timeout, job.Grace = time.Hour, time.Hour
-			d := open(t, wasm.Config{})
+			d := running(t, wasm.Config{}, job) // which takes its time to compile
+			if err := d.Stop(t.Context(), "c/0", -1); err != nil {
+				t.Fatal(err)
+			}
 			job.Fence = &driver.Fence{Number: 7, Until: d.Boottime() + driver.FenceMargin + time.Second}
-			d = running(t, wasm.Config{}, job)
+			if _, err := d.Start(t.Context(), job); err != nil {
+				t.Fatal(err)
+			}
 			var calls sync.WaitGroup
 			for range 4 {
 				calls.Go(func() {
@@ -62,7 +68,7 @@ func TestCallsEndAtTheDeadline(t *testing.T) {
 			if s := all[0]; !s.Fenced || s.Fence.Number != 7 {
 				t.Errorf("it ended as %+v", s)
 			}
-			if s := d.Stats(); s.InFlight != 0 || s.MemoryBytes != 0 {
+			if s := d.Stats(); s.InFlight != 0 || s.MemoryBytes != 0 || (s.Calls > 0) != tc.begun {
 				t.Errorf("after the deadline: %+v", s)
 			}
 			if _, err := d.Invoke(t.Context(), "c/0", get("/")); !errors.Is(err, driver.ErrUnknownTask) {
