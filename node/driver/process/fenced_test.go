@@ -144,7 +144,7 @@ func TestFencedWorkOutlivesItsDaemon(t *testing.T) {
 		if in == fencedSoon {
 			gone(t, dir)
 			s := ended(t, running(t, process.Config{Dir: dir}), "c/0")
-			if over := s.ExitedAt.Sub(time.Now()) + boottime.Now() - s.Fence.Until; !s.Fenced || over > s.Overrun {
+			if over := time.Until(s.ExitedAt) + boottime.Now() - s.Fence.Until; !s.Fenced || over > s.Overrun {
 				t.Errorf("gone %v after the deadline: %+v", over, s)
 			}
 			continue
