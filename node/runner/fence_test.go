@@ -168,6 +168,7 @@ func TestAdoptedFence(t *testing.T) {
 			time.Sleep(away)
 			next := newRig(t, world)
 			defer next.close()
+			next.states() // what the driver tells at first comes before the list
 			var found []placement.Found
 			if err := next.runner.List(t.Context(), placement.DriverProcess, func(f []placement.Found) { found = f }); err != nil || len(found) != 1 {
 				t.Fatal(found, err)
@@ -198,6 +199,9 @@ func TestStopEndsByTheDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newRig(t, fake.NewWorld())
 		defer g.close()
+		if err := g.runner.List(t.Context(), placement.DriverProcess, func([]placement.Found) {}); err != nil {
+			t.Fatal(err)
+		}
 		slow := exclusive(10*time.Second, "stubborn")
 		slow.Spec.Stop.Grace = placement.Duration(time.Hour)
 		g.runner.Start(anID, slow)

@@ -63,9 +63,10 @@ type Runner struct {
 	// no end of what is listed overtakes it.
 	listing sync.Mutex
 
-	mu    sync.Mutex // guards what follows
-	ctx   context.Context
-	tasks map[placement.AllocationID]*task
+	mu     sync.Mutex // guards what follows
+	ctx    context.Context
+	tasks  map[placement.AllocationID]*task
+	listed map[string]bool // drivers that have said what they run
 }
 
 // task is one allocation: what is wanted of it, and whether a goroutine is at
@@ -126,7 +127,7 @@ func New(cfg Config) *Runner {
 		made := time.Now()
 		cfg.Mono = func() time.Duration { return time.Since(made) }
 	}
-	r := &Runner{cfg: cfg, drivers: map[string]driver.Driver{}, ports: newPorts(cfg.Address), starting: make(chan struct{}, startsMax), tasks: map[placement.AllocationID]*task{}}
+	r := &Runner{cfg: cfg, drivers: map[string]driver.Driver{}, ports: newPorts(cfg.Address), starting: make(chan struct{}, startsMax), tasks: map[placement.AllocationID]*task{}, listed: map[string]bool{}}
 	for _, d := range cfg.Drivers {
 		r.drivers[d.Name()] = d
 	}
@@ -397,10 +398,12 @@ func (r *Runner) Exited(e driver.Event) {
 	r.listing.Lock() // what is not listed yet is listed with its end
 	defer r.listing.Unlock()
 	r.mu.Lock()
-	t := r.tasks[id]
+	t, listed := r.tasks[id], r.listed[e.Driver]
 	r.mu.Unlock()
-	if t == nil { // the stop that its deadline hastened is through
-		r.tellFenced(id, &task{}, e.Driver, e.Status)
+	if t == nil {
+		if listed { // the stop that its deadline hastened is through
+			r.tellFenced(id, &task{}, e.Driver, e.Status)
+		}
 		return
 	}
 	end := lifeOf(e.Status)
@@ -453,6 +456,7 @@ func (r *Runner) List(ctx context.Context, name string, take func([]placement.Fo
 	}
 	found := make([]placement.Found, 0, len(list))
 	r.mu.Lock()
+	r.listed[name] = true
 	for _, s := range list {
 		id, err := FromDriverID(s.ID)
 		if err != nil {
