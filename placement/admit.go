@@ -123,7 +123,6 @@ func (l *Ledger) fits(now Now, ask *askMsg, comp Component, wanted, known *Inten
 		l.tune.mark(MarkAskOfOlderVersion)
 		return Slots{}, "made from an older version of the app than this peer knows"
 	case known != nil && known.Removed:
-		l.tune.mark(MarkAskOfRemoved)
 		return Slots{}, "the app is removed"
 	case wanted.Version.ahead(now.Wall) && (known == nil || wanted.Version != known.Version):
 		l.tune.mark(MarkAskOfClockAhead)

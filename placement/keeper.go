@@ -284,14 +284,15 @@ func (k *Keeper) hold(m *holdMsg) ([]Write, bool) {
 
 // drop takes back a version that its acceptor could not write. The last one
 // stays when this keeper has granted a later term to somebody else, who may have
-// learned the version here.
+// learned the version here; to itself counts once it is known to have won it.
 func (k *Keeper) drop(uid UID, v Version) []Write {
 	r := k.records[uid]
 	if r == nil {
 		return nil
 	}
 	n := len(r.versions)
-	if n == 1 && r.Term.Number > firstTerm && r.Term.Peer != v.Peer {
+	asked := r.Term.Peer == k.self.Peer && r.heard.Compare(r.Term) < 0
+	if n == 1 && r.Term.Number > firstTerm && r.Term.Peer != v.Peer && !asked {
 		return nil
 	}
 	r.versions = slices.DeleteFunc(r.versions, func(x version) bool { return x.intent.Version == v })

@@ -73,7 +73,7 @@ const (
 func Marks() []Mark {
 	return []Mark{
 		MarkAborted, MarkAskFenced, MarkAskGivenUp, MarkAskOfClockAhead, MarkAskOfEarlierLife, MarkAskOfNewer,
-		MarkAskOfOlderVersion, MarkAskOfRemoved, MarkAskRepeated, MarkAskSpent, MarkAskWhileCordoned, MarkAskedUnsure,
+		MarkAskOfOlderVersion, MarkAskRepeated, MarkAskSpent, MarkAskWhileCordoned, MarkAskedUnsure,
 		MarkBackWithin, MarkBookedAgain, MarkBudgetUsedUp, MarkCensusWaitedOut, MarkClaimsOutlast, MarkClockAhead,
 		MarkCommitExpired, MarkCommitUnknown, MarkCounterNotWritten, MarkDeposed, MarkDropTooLate, MarkDuplicateEnded,
 		MarkEditLostMajority, MarkEditNotWritten, MarkEditOfNewer, MarkEditRefused, MarkEditRetried, MarkEditedAlone,

@@ -112,23 +112,33 @@ func join(_ *world, _ Action, p, _ *peer, _ *rand.Rand) {
 	p.boot()
 }
 
-// forget shuts a peer out of the mesh for good, once in a run. It is told to the
-// others one by one, and to those that are down when they come back.
-func forget(w *world, _ Action, p, _ *peer, rng *rand.Rand) {
-	in := 0
-	for _, q := range w.peers {
-		if !q.out && !q.absent {
-			in++
-		}
+// death ends a machine for good, and nobody says so.
+func death(w *world, _ Action, p, _ *peer, _ *rand.Rand) {
+	if w.lose(p) {
+		w.died = true
 	}
-	if w.shutOut > 0 || p.absent || in <= sitesMin {
-		return
+}
+
+// lose ends a peer for good, if it is the first such and enough are left.
+func (w *world) lose(p *peer) bool {
+	if w.lost > 0 || p.absent || len(w.in()) <= sitesMin {
+		return false
 	}
-	w.shutOut++
+	w.lost++
 	p.out = true
 	if p.core != nil {
 		p.crash(true)
 	}
+	return true
+}
+
+// forget shuts a peer out of the mesh for good, once in a run. It is told to the
+// others one by one, and to those that are down when they come back.
+func forget(w *world, _ Action, p, _ *peer, rng *rand.Rand) {
+	if !w.lose(p) {
+		return
+	}
+	p.forgotten = true
 	for _, q := range w.peers {
 		q.later(time.Duration(rng.Int64N(int64(3*time.Second))), func() { q.member(p, placement.MemberForgotten) })
 	}

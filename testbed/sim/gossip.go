@@ -156,7 +156,7 @@ func (p *peer) detect() {
 	w := p.w
 	p.later(time.Second, p.detect)
 	for _, o := range w.peers {
-		if o == p || o.out || o.absent {
+		if o == p || o.forgotten || o.absent {
 			continue
 		}
 		s := p.view[o.id]

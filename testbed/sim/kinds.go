@@ -43,6 +43,7 @@ var kinds = []kind{
 	{"forget", 1, forget},
 	{"upgrade", 2, upgrade},
 	{"fail-work", 1, failWork},
+	{"death", 1, death},
 	{doJoin, 0, join}, // drawn for those that are late
 }
 

@@ -21,13 +21,14 @@ type peer struct {
 	inc  placement.Incarnation
 	clocks
 
-	out     bool          // shut out of the mesh
-	absent  bool          // it has not joined yet
-	old     bool          // it runs release n-1
-	lag     time.Duration // of all that its daemon does, at most
-	frozen  time.Duration // suspended until then
-	failing bool          // its work ends as soon as it runs
-	judged  map[placement.PeerID]judgement
+	out       bool          // gone for good
+	forgotten bool          // and shut out of the mesh
+	absent    bool          // it has not joined yet
+	old       bool          // it runs release n-1
+	lag       time.Duration // of all that its daemon does, at most
+	frozen    time.Duration // suspended until then
+	failing   bool          // its work ends as soon as it runs
+	judged    map[placement.PeerID]judgement
 
 	capacity, offered placement.Resources // what it has, and what of it the mesh may use now
 	cordoned          bool
@@ -105,7 +106,7 @@ func (p *peer) start() {
 	p.granted, _ = p.core.Used()
 	p.tellHost()
 	for _, o := range w.peers {
-		if o.out {
+		if o.forgotten {
 			p.member(o, placement.MemberForgotten)
 		}
 	}

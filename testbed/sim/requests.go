@@ -67,7 +67,7 @@ func (w *world) remove(p *peer, key placement.AppKey) {
 	w.tell(p, "remove", key.String(), "")
 	ticket := o.ticket
 	p.step(placement.Remove{Ticket: ticket, Key: key})
-	w.lost(p, ticket)
+	w.unanswered(p, ticket)
 }
 
 // copiesMax is how many keepers an app has at most.
@@ -95,12 +95,12 @@ func (w *world) submit(p *peer, ev placement.Submit) {
 			*ev.App.Components["api"].Replicas, ev.IfMatch, ev.IfNoneMatch, ev.MinCopies, ev.IdempotencyKey))
 	}
 	p.step(ev)
-	w.lost(p, ev.Ticket)
+	w.unanswered(p, ev.Ticket)
 }
 
-// lost forgets a request whose peer died before it answered: nothing was
+// unanswered forgets a request whose peer died before it answered: nothing was
 // promised.
-func (w *world) lost(p *peer, ticket uint64) {
+func (w *world) unanswered(p *peer, ticket uint64) {
 	life := p.life
 	w.after(20*time.Second, func() {
 		if p.life != life {

@@ -75,7 +75,7 @@ func (w *world) unsettled() []string {
 				note("%s: %s", p.id, o)
 			}
 			if !conflict || !strings.Contains(o, "conflict") {
-				if !(w.plan.Tight || conflict || w.forgot) {
+				if !(w.plan.Tight || conflict || w.forgot || w.died) {
 					note("%s: %s", p.id, o)
 				}
 			}

@@ -29,6 +29,9 @@ func (p *peer) startWork(e placement.Start) {
 			w.fail("%s: runs %v of %v", p.id, p.used, p.capacity)
 		}
 	}
+	if r.state == placement.AllocRunning && !r.stopping {
+		w.fail("%s: starts %s %s, which runs", p.id, e.Spec.Component, e.ID)
+	}
 	r.number++
 	n := r.number
 	w.at(p, w.between(20*time.Millisecond, 300*time.Millisecond), func() {

@@ -26,17 +26,18 @@ type world struct {
 	instant int // things that happened at this time
 	trace   io.Writer
 
-	peers             []*peer
-	byID              map[placement.PeerID]*peer
-	cut               map[[2]placement.PeerID]bool // from, to
-	etags             map[placement.AppKey]string  // seen some time ago
-	calm              bool                         // faults are over
-	forgot            bool                         // a disk was lost for good
-	crashAt           crashPoint
-	written           []int // batches of each write so far
-	shutOut, amnesias int
-	oracle            *oracle
-	failed            []string
+	peers          []*peer
+	byID           map[placement.PeerID]*peer
+	cut            map[[2]placement.PeerID]bool // from, to
+	etags          map[placement.AppKey]string  // seen some time ago
+	calm           bool                         // faults are over
+	forgot         bool                         // a disk was lost for good
+	crashAt        crashPoint
+	written        []int // batches of each write so far
+	died           bool  // a peer, for good
+	lost, amnesias int   // peers that are gone for good, and disks
+	oracle         *oracle
+	failed         []string
 }
 
 type event struct {
