@@ -36,6 +36,9 @@ func TestMutationOfWorld(t *testing.T) {
 // caught runs seeds of a broken mesh until one fails.
 func caught(t *testing.T, breaks func(*Plan)) {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("takes hundreds of seeds; not with -short")
+	}
 	for seed := uint64(1); seed <= mutationSeeds; seed++ {
 		plan := PlanOf(seed)
 		breaks(&plan)
