@@ -15,6 +15,9 @@ type kind struct {
 // doRequest is the action of a person, which is no fault.
 const doRequest = "request"
 
+// doAmnesia is a disk that is lost.
+const doAmnesia = "amnesia"
+
 // doJoin is a peer that joins during the faults.
 const doJoin = "join"
 
@@ -27,7 +30,7 @@ var kinds = []kind{
 	{"halves", 2, cutHalves},
 	{"disk-full", 2, diskFull},
 	{"site-power", 2, sitePower},
-	{"amnesia", 2, amnesia},
+	{doAmnesia, 2, amnesia},
 	{"restore", 1, restoreOld},
 	{"flap", 2, flap},
 	{"slow-peer", 2, slowPeer},

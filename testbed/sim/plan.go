@@ -120,6 +120,9 @@ func PlanOf(seed uint64) Plan {
 		p.Late = 1 + rng.IntN(peers-sitesMin)
 	}
 	p.Actions = slices.Concat(drawRequests(rng, p), drawFaults(rng, p))
+	if forgets := func(a Action) bool { return a.Do == doAmnesia }; slices.ContainsFunc(p.Actions, forgets) && one(2) {
+		p.Replay = drawRate(rng, 0.4) // what an earlier life said comes when there is another
+	}
 	slices.SortStableFunc(p.Actions, func(a, b Action) int { return int(a.At - b.At) })
 	return p
 }
