@@ -63,6 +63,7 @@ type claim struct {
 
 	held     bool          // not on disk yet
 	work     bool          // its disk says that it is work, and not reserved
+	leaving  Slots         // of Stopping: that is not on disk yet
 	expires  time.Duration // Now.Mono; 0: never
 	pinned   Slots
 	pinUntil time.Duration

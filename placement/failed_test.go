@@ -43,3 +43,37 @@ func TestFailedIsGivenBackOnceTheDiskTakesIt(t *testing.T) {
 		t.Error("it holds its slot for ever, and nobody moves it")
 	}
 }
+
+// A slot whose release is on its way to the disk is not stopped before it is
+// there, whatever a driver lists meanwhile: should the disk refuse it, the slot
+// runs on.
+func TestListedWhileAReleaseIsUnderWay(t *testing.T) {
+	p, now := newTestPeer("a")
+	s := intentBy("m", "u", testApp("x"), nil)
+	step(p, now, RecordChanged{Table: TableIntents, Key: "default/x", Siblings: [][]byte{Encode(s)}})
+	say(p, now, "m", message{Ask: &askMsg{ID: AskID{"m", 1, 1}, UID: "u", Term: Term{1, "m"}, Intent: s, Component: "c", Slots: SlotsOf(0)}})
+	c := onlyClaim(t, p)
+	id := AllocationID{c.ID, 0}
+	step(p, now, WorkChanged{ID: id, State: WorkState{State: AllocRunning}})
+	var token uint64
+	release := message{Release: &releaseMsg{UID: "u", Term: Term{1, "m"}, Version: c.Version, Claim: c.ID, Order: 1}}
+	for _, e := range p.Step(*now, Receive{From: "m", Body: Encode(release)}) {
+		if w, ok := e.(Persist); ok {
+			token = w.Token
+		}
+	}
+	if token == 0 || !c.Stopping.Contains(0) {
+		t.Fatalf("the claim holds %s and stops %s: the test shows nothing", c.Slots, c.Stopping)
+	}
+	found := []Found{{ID: id, Labels: Labels(id, WorkSpec{UID: "u", Key: c.Key, Component: "c", Spec: c.Spec}), State: WorkState{State: AllocRunning}}}
+	for _, e := range p.Step(*now, WorkListed{Driver: c.Spec.Driver(), Work: found}) {
+		if stop, ok := e.(Stop); ok {
+			t.Errorf("%s is stopped: %s", stop.ID, stop.Reason)
+		}
+	}
+	delete(p.work.allocs, id) // as after a restart of the machine: nothing ran, and nothing was listed
+	p.Step(*now, PersistFailed{Token: token, Err: "no space", Full: true})
+	if a := p.work.allocs[id]; !c.Slots.Contains(0) || a == nil || a.state.State != AllocStarting {
+		t.Errorf("the claim holds %s, and its work is %+v", c.Slots, a)
+	}
+}

@@ -154,7 +154,9 @@ func (p *Peer) releaseSlots(c *claim, slots Slots, reason string, fence ...Write
 	if stopping.IsEmpty() {
 		return
 	}
+	c.leaving = c.leaving.Union(stopping)
 	p.out.persist(append(fence, writes...), func(failed *PersistFailed) {
+		c.leaving = c.leaving.Minus(stopping)
 		if failed == nil {
 			p.ledger.termNoted(fence)
 		}
@@ -162,6 +164,9 @@ func (p *Peer) releaseSlots(c *claim, slots Slots, reason string, fence ...Write
 			p.ledger.unrelease(c, stopping, state, expires)
 			p.uncommit(c)
 			p.armClaim(c)
+			if p.ledger.claims[c.ID] == c {
+				p.runClaim(c) // what a driver's list did not start meanwhile
+			}
 			p.timers.before(timerRefresh, "claims", p.out.now.Mono+p.tune.RoundMin)
 			return
 		}
@@ -397,7 +402,7 @@ func (p *Peer) onWorkListed(ev WorkListed) {
 			p.checkClaims(c.UID)
 		}
 		if c.Spec.Kind() != "" && c.Spec.Driver() == ev.Driver {
-			for n := range c.Stopping.All() {
+			for n := range c.Stopping.Minus(c.leaving).All() {
 				p.work.stop(AllocationID{c.ID, n}, c, "given back before the restart")
 			}
 			p.runClaim(c)
