@@ -22,6 +22,9 @@ func (s *Steward) act() {
 		s.p.tune.mark(MarkRestated)
 		p.restate(a)
 	}
+	if !s.deputy && len(a.versions) > 1 && s.mayRepeat("merge") {
+		p.mergeSides(a)
+	}
 	s.askUnsure()
 	s.tendKeepers()
 	win := &a.win.intent
@@ -31,6 +34,9 @@ func (s *Steward) act() {
 	}
 	if len(a.versions) > 1 {
 		s.note("conflict: %d versions stand", len(a.versions))
+	}
+	if p.conflict(a) && !p.merging(a) {
+		s.tellConflict()
 	}
 	busy := false
 	for _, name := range s.components() {

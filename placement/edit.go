@@ -39,6 +39,9 @@ type edit struct {
 	resolves bool           // a conflict between apps of one name
 	written  bool           // here
 	before   map[string]int // wanted before the edit
+	merges   bool           // nobody's: of versions that stand side by side (merge.go)
+	changes  map[string]Change
+	writers  []PeerID // of those versions
 	copies   map[PeerRef]bool
 }
 
@@ -315,10 +318,13 @@ func (p *Peer) intent(e *edit, a *app) *Intent {
 		return i
 	}
 	newest := a.versions[0].intent.Version
-	i.Over, i.Past = ancestors(a.versions), a.win.intent.past()
+	i.Over, i.Past = ancestors(a.versions), pasts(a.versions)
 	i.UID, i.Created, i.Version = a.uid, a.win.intent.Created, p.clock.after(newest, p.out.now.Wall)
 	if r.remove {
 		i.App, i.Artifacts = a.win.intent.App, a.win.intent.Artifacts
+	}
+	if i.Changes = e.changes; i.Changes == nil {
+		i.Changes = changes(i.App, a.versions)
 	}
 	for _, v := range a.versions {
 		base := v.intent.Version
@@ -341,10 +347,10 @@ func (p *Peer) newUID() UID {
 }
 
 // sources is who has an edit's artifacts beside this peer: where the person
-// submitted it.
+// submitted it, or where what it merges was written.
 func (e *edit) sources() []PeerID {
 	if e.req.origin == "" {
-		return nil
+		return e.writers
 	}
 	return []PeerID{e.req.origin}
 }

@@ -113,6 +113,10 @@ func (p *Peer) acknowledge(e *edit, a *app) {
 		UID: e.uid, Version: e.version, ETag: p.etag(a.key), Created: e.created,
 		Copies: len(e.copied()), Peers: e.copied(), Quorum: p.quorum(e, a),
 	})
+	if e.merges {
+		p.out.happened(Happened{Type: "merged", UID: e.uid, Key: e.req.key, Peer: p.cfg.Self.Peer,
+			Message: fmt.Sprintf("edits made on both sides of a cut are one again, version %s", e.version)})
+	}
 	if len(e.tickets)+len(e.remotes) == 0 {
 		return
 	}
@@ -242,6 +246,10 @@ func (p *Peer) editTimer(id string) {
 		e.deadline = p.out.now.Mono + p.tune.SubmitWait
 	case e.phase == editStoring && late && e.alone:
 		p.acknowledge(e, a)
+		return
+	case e.phase == editStoring && late && e.merges:
+		p.takeBack(e)
+		p.finish(e, Result{Err: fmt.Errorf("merge of %s: %w: no majority of its keepers took it", e.req.key, ErrUnavailable)})
 		return
 	case e.phase == editStoring && late:
 		// Written under a term that has no majority (any more): it stands as

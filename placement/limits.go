@@ -116,7 +116,7 @@ func (i *Intent) check(s Signed) error {
 		return fmt.Errorf("intent: %w: version %v is not its writer's", ErrInvalid, i.Version)
 	case i.Version.Millis < 0 || i.Version.Millis > millisMax:
 		return fmt.Errorf("intent: %w: version %v has no time", ErrInvalid, i.Version)
-	case len(i.Over) > ancestorsMax || len(i.Past) > pastMax || len(i.Before) > ComponentsMax || len(i.Request) > textMax:
+	case len(i.Over) > ancestorsMax || len(i.Past) > pastMax || len(i.Before) > ComponentsMax || len(i.Changes) > ComponentsMax || len(i.Request) > textMax:
 		return fmt.Errorf("intent: %w: too long a past", ErrInvalid)
 	case len(i.Artifacts) > artifactsMax:
 		return fmt.Errorf("intent: %w: %d artifacts, at most %d", ErrInvalid, len(i.Artifacts), artifactsMax)

@@ -53,6 +53,7 @@ type Peer struct {
 	ended      remembered[UID]    // apps that are gone
 	dropped    remembered[string] // versions that were taken back, by dropKey
 	flagged    remembered[string] // versions of clocks too far ahead, by dropKey
+	conflicts  map[AppKey]*noted  // that stand, as far as this peer knows
 	decisions  decisions
 	digestSeq  uint64
 	digestTold digestBasis
@@ -268,6 +269,7 @@ func (p *Peer) refresh(uid UID) {
 	}
 	a.versions, a.win, a.keepers, a.next = versions, winner(versions, p.out.now.Wall), list.now, list.next
 	a.listed = a.listed || p.catalog.has(uid)
+	p.noteConflict(a.key)
 	p.checkClaims(uid)
 	p.dirty[uid] = true
 	if p.catalog.has(uid) && p.catalog.keepers[uid].list.Peers == nil && len(list.now.list.Peers) > 0 && !a.win.intent.Removed {
@@ -374,6 +376,7 @@ func (p *Peer) endApp(a *app) {
 	if len(p.byKey[a.key]) == 0 {
 		delete(p.byKey, a.key)
 	}
+	p.noteConflict(a.key)
 	delete(p.stores, a.uid)
 	delete(p.waiting, a.uid)
 	delete(p.failures, a.uid)

@@ -35,6 +35,9 @@ type Intent struct {
 	Base Version    `json:"base,omitzero"`
 	// Incarnation is that of the store of the peer in Version.
 	Incarnation Incarnation `json:"incarnation"`
+	// Changes names, of components that this edit left as they were, the edit
+	// that changed each last (merge.go).
+	Changes map[string]Change `json:"changes,omitempty"`
 	// Alone says that the edit was accepted below a majority of the keepers.
 	// What it adds belongs to the side that accepted it: the slots past those
 	// that Before had for a component.
