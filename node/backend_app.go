@@ -62,10 +62,14 @@ func (n *Node) durability(ctx context.Context, key placement.AppKey, r placement
 // peer does not hold but that the running app has is fetched by who needs it.
 func (n *Node) artifactsOf(ctx context.Context, app placement.App) ([]placement.Artifact, error) {
 	known := map[string]int64{}
-	if v, err := n.appHere(ctx, app.Key()); err == nil {
-		for _, a := range v.Intent.Artifacts {
-			known[a.Digest] = a.Size
+	if err := n.loop.look(ctx, func(core *placement.Peer) {
+		for _, i := range core.Siblings(app.Key()) { // in a conflict of every side
+			for _, a := range i.Artifacts {
+				known[a.Digest] = a.Size
+			}
 		}
+	}); err != nil {
+		return nil, err
 	}
 	var artifacts []placement.Artifact
 	var missing []string
@@ -123,55 +127,16 @@ func (n backend) GetApp(ctx context.Context, key placement.AppKey) (api.AppDetai
 	if err != nil {
 		return api.AppDetail{}, err
 	}
+	var sides []api.Side
+	if v.Conflict {
+		if sides, err = n.sides(ctx, key); err != nil {
+			return api.AppDetail{}, err
+		}
+	}
 	return api.AppDetail{
 		App: n.appRow(v), Spec: v.Intent.App, Artifacts: v.Intent.Artifacts, Keepers: n.refs(v.Keepers),
-		Epoch: v.Epoch, Term: v.Term.Number, Sides: n.sides(ctx, v),
+		Epoch: v.Epoch, Term: v.Term.Number, Sides: sides,
 	}, nil
-}
-
-// sides are the versions that stand side by side, if there is a conflict.
-func (n *Node) sides(ctx context.Context, v placement.AppView) []api.Side {
-	if !v.Conflict {
-		return nil
-	}
-	var siblings []placement.Intent
-	if err := n.loop.look(ctx, func(core *placement.Peer) { siblings = core.Siblings(v.Intent.Key) }); err != nil {
-		return nil
-	}
-	var sides []api.Side
-	for _, i := range siblings {
-		sides = append(sides, api.Side{
-			Revision: i.Version.String(), Peer: n.ref(string(i.Version.Peer)), At: time.UnixMilli(i.Version.Millis).UTC(),
-			Removed: i.Removed, Spec: i.App, Summary: summary(i.App, siblings[0].App),
-		})
-	}
-	return sides
-}
-
-// summary is a side of a conflict in words: its components with their replicas,
-// and how each differs from the side that is followed meanwhile.
-func summary(side, followed placement.App) string {
-	var parts []string
-	for _, name := range side.ComponentNames() {
-		c := side.Components[name]
-		text := fmt.Sprintf("%s ×%d", name, c.Wanted())
-		other, both := followed.Components[name]
-		switch {
-		case !both:
-			text += " (only here)"
-		case placement.SpecHash(c) != placement.SpecHash(other):
-			text += " (runs another spec)"
-		case c.Wanted() != other.Wanted():
-			text += fmt.Sprintf(" (not %d)", other.Wanted())
-		}
-		parts = append(parts, text)
-	}
-	for _, name := range followed.ComponentNames() {
-		if _, both := side.Components[name]; !both {
-			parts = append(parts, "no "+name)
-		}
-	}
-	return strings.Join(parts, ", ")
 }
 
 // appRow is an app in a list.
@@ -227,11 +192,14 @@ func (n backend) ListApps(ctx context.Context, q api.AppQuery) (api.Listing[api.
 }
 
 // DeleteApp removes an app.
-func (n backend) DeleteApp(ctx context.Context, key placement.AppKey, ifMatch string) (api.DeleteResult, error) {
+func (n backend) DeleteApp(ctx context.Context, req api.DeleteRequest) (api.DeleteResult, error) {
+	key := req.Key
 	ctx, cancel := context.WithTimeout(ctx, submitMax)
 	defer cancel()
 	r, err := n.submit(ctx, func(ticket uint64) placement.Event {
-		return placement.Remove{Ticket: ticket, Key: key, IfMatch: ifMatch}
+		return placement.Remove{
+			Ticket: ticket, Key: key, IfMatch: req.IfMatch, MinCopies: req.MinCopies, IdempotencyKey: req.IdempotencyKey,
+		}
 	})
 	if err != nil {
 		if errors.Is(err, placement.ErrNotFound) {
@@ -316,7 +284,7 @@ func (n backend) Status(ctx context.Context, key placement.AppKey) (api.Status, 
 	row := n.appRow(v)
 	s := api.Status{
 		Namespace: row.Namespace, App: row.App, UID: row.UID, State: row.State, Revision: row.Revision, ETag: row.ETag,
-		Conflict: row.Conflict, Keepers: n.refs(v.Keepers), Steward: row.Steward, Deputy: v.Deputy, Term: v.Term.Number,
+		Conflict: row.Conflict, Keepers: n.refs(v.Keepers), Epoch: v.Epoch, Steward: row.Steward, Deputy: v.Deputy, Term: v.Term.Number,
 		Open: n.allNamed(v.Open), AsOf: row.AsOf, Components: []api.ComponentStatus{},
 	}
 	for _, c := range v.Components {
@@ -383,23 +351,4 @@ func (n backend) Explain(ctx context.Context, key placement.AppKey, component st
 		out[i] = n.decision(d)
 	}
 	return api.Listing[api.Decision]{Items: out, AsOf: asOf}, nil
-}
-
-// Conflicts are the apps of which more than one version stands.
-func (n backend) Conflicts(ctx context.Context, page api.Page) (api.Listing[api.Conflict], error) {
-	var views []placement.AppView
-	if err := n.loop.look(ctx, func(core *placement.Peer) { views = core.Apps() }); err != nil {
-		return api.Listing[api.Conflict]{}, err
-	}
-	conflicts := []api.Conflict{}
-	for _, v := range views {
-		if v.Conflict {
-			conflicts = append(conflicts, api.Conflict{
-				ID: string(v.Intent.UID), Namespace: v.Intent.Key.Namespace, App: v.Intent.Key.App, UID: string(v.Intent.UID),
-				ETag: v.ETag, Sides: n.sides(ctx, v), Since: time.UnixMilli(v.Intent.Version.Millis).UTC(),
-			})
-		}
-	}
-	return api.NewListing(conflicts, func(c api.Conflict) string { return c.ID }, page,
-		map[string]time.Time{n.id.ID(): time.Now().UTC()}), nil
 }

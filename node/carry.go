@@ -39,6 +39,8 @@ func (n *Node) carry(effect placement.Effect) {
 		n.startFetch(e)
 	case placement.Answer:
 		n.answer(e.Ticket, e.Result)
+	case placement.Forced:
+		n.forced(e)
 	case placement.Record:
 		n.record(e)
 	default:

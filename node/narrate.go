@@ -73,7 +73,11 @@ func (n *Node) sentence(e placement.Happened) string {
 		return fmt.Sprintf("%s runs%s", slots, because)
 	case "exited", "failed", "stopped", "fenced":
 		return fmt.Sprintf("%s %s%s", slots, e.Type, because)
-	case "deployed", "removed", "deputy", "deposed", "taken-over":
+	case "conflict":
+		return fmt.Sprintf("%s was edited on both sides of a cut%s; 'hansa conflicts' shows it", e.Key, because)
+	case "conflict-ended":
+		return fmt.Sprintf("%s is in conflict no more%s", e.Key, because)
+	case "deployed", "removed", "deputy", "deposed", "taken-over", "merged":
 		return fmt.Sprintf("%s %s%s", e.Key, e.Type, because)
 	}
 	return e.Type + because

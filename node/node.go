@@ -75,6 +75,7 @@ type Node struct {
 
 	mu       sync.Mutex // guards what follows
 	answers  map[uint64]chan placement.Result
+	forcing  map[uint64]chan placement.Forced
 	ticket   uint64
 	here     map[invoke.Target][]string // instances that run at this peer, by the driver's id
 	heard    map[string]lastHeard       // what each peer answered last
@@ -90,7 +91,7 @@ func New(cfg Config, deps Deps) (*Node, error) {
 	}
 	n := &Node{
 		cfg: cfg.withDefaults(), deps: deps, log: deps.Log, started: make(chan struct{}),
-		answers: map[uint64]chan placement.Result{}, here: map[invoke.Target][]string{}, heard: map[string]lastHeard{},
+		answers: map[uint64]chan placement.Result{}, forcing: map[uint64]chan placement.Forced{}, here: map[invoke.Target][]string{}, heard: map[string]lastHeard{},
 		rtts: map[string]time.Duration{}, fetching: map[string]bool{}, told: map[recordKey][]table.Dot{},
 		trustMoved: make(chan struct{}, 1), metrics: prometheus.NewRegistry(), since: time.Now(), clock: machineClock(),
 	}

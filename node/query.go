@@ -91,6 +91,7 @@ func (n *Node) serveQueries() {
 		a.Events = a.Events[max(0, len(a.Events)-queryEventsMax):]
 		return a, nil
 	})
+	n.serveSides()
 	n.link.HandleStream(kindLogs, n.serveLogs)
 }
 

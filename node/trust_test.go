@@ -112,7 +112,7 @@ func TestRemovalDoesNotWaitForTheForgotten(t *testing.T) {
 		m.until("deployed", time.Minute, func() error { return m.runOnce(m.sites[0], "shop", 4, "s1", "s2", "s3", "s4") })
 		m.kill(m.sites[3], true)
 		m.until("re-placed", time.Minute, func() error { return m.runOnce(m.sites[0], "shop", 4, "s1", "s2", "s3") })
-		if _, err := at.DeleteApp(t.Context(), key, ""); err != nil {
+		if _, err := at.DeleteApp(t.Context(), api.DeleteRequest{Key: key}); err != nil {
 			t.Fatal(err)
 		}
 		gone := func() error {

@@ -18,7 +18,10 @@ func (s *Steward) act() {
 	s.repeatHolds()
 	s.commitOpen()
 	outdone := s.claimsOutlast(now)
-	if !s.deputy && len(a.versions) == 1 && (a.win.intent.Alone || outdone) && s.mayRepeat("restate") {
+	// Not while another app has its name: what a person is about to choose from
+	// must not change under their hands.
+	alone := a.win.intent.Alone && !p.conflict(a)
+	if !s.deputy && len(a.versions) == 1 && (alone || outdone) && s.mayRepeat("restate") {
 		s.p.tune.mark(MarkRestated)
 		p.restate(a)
 	}

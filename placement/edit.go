@@ -97,12 +97,14 @@ func (p *Peer) onSubmit(ev Submit) {
 	}
 	p.edit(&edit{tickets: []uint64{ev.Ticket}, req: editRequest{
 		app: ev.App, artifacts: ev.Artifacts, key: ev.App.Key(), ifMatch: ev.IfMatch, ifNone: ev.IfNoneMatch,
-		minCopies: ev.MinCopies, idemKey: ev.IdempotencyKey,
+		minCopies: ev.MinCopies, idemKey: ev.IdempotencyKey, uid: ev.UID,
 	}})
 }
 
 func (p *Peer) onRemove(ev Remove) {
-	p.edit(&edit{tickets: []uint64{ev.Ticket}, req: editRequest{key: ev.Key, remove: true, ifMatch: ev.IfMatch}})
+	p.edit(&edit{tickets: []uint64{ev.Ticket}, req: editRequest{
+		key: ev.Key, remove: true, ifMatch: ev.IfMatch, minCopies: ev.MinCopies, idemKey: ev.IdempotencyKey, uid: ev.UID,
+	}})
 }
 
 func (p *Peer) onForward(from PeerID, m *forwardMsg) {

@@ -75,11 +75,12 @@ type (
 		Result Result
 	}
 
-	// Forced ends a ForceEpoch.
+	// Forced ends a ForceEpoch: the apps whose keepers were changed, and why
+	// others were left as they are.
 	Forced struct {
 		Ticket  uint64
-		Apps    []AppKey          // that have new keepers
-		Refused map[AppKey]string // why not
+		Apps    []AppKey
+		Refused map[AppKey]string
 	}
 
 	// Record tells what happened or was decided, for events and explain.

@@ -16,13 +16,25 @@ type (
 		IfNoneMatch    bool   // only if there is no such app
 		MinCopies      int    // 0 asks for a quorum but accepts fewer
 		IdempotencyKey string
+		UID            UID // of several apps under this name the one that is meant; "" for the one edited last
 	}
 
 	// Remove is a person's DELETE of an app.
 	Remove struct {
-		Ticket  uint64
-		Key     AppKey
-		IfMatch string
+		Ticket         uint64
+		Key            AppKey
+		IfMatch        string
+		MinCopies      int
+		IdempotencyKey string
+		UID            UID // as in Submit
+	}
+
+	// ForceEpoch is a person's order to go on without a peer that is gone for
+	// good, in keeper lists that have lost their majority with it. The answer is
+	// Forced.
+	ForceEpoch struct {
+		Ticket uint64
+		Peer   PeerID
 	}
 
 	// ForceEpoch is a person's order to give new keepers to the apps that a

@@ -20,6 +20,7 @@ type Backend interface {
 	ArtifactBackend
 	EventBackend
 	TrustBackend
+	CareBackend
 }
 
 // MeshBackend answers about the mesh as this peer sees it.
@@ -42,8 +43,8 @@ type AppBackend interface {
 	// (before any write) when MinCopies can't be had.
 	PutApp(ctx context.Context, req PutRequest) (PutResult, error)
 	GetApp(ctx context.Context, key placement.AppKey) (AppDetail, error)
-	// DeleteApp removes an app; an IfMatch of "" is any version.
-	DeleteApp(ctx context.Context, key placement.AppKey, ifMatch string) (DeleteResult, error)
+	// DeleteApp removes an app. Errors as PutApp.
+	DeleteApp(ctx context.Context, req DeleteRequest) (DeleteResult, error)
 	// ListApps is sorted by namespace/app.
 	ListApps(ctx context.Context, q AppQuery) (Listing[App], error)
 	// Plan says what a PUT of app would do; nothing is written or asked.
@@ -54,6 +55,28 @@ type AppBackend interface {
 	Explain(ctx context.Context, key placement.AppKey, component string) (Listing[Decision], error)
 	// Conflicts is sorted by id.
 	Conflicts(ctx context.Context, page Page) (Listing[Conflict], error)
+	// Resolve makes one side of a conflict, or an app made of them, the only
+	// one. ErrConflict when its sides are not those that ID, or IfMatch, names;
+	// ErrNotFound when there is none any more.
+	Resolve(ctx context.Context, req Resolution) (ResolveResult, error)
+}
+
+// Resolution is a person's decision about a conflict. App is parsed, validated
+// and has its namespace and name set; nil takes a side.
+type Resolution struct {
+	ID             string
+	Take           string // revision of a side
+	App            *placement.App
+	IfMatch        string // an ETag without quotes, "*" or ""
+	IdempotencyKey string
+}
+
+// DeleteRequest is a person's wish that an app be gone.
+type DeleteRequest struct {
+	Key            placement.AppKey
+	IfMatch        string // an ETag without quotes, "*" or ""
+	IdempotencyKey string
+	MinCopies      int // 0 asks for a quorum but accepts fewer
 }
 
 // PutRequest is a person's wish for an app. App is parsed, validated, and has
@@ -165,4 +188,16 @@ type TrustBackend interface {
 	Invite(ctx context.Context, req InviteRequest) (Invite, error)
 	// Forget revokes a peer, by id or name.
 	Forget(ctx context.Context, peer string, withAdmitted bool) error
+	// ForceEpoch goes on without a peer that is gone for good, in the keeper
+	// lists that have lost their majority with it: over the head of whoever
+	// might still act under them.
+	ForceEpoch(ctx context.Context, peer string) (ForceResult, error)
+}
+
+// CareBackend keeps a peer's state safe.
+type CareBackend interface {
+	// Backup writes what the peer's store holds, framed and checksummed as
+	// package store documents. A failure after the first byte shows in that the
+	// last frame is missing.
+	Backup(ctx context.Context, w io.Writer) error
 }

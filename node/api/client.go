@@ -317,6 +317,18 @@ func (c *Client) Forget(ctx context.Context, peer string, withAdmitted bool) err
 	return err
 }
 
+// ForgetForced is Forget, and goes on without the peer in the keeper lists that
+// have lost their majority with it.
+func (c *Client) ForgetForced(ctx context.Context, peer string, withAdmitted bool) (ForceResult, error) {
+	query := url.Values{"force_epoch": {"true"}}
+	if withAdmitted {
+		query.Set("with_admitted", "true")
+	}
+	var out ForceResult
+	_, _, err := c.json(ctx, call{method: http.MethodDelete, path: pathOf("v1", "peers", peer), query: query}, &out)
+	return out, err
+}
+
 func jsonCall(method, path string, body any) call {
 	data, err := json.Marshal(body)
 	if err != nil { // types of this package and placement always encode

@@ -38,16 +38,9 @@ func (c *Client) PutApp(ctx context.Context, app placement.App, o PutOptions) (P
 // PutManifest deploys an app from its manifest as JSON, unknown fields and all.
 func (c *Client) PutManifest(ctx context.Context, key placement.AppKey, manifest []byte, o PutOptions) (PutResult, error) {
 	header := http.Header{"Content-Type": {"application/json"}}
-	if o.IfMatch == "*" {
-		header.Set("If-Match", "*")
-	} else if o.IfMatch != "" {
-		header.Set("If-Match", quoteETag(o.IfMatch))
-	}
+	conditions(header, o.IfMatch, o.IdempotencyKey)
 	if o.IfNoneMatch {
 		header.Set("If-None-Match", "*")
-	}
-	if o.IdempotencyKey != "" {
-		header.Set("Idempotency-Key", o.IdempotencyKey)
 	}
 	query := url.Values{}
 	if o.MinCopies > 0 {
@@ -66,11 +59,40 @@ func (c *Client) App(ctx context.Context, key placement.AppKey) (AppDetail, erro
 
 // DeleteApp removes an app; an ifMatch of "" is any version.
 func (c *Client) DeleteApp(ctx context.Context, key placement.AppKey, ifMatch string) (DeleteResult, error) {
+	return c.RemoveApp(ctx, DeleteRequest{Key: key, IfMatch: ifMatch})
+}
+
+// RemoveApp is DeleteApp with all that can be asked for.
+func (c *Client) RemoveApp(ctx context.Context, req DeleteRequest) (DeleteResult, error) {
 	var out DeleteResult
-	rq := call{method: http.MethodDelete, path: appURL(key)}
-	if ifMatch != "" {
-		rq.header = http.Header{"If-Match": {quoteETag(ifMatch)}}
+	rq := call{method: http.MethodDelete, path: appURL(req.Key), header: http.Header{}, query: url.Values{}}
+	conditions(rq.header, req.IfMatch, req.IdempotencyKey)
+	if req.MinCopies > 0 {
+		rq.query.Set("min_copies", strconv.Itoa(req.MinCopies))
 	}
+	_, _, err := c.json(ctx, rq, &out)
+	return out, err
+}
+
+// conditions sets the headers that make an edit conditional, and its retries
+// one edit.
+func conditions(h http.Header, ifMatch, idempotencyKey string) {
+	if ifMatch == "*" {
+		h.Set("If-Match", "*")
+	} else if ifMatch != "" {
+		h.Set("If-Match", quoteETag(ifMatch))
+	}
+	if idempotencyKey != "" {
+		h.Set("Idempotency-Key", idempotencyKey)
+	}
+}
+
+// Resolve decides a conflict. Of req the path and the headers are those of a
+// Resolution, the body is its Take or its App.
+func (c *Client) Resolve(ctx context.Context, req Resolution) (ResolveResult, error) {
+	rq := jsonCall(http.MethodPost, pathOf("v1", "conflicts", req.ID, "resolve"), ResolveRequest{Take: req.Take, App: req.App})
+	conditions(rq.header, req.IfMatch, req.IdempotencyKey)
+	var out ResolveResult
 	_, _, err := c.json(ctx, rq, &out)
 	return out, err
 }

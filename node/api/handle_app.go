@@ -87,7 +87,7 @@ func (s *Server) appRoutes() {
 		}
 		return answerList(s.backend.ListApps(ctx, AppQuery{Namespace: in.Namespace, Page: page}))
 	})
-	pages(s, "/v1/conflicts", "list-conflicts", "Apps of which more than one version stands", s.backend.Conflicts)
+	s.conflictRoutes()
 }
 
 // registerManifest adds an operation that takes a manifest, which is read by
@@ -165,7 +165,9 @@ func putStatus(r PutResult) int {
 func (s *Server) registerDelete() {
 	type deleteInput struct {
 		KeyParams
-		IfMatch string `header:"If-Match" maxLength:"512" doc:"Only the version with this ETag"`
+		IfMatch        string `header:"If-Match" maxLength:"512" doc:"Only the version with this ETag"`
+		IdempotencyKey string `header:"Idempotency-Key" maxLength:"128" doc:"Makes retries one removal"`
+		MinCopies      int    `query:"min_copies" minimum:"0" maximum:"9" doc:"Refuse when fewer keepers than that can hold the removal"`
 	}
 	type deleteOutput struct {
 		Status int
@@ -181,7 +183,8 @@ func (s *Server) registerDelete() {
 			if err != nil {
 				return nil, err
 			}
-			result, err := s.backend.DeleteApp(ctx, key, ifMatch)
+			result, err := s.backend.DeleteApp(ctx, DeleteRequest{
+				Key: key, IfMatch: ifMatch, IdempotencyKey: in.IdempotencyKey, MinCopies: in.MinCopies})
 			if err != nil {
 				return nil, err
 			}

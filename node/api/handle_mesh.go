@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"net/http"
+	"reflect"
 
 	"github.com/danielgtaylor/huma/v2"
 )
@@ -92,11 +93,25 @@ func (s *Server) trustRoutes() {
 	type forgetInput struct {
 		Peer         string `path:"id" minLength:"1" maxLength:"128" doc:"Id or name of the peer"`
 		WithAdmitted bool   `query:"with_admitted" doc:"Those that it let in as well"`
+		ForceEpoch   bool   `query:"force_epoch" doc:"And go on without it where the keepers of an app have lost their majority with it, over the head of whoever might still act under them. What the lost keepers alone had acknowledged is given up."`
 	}
-	register(s, operation(http.MethodDelete, "/v1/peers/{id}", "forget-peer", "Revoke a peer for ever"),
-		func(ctx context.Context, in *forgetInput) (*struct{}, error) {
-			return nil, s.backend.Forget(ctx, in.Peer, in.WithAdmitted)
-		})
+	type forgetOutput struct {
+		Status int
+		Body   *ForceResult
+	}
+	op = operation(http.MethodDelete, "/v1/peers/{id}", "forget-peer", "Revoke a peer for ever")
+	op.Description = "204; with force_epoch 200 and what became of the apps that it kept."
+	op.DefaultStatus = http.StatusNoContent
+	op.Responses = map[string]*huma.Response{"200": {Description: "Keepers were forced", Content: map[string]*huma.MediaType{"application/json": {
+		Schema: s.huma.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[ForceResult](), true, ""),
+	}}}}
+	register(s, op, func(ctx context.Context, in *forgetInput) (*forgetOutput, error) {
+		if err := s.backend.Forget(ctx, in.Peer, in.WithAdmitted); err != nil || !in.ForceEpoch {
+			return &forgetOutput{Status: http.StatusNoContent}, err
+		}
+		forced, err := s.backend.ForceEpoch(ctx, in.Peer)
+		return &forgetOutput{Status: http.StatusOK, Body: &forced}, err
+	})
 }
 
 var _ huma.StatusError = (*Problem)(nil)

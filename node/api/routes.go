@@ -32,6 +32,7 @@ func (s *Server) routes() {
 	s.trustRoutes()
 	s.schemaRoute()
 	s.careRoutes()
+	s.backupRoute()
 	describeManifest(s.huma.OpenAPI().Components.Schemas.Map(), manifestPrefix)
 	s.mux.HandleFunc("/", s.index)
 }

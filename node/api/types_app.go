@@ -44,27 +44,6 @@ type AppDetail struct {
 	Sides     []Side               `json:"sides,omitempty" doc:"In a conflict, every version that stands"`
 }
 
-// Side is one version of an app in a conflict.
-type Side struct {
-	Revision string        `json:"revision"`
-	Peer     PeerRef       `json:"peer" doc:"Where it was accepted"`
-	At       time.Time     `json:"at"`
-	Removed  bool          `json:"removed,omitempty" doc:"This side removed the app"`
-	Summary  string        `json:"summary,omitempty" doc:"How it differs, in words"`
-	Spec     placement.App `json:"spec,omitzero"`
-}
-
-// Conflict is an app of which more than one version stands.
-type Conflict struct {
-	ID        string    `json:"id"`
-	Namespace string    `json:"namespace"`
-	App       string    `json:"app"`
-	UID       string    `json:"uid"`
-	ETag      string    `json:"etag" doc:"Covers all sides: good for If-Match"`
-	Since     time.Time `json:"since,omitzero"`
-	Sides     []Side    `json:"sides"`
-}
-
 // Durability says who holds an edit on disk.
 type Durability struct {
 	Copies  int       `json:"copies" doc:"Keepers that hold the intent and its bytes on disk"`
@@ -156,6 +135,9 @@ type Status struct {
 	ETag       string            `json:"etag"`
 	Conflict   bool              `json:"conflict,omitempty"`
 	Keepers    []PeerRef         `json:"keepers"`
+	Epoch      uint64            `json:"epoch" doc:"Of the list of keepers"`
+	KeepersOut []PeerRef         `json:"keepers_out,omitempty" doc:"Keepers that are not in reach, or whose store was lost"`
+	Next       []PeerRef         `json:"next_keepers,omitempty" doc:"Those that are to follow them, while the list is being changed"`
 	Steward    PeerRef           `json:"steward,omitzero"`
 	Deputy     bool              `json:"deputy,omitempty"`
 	Term       uint64            `json:"term"`
