@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hansa-mesh/hansa/gossip"
 	"github.com/hansa-mesh/hansa/node/api"
 	"github.com/hansa-mesh/hansa/placement"
 )
@@ -286,6 +287,11 @@ func (n backend) Status(ctx context.Context, key placement.AppKey) (api.Status, 
 		Namespace: row.Namespace, App: row.App, UID: row.UID, State: row.State, Revision: row.Revision, ETag: row.ETag,
 		Conflict: row.Conflict, Keepers: n.refs(v.Keepers), Epoch: v.Epoch, Steward: row.Steward, Deputy: v.Deputy, Term: v.Term.Number,
 		Open: n.allNamed(v.Open), AsOf: row.AsOf, Components: []api.ComponentStatus{},
+	}
+	for _, id := range v.Keepers {
+		if m, _ := n.memberOf(string(id)); m.State != gossip.StateAlive && id != n.self().Peer {
+			s.KeepersOut = append(s.KeepersOut, n.ref(string(id)))
+		}
 	}
 	for _, c := range v.Components {
 		cs := api.ComponentStatus{

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -47,9 +48,10 @@ type backupRecord struct {
 	Value []byte
 }
 
-// Backup writes all keys as they stand at one moment. Files by digest are not
-// part of it: they verify themselves and can be copied.
-func (s *Store) Backup(ctx context.Context, w io.Writer) (err error) {
+// Backup writes all keys as they stand at one moment, and more after them, in
+// tables that the store does not have. Files by digest are not part of it: they
+// verify themselves and can be copied.
+func (s *Store) Backup(ctx context.Context, w io.Writer, more ...Write) (err error) {
 	defer rescue(&err)
 	s.dbMu.RLock()
 	defer s.dbMu.RUnlock()
@@ -83,6 +85,11 @@ func (s *Store) Backup(ctx context.Context, w io.Writer) (err error) {
 		}
 		return ctx.Err()
 	})
+	for _, m := range more {
+		if err == nil {
+			err = out.add(backupRecord{Table: m.Table, Key: m.Key, Value: m.Value})
+		}
+	}
 	if err == nil {
 		err = out.end()
 	}
@@ -224,18 +231,55 @@ func (f *frameReader) records(fn func([]backupRecord) error) error {
 	}
 }
 
+// BackupInfo says what a backup is of.
+type BackupInfo struct {
+	Mesh        string
+	Incarnation uint64 // of the life of the store that was backed up
+	At          time.Time
+	Records     int
+}
+
+// ReadBackup reads a backup through and gives each of its records to fn, which
+// may be nil. Only when it returns nil the backup is whole, and what fn saw is
+// what was written.
+func ReadBackup(r io.Reader, fn func(table, key string, value []byte) error) (BackupInfo, error) {
+	frames, head, err := readHead(r)
+	info := BackupInfo{Mesh: head.Mesh, Incarnation: head.Incarnation, At: time.Unix(head.At, 0).UTC()}
+	if err == nil {
+		err = frames.records(func(records []backupRecord) error {
+			info.Records += len(records)
+			for _, rec := range records {
+				if fn == nil {
+					break
+				}
+				if err := fn(rec.Table, rec.Key, rec.Value); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	if err != nil {
+		return info, fmt.Errorf("store: read backup: %w", err)
+	}
+	return info, nil
+}
+
 // Restore makes a store in cfg.Dir, which must hold none, from a backup of the
-// same mesh. It is another life of the store: it has a new incarnation, and the
-// tables in skip, whose records belong to the old one, stay out. A backup that
-// is not whole leaves nothing; what a crash leaves of a restore is not opened
-// (ErrPartial), and the next Restore begins anew.
-func Restore(ctx context.Context, cfg Config, r io.Reader, skip ...string) error {
+// same mesh. It is another life of the store: it has a new incarnation, and only
+// the tables that keep wants come back; the records of others belong to the old
+// one. With cfg.Quarantine a store that is there is put aside. A backup that is not whole leaves nothing; what a crash leaves of a
+// restore is not opened (ErrPartial), and the next Restore begins anew.
+func Restore(ctx context.Context, cfg Config, r io.Reader, keep func(table string) bool) error {
 	frames, head, err := readHead(r)
 	if err != nil {
 		return fmt.Errorf("store: restore: %w", err)
 	}
 	if cfg.Mesh != "" && head.Mesh != cfg.Mesh {
 		return fmt.Errorf("store: restore: %w: the backup is of mesh %s, not %s", ErrMesh, head.Mesh, cfg.Mesh)
+	}
+	if err := unused(cfg.Dir, cfg.Quarantine); err != nil {
+		return fmt.Errorf("store: restore: %w", err)
 	}
 	f, err := readFormat(cfg.Dir)
 	if err != nil {
@@ -244,13 +288,13 @@ func Restore(ctx context.Context, cfg Config, r io.Reader, skip ...string) error
 	if f.Restoring {
 		err = removeStore(cfg.Dir)
 	} else if _, statErr := os.Stat(filepath.Join(cfg.Dir, "db")); statErr == nil {
-		err = fmt.Errorf("%s holds a store already: name an empty folder", cfg.Dir)
+		err = fmt.Errorf("%w: %s: put it aside, or name another folder", ErrHeld, cfg.Dir)
 	}
 	if err != nil {
 		return fmt.Errorf("store: restore: %w", err)
 	}
 	cfg.IncarnationFloor = max(cfg.IncarnationFloor, head.Incarnation, f.Incarnation)
-	if err := restore(ctx, cfg, frames, skip); err != nil {
+	if err := restore(ctx, cfg, frames, keep); err != nil {
 		return errors.Join(fmt.Errorf("store: restore: %w", err), removeStore(cfg.Dir))
 	}
 	return nil
@@ -264,7 +308,26 @@ func removeStore(dir string) (err error) {
 	return err
 }
 
-func restore(ctx context.Context, cfg Config, frames *frameReader, skip []string) (err error) {
+// unused says whether a daemon uses a folder, which need not exist. With aside
+// the store in it, whole or not, is put aside.
+func unused(dir string, aside bool) error {
+	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	s := &Store{cfg: Config{Dir: dir}, log: slog.New(slog.DiscardHandler)}
+	if err := s.takeLock(); err != nil {
+		return err
+	}
+	err := error(nil)
+	if _, statErr := os.Stat(filepath.Join(dir, "db")); aside && statErr == nil {
+		err = s.quarantine(errReplaced)
+	}
+	return errors.Join(err, s.lock.Close())
+}
+
+var errReplaced = errors.New("a restore takes its place")
+
+func restore(ctx context.Context, cfg Config, frames *frameReader, keep func(string) bool) (err error) {
 	cfg.restoring = true
 	s, err := Open(cfg)
 	if err != nil {
@@ -272,7 +335,7 @@ func restore(ctx context.Context, cfg Config, frames *frameReader, skip []string
 	}
 	err = frames.records(func(records []backupRecord) error {
 		for chunk := range slices.Chunk(records, restoreBatch) {
-			if err := s.restoreChunk(ctx, chunk, skip); err != nil {
+			if err := s.restoreChunk(ctx, chunk, keep); err != nil {
 				return err
 			}
 		}
@@ -289,11 +352,11 @@ func restore(ctx context.Context, cfg Config, frames *frameReader, skip []string
 	return f.save(cfg.Dir)
 }
 
-func (s *Store) restoreChunk(ctx context.Context, chunk []backupRecord, skip []string) error {
+func (s *Store) restoreChunk(ctx context.Context, chunk []backupRecord, keep func(string) bool) error {
 	var writes []Write
 	size := 0
 	for _, rec := range chunk {
-		if slices.Contains(skip, rec.Table) {
+		if !keep(rec.Table) {
 			continue
 		}
 		n := len(rec.Table) + len(rec.Key) + len(rec.Value)

@@ -27,13 +27,16 @@ func backupOf(t testing.TB) ([]byte, map[string]string, uint64) {
 	return out.Bytes(), all, s.Incarnation()
 }
 
+// every table comes back.
+func every(string) bool { return true }
+
 func TestRestore(t *testing.T) {
 	backup, all, incarnation := backupOf(t)
 	cfg := Config{Dir: filepath.Join(t.TempDir(), "new"), Mesh: "mesh", Memory: 8 << 20, Free: plenty, IncarnationFloor: incarnation}
-	if err := Restore(t.Context(), cfg, bytes.NewReader(backup), "old"); err != nil {
+	if err := Restore(t.Context(), cfg, bytes.NewReader(backup), func(table string) bool { return table != "old" }); err != nil {
 		t.Fatal(err)
 	}
-	if err := Restore(t.Context(), cfg, bytes.NewReader(backup)); err == nil || !strings.Contains(err.Error(), "already") {
+	if err := Restore(t.Context(), cfg, bytes.NewReader(backup), every); err == nil || !strings.Contains(err.Error(), "already") {
 		t.Errorf("over a store: %v", err)
 	}
 	s := open(t, cfg.Dir)
@@ -49,6 +52,42 @@ func TestRestore(t *testing.T) {
 	}
 }
 
+// A folder that a daemon uses is left alone; a store in one that nobody uses is
+// put aside when that is asked for, and the new life is above it.
+func TestRestoreOverAStore(t *testing.T) {
+	backup, all, _ := backupOf(t)
+	dir := t.TempDir()
+	cfg := Config{Dir: dir, Mesh: "mesh", Memory: 8 << 20, Free: plenty}
+	used, err := Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	aside := cfg
+	aside.Quarantine = true
+	for _, cfg := range []Config{cfg, aside} {
+		if err := Restore(t.Context(), cfg, bytes.NewReader(backup), every); !errors.Is(err, ErrLocked) {
+			t.Errorf("a folder in use: %v", err)
+		}
+	}
+	if err := used.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := Restore(t.Context(), cfg, bytes.NewReader(backup), every); !errors.Is(err, ErrHeld) {
+		t.Errorf("over a store: %v", err)
+	}
+	if err := Restore(t.Context(), aside, bytes.NewReader(backup), every); err != nil {
+		t.Fatal(err)
+	}
+	if kept, err := filepath.Glob(filepath.Join(dir, "quarantine-*", "db", "MANIFEST")); err != nil || len(kept) != 1 {
+		t.Errorf("put aside: %v %v", kept, err)
+	}
+	s := open(t, dir)
+	want(t, s, "keep", "1", all["1"])
+	if s.Incarnation() <= used.Incarnation() {
+		t.Errorf("incarnation %d after %d", s.Incarnation(), used.Incarnation())
+	}
+}
+
 func TestRestoreRefusesDamage(t *testing.T) {
 	backup, _, _ := backupOf(t)
 	flipped := bytes.Clone(backup)
@@ -59,7 +98,7 @@ func TestRestoreRefusesDamage(t *testing.T) {
 		"more after the end": append(bytes.Clone(backup), 0), "its first line alone": []byte(backupLine),
 	} {
 		dir := filepath.Join(t.TempDir(), "new")
-		err := Restore(t.Context(), Config{Dir: dir, Mesh: "mesh", Memory: 8 << 20, Free: plenty}, bytes.NewReader(data))
+		err := Restore(t.Context(), Config{Dir: dir, Mesh: "mesh", Memory: 8 << 20, Free: plenty}, bytes.NewReader(data), every)
 		if !errors.Is(err, ErrCorrupt) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -106,12 +145,12 @@ func TestBackupDamagedAnywhere(t *testing.T) {
 func TestRestoreRefuses(t *testing.T) {
 	backup, _, incarnation := backupOf(t)
 	cfg := Config{Dir: filepath.Join(t.TempDir(), "new"), Mesh: "another", Memory: 8 << 20, Free: plenty}
-	if err := Restore(t.Context(), cfg, bytes.NewReader(backup)); !errors.Is(err, ErrMesh) {
+	if err := Restore(t.Context(), cfg, bytes.NewReader(backup), every); !errors.Is(err, ErrMesh) {
 		t.Errorf("of another mesh: %v", err)
 	}
 	newer := bytes.Replace(backup, []byte(backupLine), []byte(backupName+"2\n"), 1)
 	cfg.Mesh = "mesh"
-	if err := Restore(t.Context(), cfg, bytes.NewReader(newer)); !errors.Is(err, ErrVersion) || !strings.Contains(err.Error(), `"2"`) {
+	if err := Restore(t.Context(), cfg, bytes.NewReader(newer), every); !errors.Is(err, ErrVersion) || !strings.Contains(err.Error(), `"2"`) {
 		t.Errorf("of another version: %v", err)
 	}
 
@@ -129,7 +168,7 @@ func TestRestoreRefuses(t *testing.T) {
 	if _, err := tryOpen(cfg.Dir, func(c *Config) { c.Quarantine = true }); !errors.Is(err, ErrPartial) || !strings.Contains(err.Error(), "restore again") {
 		t.Errorf("a part of a restore: %v", err)
 	}
-	if err := Restore(t.Context(), cfg, bytes.NewReader(backup)); err != nil {
+	if err := Restore(t.Context(), cfg, bytes.NewReader(backup), every); err != nil {
 		t.Fatal(err)
 	}
 	s = open(t, cfg.Dir)

@@ -45,6 +45,7 @@ var (
 	ErrVersion = errors.New("the data folder has another format")
 	ErrCorrupt = errors.New("the store is damaged")
 	ErrPartial = errors.New("a restore did not end")
+	ErrHeld    = errors.New("the data folder holds a store already")
 	ErrFull    = errors.New("the disk is full")
 	ErrBusy    = errors.New("too many batches wait for the disk")
 	ErrClosed  = errors.New("the store is closed")
@@ -67,7 +68,7 @@ type Config struct {
 	// peer; a new one is above it.
 	IncarnationFloor uint64
 	// Quarantine puts a damaged store aside and starts empty, where Open
-	// would say ErrCorrupt.
+	// would say ErrCorrupt, and Restore ErrHeld.
 	Quarantine bool
 	Log        *slog.Logger
 

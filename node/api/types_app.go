@@ -136,7 +136,7 @@ type Status struct {
 	Conflict   bool              `json:"conflict,omitempty"`
 	Keepers    []PeerRef         `json:"keepers"`
 	Epoch      uint64            `json:"epoch" doc:"Of the list of keepers"`
-	KeepersOut []PeerRef         `json:"keepers_out,omitempty" doc:"Keepers that are not in reach, or whose store was lost"`
+	KeepersOut []PeerRef         `json:"keepers_out,omitempty" doc:"Keepers that are not in reach of the peer that answers"`
 	Next       []PeerRef         `json:"next_keepers,omitempty" doc:"Those that are to follow them, while the list is being changed"`
 	Steward    PeerRef           `json:"steward,omitzero"`
 	Deputy     bool              `json:"deputy,omitempty"`

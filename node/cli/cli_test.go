@@ -7,6 +7,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http/httptest"
 	"os"
@@ -114,6 +115,20 @@ func testRunners() Runners {
 			<-ctx.Done()
 			return ctx.Err()
 		},
+		Backup: func(_ context.Context, cfg BackupConfig, w io.Writer) error {
+			_, err := io.WriteString(w, "hansa backup 1\n")
+			return err
+		},
+		CheckBackup: func(r io.Reader) (BackupInfo, error) {
+			data, err := io.ReadAll(r)
+			if err != nil || string(data) != "hansa backup 1\n" {
+				return BackupInfo{}, fmt.Errorf("it is no backup: %q %w", data, err)
+			}
+			return BackupInfo{Mesh: "SHA256:root", At: noon, Records: 12}, nil
+		},
+		Restore: func(_ context.Context, cfg RestoreConfig, backup io.ReadSeeker) (RestoreResult, error) {
+			return RestoreResult{Peer: api.PeerRef{Name: "fra-1"}, Mesh: "SHA256:root", At: noon, Records: 12, Identity: cfg.PutAside}, nil
+		},
 		DevControl: func(_ context.Context, cmd DevCommand) (string, error) {
 			if cmd.Verb == "restart" {
 				return "", errors.New("no dev mesh answers at " + cmd.Socket + `: start one with "hansa dev"`)
@@ -204,6 +219,7 @@ func TestScripts(t *testing.T) {
 
 func runScript(t *testing.T, path string) {
 	term := newTerminal(t)
+	term.backend.Torn = map[string]bool{"torn": true}
 	for i := range 3 {
 		term.backend.Happen(api.Event{Type: "running", Namespace: "default", App: "old", Component: "x", Slots: "0-2", PeerName: "fra-1", Site: "fra", Message: fmt.Sprintf("event %d", i)})
 	}
@@ -406,6 +422,41 @@ func TestInterrupts(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// A backup has its name only once it is whole, and takes the place of nothing.
+func TestBackupFile(t *testing.T) {
+	term := newTerminal(t)
+	dir := t.TempDir()
+	path := filepath.Join(dir, "fra-1.backup")
+	for _, line := range []string{"backup " + path, "backup " + path + "2 --data-dir /x --with-key"} {
+		if code := term.run(t.Context(), "", words(line)...); code != 0 || !strings.Contains(term.out.String(), "12 records of mesh SHA256:root") {
+			t.Errorf("%s: %d %s %s", line, code, term.out, term.err)
+		}
+	}
+	if code := term.run(t.Context(), "", "backup", path); code != 1 || !strings.Contains(term.err.String(), "is there already") {
+		t.Errorf("over a file: %d %s", code, term.err)
+	}
+	term.runners.CheckBackup = func(io.Reader) (BackupInfo, error) { return BackupInfo{}, errors.New("cut off in frame 7") }
+	if code := term.run(t.Context(), "", "backup", path+"3"); code != 1 || !strings.Contains(term.err.String(), "cut off in frame 7") {
+		t.Errorf("one that is not whole: %d %s", code, term.err)
+	}
+	if code := term.run(t.Context(), "", "backup", path+"4", "--with-key"); code != 2 {
+		t.Errorf("a key of a running peer: %d %s", code, term.err)
+	}
+	left, err := filepath.Glob(filepath.Join(dir, "*"))
+	if err != nil || len(left) != 2 {
+		t.Errorf("left: %v %v", left, err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v %v", info.Mode(), err)
+	}
+	if code := term.run(t.Context(), "", "restore", path, "--data-dir", "/srv/hansa"); code != 0 || !strings.Contains(term.out.String(), "hansa agent --data-dir /srv/hansa") {
+		t.Errorf("restore: %d %s %s", code, term.out, term.err)
+	}
+	if code := term.run(t.Context(), "", "restore", path+"9"); code != 1 {
+		t.Errorf("of no file: %d", code)
 	}
 }
 

@@ -150,7 +150,7 @@ func (s *session) deploy(ctx context.Context, c *api.Client, docs []document, f 
 	results := make([]api.PutResult, len(docs))
 	for i, doc := range docs {
 		o := api.PutOptions{IfMatch: strings.Trim(f.ifMatch, `"`), IfNoneMatch: f.onlyNew, MinCopies: f.minCopies, IdempotencyKey: newKey()}
-		result, err := putAgain(ctx, c, doc.app, o)
+		result, err := again(func() (api.PutResult, error) { return c.PutApp(ctx, doc.app, o) })
 		if err != nil {
 			return fmt.Errorf("deploy %s: %w", doc.name(), err)
 		}
@@ -185,24 +185,28 @@ func (s *session) deploy(ctx context.Context, c *api.Client, docs []document, f 
 
 // tellPut says who holds an accepted edit.
 func (s *session) tellPut(r api.PutResult) {
-	d := r.Durability
-	s.say("%s/%s is accepted: on disk at %d of %s (%s)", r.Namespace, r.App, d.Copies, plural(d.Keepers, "keeper"), peerNames(d.Peers))
-	if !d.Quorum {
-		s.say("note: that is no majority yet; the edit spreads as peers come into reach (--min-copies insists)")
-	}
+	s.tellDurability(r.Namespace+"/"+r.App, r.Durability)
 	for _, warning := range r.Warnings {
 		s.say("note: %s", clean(warning))
 	}
 }
 
-const putTries = 3
+// tellDurability says who holds an edit.
+func (s *session) tellDurability(app string, d api.Durability) {
+	s.say("%s is accepted: on disk at %d of %s (%s)", app, d.Copies, plural(d.Keepers, "keeper"), peerNames(d.Peers))
+	if !d.Quorum {
+		s.say("note: that is no majority yet; the edit spreads as peers come into reach (--min-copies insists)")
+	}
+}
 
-// putAgain puts an app, and once more when the answer was lost on the way: the
-// idempotency key makes it one edit.
-func putAgain(ctx context.Context, c *api.Client, app placement.App, o api.PutOptions) (api.PutResult, error) {
+const editTries = 3
+
+// again makes an edit, and once more when the answer was lost on the way: its
+// idempotency key makes it one.
+func again[T any](edit func() (T, error)) (T, error) {
 	for try := 1; ; try++ {
-		result, err := c.PutApp(ctx, app, o)
-		if err == nil || !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) || try == putTries {
+		result, err := edit()
+		if err == nil || !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) || try == editTries {
 			return result, err
 		}
 	}

@@ -149,6 +149,7 @@ func (s *session) addVerbs(root *cobra.Command) {
 		s.logsVerb(), s.scaleVerb(), s.removeVerb(), s.invokeVerb())
 	add(groupMesh, s.peersVerb(), s.sitesVerb(), s.hostsVerb(), s.eventsVerb(), s.conflictsVerb())
 	add(groupPeer, s.agentVerb(), s.devVerb(), s.initVerb(), s.inviteVerb(), s.joinVerb(), s.forgetVerb())
+	add(groupPeer, s.backupVerb(), s.restoreVerb())
 	add(groupPeer, s.versionVerb())
 }
 

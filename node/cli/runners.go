@@ -25,7 +25,13 @@ type Runners struct {
 	// DevControl asks a running dev mesh for a fault and returns what was
 	// done, in words.
 	DevControl func(ctx context.Context, cmd DevCommand) (string, error)
-	Version    api.VersionInfo
+	// Backup writes a backup of a data folder whose daemon does not run.
+	Backup func(ctx context.Context, cfg BackupConfig, w io.Writer) error
+	// CheckBackup reads a backup through: without an error it is whole.
+	CheckBackup func(r io.Reader) (BackupInfo, error)
+	// Restore makes the store of a data folder from a backup.
+	Restore func(ctx context.Context, cfg RestoreConfig, backup io.ReadSeeker) (RestoreResult, error)
+	Version api.VersionInfo
 }
 
 // Streams are the command's input and output.
@@ -123,4 +129,34 @@ type DevCommand struct {
 	Socket string
 	Verb   string // "partition", "heal", "kill", "restart"
 	Sites  []string
+}
+
+// BackupConfig says what to back up without a daemon.
+type BackupConfig struct {
+	DataDir string
+	WithKey bool // the peer's key and membership too
+}
+
+// BackupInfo says what a backup is of.
+type BackupInfo struct {
+	Mesh        string    `json:"mesh"`        // fingerprint of its root
+	Incarnation uint64    `json:"incarnation"` // of the store
+	At          time.Time `json:"at"`
+	Records     int       `json:"records"`
+}
+
+// RestoreConfig says where to restore to.
+type RestoreConfig struct {
+	DataDir  string
+	PutAside bool // a store that is there
+}
+
+// RestoreResult says what was restored.
+type RestoreResult struct {
+	Peer     api.PeerRef `json:"peer"`
+	Mesh     string      `json:"mesh"`
+	At       time.Time   `json:"at"` // of the backup
+	Records  int         `json:"records"`
+	Identity bool        `json:"identity"` // the peer's key came from the backup
+	DataDir  string      `json:"data_dir"`
 }

@@ -89,9 +89,15 @@ func (s *session) scale(ctx context.Context, args []string, wait bool, timeout t
 	return s.waitAll(ctx, c, slices.Compact(keys), timeout)
 }
 
+type removeFlags struct {
+	wait      bool
+	timeout   time.Duration
+	minCopies int
+	ifMatch   string
+}
+
 func (s *session) removeVerb() *cobra.Command {
-	var wait bool
-	var timeout time.Duration
+	var f removeFlags
 	cmd := &cobra.Command{
 		Use: "remove APP…", Short: "Removes apps and stops their work",
 		Long: `Removes apps from the mesh and waits until their work has stopped, wherever a peer
@@ -99,18 +105,26 @@ is in reach. A site that is cut off stops its part when it is back.
 
 Examples:
   hansa remove shop
+  hansa remove shop --min-copies 2        # refuse below two copies on disk
   hansa remove shop billing --wait=false`,
 		Args: takes(1, -1, "the name of an app"), ValidArgsFunction: s.names(-1, s.appNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return s.remove(cmd.Context(), args, wait, timeout)
+			if f.minCopies < 0 {
+				return usagef("--min-copies %d: want 0 or more", f.minCopies)
+			}
+			return s.remove(cmd.Context(), args, f)
 		},
 	}
-	cmd.Flags().BoolVar(&wait, "wait", true, "wait until its work has stopped")
-	cmd.Flags().DurationVar(&timeout, "timeout", waitDefault, "how long to wait")
+	flags := cmd.Flags()
+	flags.SortFlags = false
+	flags.BoolVar(&f.wait, "wait", true, "wait until its work has stopped")
+	flags.DurationVar(&f.timeout, "timeout", waitDefault, "how long to wait")
+	flags.IntVar(&f.minCopies, "min-copies", 0, "refuse when fewer peers can keep the removal on disk")
+	flags.StringVar(&f.ifMatch, "if-match", "", "only the version with this ETag")
 	return cmd
 }
 
-func (s *session) remove(ctx context.Context, apps []string, wait bool, timeout time.Duration) error {
+func (s *session) remove(ctx context.Context, apps []string, f removeFlags) error {
 	c, err := s.client()
 	if err != nil {
 		return err
@@ -121,17 +135,21 @@ func (s *session) remove(ctx context.Context, apps []string, wait bool, timeout 
 		if err != nil {
 			return err
 		}
-		result, err := c.DeleteApp(ctx, key, "")
+		req := api.DeleteRequest{Key: key, IfMatch: strings.Trim(f.ifMatch, `"`), MinCopies: f.minCopies, IdempotencyKey: newKey()}
+		result, err := again(func() (api.DeleteResult, error) { return c.RemoveApp(ctx, req) })
 		if err != nil {
 			return fmt.Errorf("remove %s: %w", key, err)
 		}
+		if !result.Durability.Quorum {
+			s.tellDurability(key.String(), result.Durability)
+		}
 		results = append(results, result)
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, timeout, errWaited)
+	ctx, cancel := context.WithTimeoutCause(ctx, f.timeout, errWaited)
 	defer cancel()
 	for _, result := range results {
-		if wait {
-			if err := s.waitGone(ctx, c, placement.AppKey{Namespace: result.Namespace, App: result.App}, timeout); err != nil {
+		if f.wait {
+			if err := s.waitGone(ctx, c, placement.AppKey{Namespace: result.Namespace, App: result.App}, f.timeout); err != nil {
 				return err
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -42,7 +43,7 @@ Examples:
 func (s *session) writeStatus(w io.Writer, st api.Status) error {
 	fmt.Fprintf(w, "%s/%s is %s\n", st.Namespace, st.App, st.State)
 	fmt.Fprintf(w, "  driven by  %s, term %d\n", steward(st.Steward, st.Deputy), st.Term)
-	fmt.Fprintf(w, "  kept by    %s\n", peerNames(st.Keepers))
+	fmt.Fprintf(w, "  kept by    %s\n", keepers(st))
 	fmt.Fprintf(w, "  revision   %s\n", st.Revision)
 	if st.Conflict {
 		fmt.Fprintln(w, "  conflict   more than one version stands: hansa conflicts")
@@ -75,4 +76,28 @@ func (s *session) writeStatus(w io.Writer, st api.Status) error {
 		fmt.Fprintln(w, "  "+clean(what))
 	}
 	return nil
+}
+
+// keepers is who keeps an app, and what is wrong or changing about them.
+func keepers(st api.Status) string {
+	out := map[string]bool{}
+	for _, p := range st.KeepersOut {
+		out[p.ID] = true
+	}
+	var names []string
+	for _, p := range st.Keepers {
+		name := peerName(p)
+		if out[p.ID] {
+			name += " (not in reach)"
+		}
+		names = append(names, name)
+	}
+	text := orDash(strings.Join(names, ", "))
+	if st.Epoch > 1 {
+		text += fmt.Sprintf(", epoch %d", st.Epoch)
+	}
+	if len(st.Next) > 0 {
+		text += "; next: " + peerNames(st.Next)
+	}
+	return text
 }

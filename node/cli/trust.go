@@ -192,35 +192,6 @@ func (s *session) readToken(token, file string) (string, error) {
 	return text, nil
 }
 
-func (s *session) forgetVerb() *cobra.Command {
-	var withAdmitted bool
-	cmd := &cobra.Command{
-		Use: "forget PEER", Short: "Shuts a peer out for ever",
-		Long: `Revokes a peer: its key is never let in again and its connections are closed. Its
-work is replaced elsewhere. A machine that comes back needs a new invitation.
-
-Examples:
-  hansa forget syd-1
-  hansa forget syd-1 --with-admitted   # and every peer that it let in`,
-		Args: takes(1, 1, "a peer, by name or id"), ValidArgsFunction: s.names(1, peerNamesOf),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := s.client()
-			if err != nil {
-				return err
-			}
-			if err := c.Forget(cmd.Context(), args[0], withAdmitted); err != nil {
-				return err
-			}
-			return s.print(map[string]any{"forgotten": args[0], "with_admitted": withAdmitted}, func(w io.Writer) error {
-				_, err := fmt.Fprintf(w, "%s is shut out\n", args[0])
-				return err
-			})
-		},
-	}
-	cmd.Flags().BoolVar(&withAdmitted, "with-admitted", false, "and every peer that it let in")
-	return cmd
-}
-
 func (s *session) versionVerb() *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Versions of this command and of the asked peer",

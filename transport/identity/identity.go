@@ -19,8 +19,8 @@ import (
 	"time"
 )
 
-// keyFile holds the private key, PKCS #8 in PEM.
-const keyFile = "key.pem"
+// KeyFile holds the private key, PKCS #8 in PEM.
+const KeyFile = "key.pem"
 
 var encoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
 
@@ -63,7 +63,7 @@ func from(key ed25519.PrivateKey) (*Identity, error) {
 // Load reads the identity that Save wrote into a folder; the error wraps
 // os.ErrNotExist when there is none.
 func Load(dir string) (*Identity, error) {
-	path := filepath.Join(dir, keyFile)
+	path := filepath.Join(dir, KeyFile)
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("identity: %w", err)
@@ -104,7 +104,7 @@ func (i *Identity) Save(dir string) (err error) {
 	if err != nil {
 		return fmt.Errorf("identity: %w", err)
 	}
-	file, err := os.CreateTemp(dir, keyFile+".*") // mode 0600
+	file, err := os.CreateTemp(dir, KeyFile+".*") // mode 0600
 	if err != nil {
 		return fmt.Errorf("identity: %w", err)
 	}
@@ -113,7 +113,7 @@ func (i *Identity) Save(dir string) (err error) {
 	if err = errors.Join(err, file.Sync(), file.Close()); err != nil {
 		return fmt.Errorf("identity: %w", err)
 	}
-	if err := os.Rename(file.Name(), filepath.Join(dir, keyFile)); err != nil {
+	if err := os.Rename(file.Name(), filepath.Join(dir, KeyFile)); err != nil {
 		return fmt.Errorf("identity: %w", err)
 	}
 	folder, err := os.Open(dir)

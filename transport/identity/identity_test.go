@@ -19,7 +19,7 @@ func TestSaveAndLoad(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	info, err := os.Stat(filepath.Join(dir, keyFile))
+	info, err := os.Stat(filepath.Join(dir, KeyFile))
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Fatalf("%v, %v; want a file that only its owner reads", info, err)
 	}
@@ -39,7 +39,7 @@ func TestSaveAndLoad(t *testing.T) {
 		t.Fatal("two identities share what is their own")
 	}
 	for name, content := range map[string]string{"empty": "", "cut": "-----BEGIN PRIVATE KEY-----\nMC4C", "no key": "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"} {
-		if err := os.WriteFile(filepath.Join(dir, keyFile), []byte(content), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, KeyFile), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := LoadOrNew(dir); err == nil {

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -23,6 +25,8 @@ type Backend struct {
 	Short bool
 	// Crashing are apps of which nothing runs, and why.
 	Crashing map[string]string
+	// Torn are apps of which a second PUT stands beside the first.
+	Torn map[string]bool
 	// NotReady is what Ready answers.
 	NotReady error
 
@@ -43,6 +47,7 @@ type app struct {
 	uid     string
 	created time.Time
 	updated time.Time
+	other   *app // stands beside it
 	logs    map[int][]string
 }
 
@@ -175,4 +180,23 @@ func (b *Backend) Forget(_ context.Context, peer string, _ bool) error {
 		}
 	}
 	return fmt.Errorf("%w: there is no peer %s", placement.ErrNotFound, peer)
+}
+
+// ForceEpoch changes the keepers of every app.
+func (b *Backend) ForceEpoch(_ context.Context, peer string) (api.ForceResult, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	out := api.ForceResult{Peer: api.PeerRef{ID: peer, Name: peer}, Forced: []api.AppName{}}
+	for key := range b.apps {
+		out.Forced = append(out.Forced, api.AppName{Namespace: key.Namespace, App: key.App})
+	}
+	slices.SortFunc(out.Forced, func(a, b api.AppName) int { return strings.Compare(a.String(), b.String()) })
+	out.Refused = []api.AppRefusal{{AppName: api.AppName{Namespace: "default", App: "kept"}, Reason: "its keepers have a majority"}}
+	return out, nil
+}
+
+// Backup is what a backup begins with.
+func (b *Backend) Backup(_ context.Context, w io.Writer) error {
+	_, err := io.WriteString(w, "hansa backup 1\n")
+	return err
 }

@@ -42,6 +42,11 @@ func (b *Backend) PutApp(_ context.Context, req api.PutRequest) (api.PutResult, 
 		return api.PutResult{}, err
 	}
 	b.edits++
+	if have != nil && b.Torn[key.App] && have.other == nil && req.IfMatch == "" {
+		have.other = &app{uid: have.uid, spec: have.spec, version: have.version, updated: have.updated}
+	} else if have != nil {
+		have.other = nil
+	}
 	created := have == nil
 	if created {
 		have = &app{uid: "uid-" + key.App, created: b.now(), logs: map[int][]string{}}
@@ -79,7 +84,7 @@ func (b *Backend) lookup(key placement.AppKey) (*app, error) {
 }
 
 func (b *Backend) row(a *app) api.App {
-	row := api.App{Namespace: a.spec.Key().Namespace, App: a.spec.Name, UID: a.uid, State: "running", Revision: a.version.String(),
+	row := api.App{Conflict: a.other != nil, Namespace: a.spec.Key().Namespace, App: a.spec.Name, UID: a.uid, State: "running", Revision: a.version.String(),
 		ETag: etag(a.version), Steward: refs[0], Created: a.created, Updated: a.updated, AsOf: b.now(), Components: []api.ComponentCount{}}
 	for _, name := range a.spec.ComponentNames() {
 		c := a.spec.Components[name]
@@ -102,14 +107,18 @@ func (b *Backend) GetApp(_ context.Context, key placement.AppKey) (api.AppDetail
 }
 
 // DeleteApp removes an app.
-func (b *Backend) DeleteApp(_ context.Context, key placement.AppKey, ifMatch string) (api.DeleteResult, error) {
+func (b *Backend) DeleteApp(_ context.Context, req api.DeleteRequest) (api.DeleteResult, error) {
+	key := req.Key
+	if b.Short && req.MinCopies > 1 {
+		return api.DeleteResult{}, fmt.Errorf("%w: 1 of %d can hold it", placement.ErrTooFew, req.MinCopies)
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	a, err := b.lookup(key)
 	if err != nil {
 		return api.DeleteResult{}, err
 	}
-	if err := checkMatch(a, key, ifMatch, false); err != nil {
+	if err := checkMatch(a, key, req.IfMatch, false); err != nil {
 		return api.DeleteResult{}, err
 	}
 	delete(b.apps, key)
@@ -227,7 +236,55 @@ func (b *Backend) Explain(_ context.Context, key placement.AppKey, component str
 	return l, nil
 }
 
-// Conflicts are none.
-func (b *Backend) Conflicts(context.Context, api.Page) (api.Listing[api.Conflict], error) {
-	return api.Listing[api.Conflict]{AsOf: b.asOf()}, nil
+// tornETag covers both sides of every conflict.
+const tornETag = "0123456789abcdef01234567"
+
+// Conflicts are the apps that were put twice and are Torn.
+func (b *Backend) Conflicts(_ context.Context, page api.Page) (api.Listing[api.Conflict], error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	conflicts := []api.Conflict{}
+	for key, a := range b.apps {
+		if a.other == nil {
+			continue
+		}
+		c := api.Conflict{ID: key.Namespace + "." + key.App + "." + tornETag[:12], Namespace: key.Namespace, App: key.App, UID: a.uid,
+			ETag: tornETag, Since: a.updated}
+		for i, side := range []*app{a, a.other} {
+			c.Sides = append(c.Sides, api.Side{Number: i + 1, Revision: side.version.String(), UID: a.uid, Peer: refs[i], At: side.updated,
+				Alone: i > 0, Running: map[string]string{"x": slots(side.spec.Components["x"].Wanted())}, Summary: "x", Spec: side.spec})
+		}
+		c.Fields = []api.FieldDiff{{Field: "components.x.replicas", Values: []any{
+			a.spec.Components["x"].Wanted(), a.other.spec.Components["x"].Wanted()}}}
+		conflicts = append(conflicts, c)
+	}
+	return api.NewListing(conflicts, func(c api.Conflict) string { return c.ID }, page, b.asOf()), nil
+}
+
+// Resolve takes a side, or what it is given.
+func (b *Backend) Resolve(ctx context.Context, req api.Resolution) (api.ResolveResult, error) {
+	l, err := b.Conflicts(ctx, api.Page{Limit: 100})
+	if err != nil {
+		return api.ResolveResult{}, err
+	}
+	for _, c := range l.Items {
+		if c.ID != req.ID {
+			continue
+		}
+		if req.IfMatch != "" && req.IfMatch != c.ETag {
+			return api.ResolveResult{}, fmt.Errorf("%w: its sides are others now", placement.ErrConflict)
+		}
+		spec := req.App
+		for _, side := range c.Sides {
+			if side.Revision == req.Take {
+				spec = &side.Spec
+			}
+		}
+		if spec == nil {
+			return api.ResolveResult{}, fmt.Errorf("take %q: %w: it is no side", req.Take, placement.ErrInvalid)
+		}
+		put, err := b.PutApp(ctx, api.PutRequest{App: *spec, IfMatch: "*", IdempotencyKey: req.IdempotencyKey})
+		return api.ResolveResult{PutResult: put}, err
+	}
+	return api.ResolveResult{}, fmt.Errorf("conflict %s: %w", req.ID, placement.ErrNotFound)
 }

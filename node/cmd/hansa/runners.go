@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -33,7 +34,12 @@ func runners() cli.Runners {
 			return runDev(ctx, cfg, v.Version)
 		},
 		DevControl: controlDev,
-		Version:    v,
+		Backup: func(ctx context.Context, cfg cli.BackupConfig, w io.Writer) error {
+			return node.Backup(ctx, node.BackupConfig{DataDir: cfg.DataDir, WithKey: cfg.WithKey}, w)
+		},
+		CheckBackup: checkBackup,
+		Restore:     restore,
+		Version:     v,
 	}
 }
 
@@ -137,4 +143,17 @@ func controlDev(ctx context.Context, cmd cli.DevCommand) (string, error) {
 		return sites + " restarted", nil
 	}
 	return "", errors.New("unknown order " + cmd.Verb)
+}
+
+func checkBackup(r io.Reader) (cli.BackupInfo, error) {
+	info, err := node.CheckBackup(r)
+	return cli.BackupInfo{Mesh: info.Mesh, Incarnation: info.Incarnation, At: info.At, Records: info.Records}, err
+}
+
+func restore(ctx context.Context, cfg cli.RestoreConfig, backup io.ReadSeeker) (cli.RestoreResult, error) {
+	r, err := node.Restore(ctx, node.RestoreConfig{DataDir: cfg.DataDir, PutAside: cfg.PutAside}, backup)
+	return cli.RestoreResult{
+		Peer: api.PeerRef{ID: r.Peer, Name: r.Name, Site: r.Site}, Mesh: r.Mesh, At: r.At, Records: r.Records,
+		Identity: r.Identity, DataDir: cfg.DataDir,
+	}, err
 }
