@@ -255,6 +255,9 @@ func (n backend) PutArtifact(ctx context.Context, digest string, size int64, r i
 	if blobs.Has(digest) {
 		return false, nil
 	}
+	if err := n.store.Health(); err != nil { // nothing would come of it
+		return false, storeError(err)
+	}
 	w, err := blobs.Create(ctx, digest, max(size, store.SizeUnknown))
 	if err != nil {
 		return false, storeError(err)
@@ -277,7 +280,7 @@ func (n backend) PutArtifact(ctx context.Context, digest string, size int64, r i
 // storeError gives an error of the store the kind that people see.
 func storeError(err error) error {
 	switch {
-	case errors.Is(err, store.ErrFull), errors.Is(err, table.ErrFull):
+	case errors.Is(err, store.ErrFull), errors.Is(err, store.ErrFailed), errors.Is(err, table.ErrFull), diskError(err):
 		return fmt.Errorf("%w: %w", placement.ErrFull, err)
 	case errors.Is(err, store.ErrInvalid), errors.Is(err, store.ErrDigest):
 		return fmt.Errorf("%w: %w", placement.ErrInvalid, err)

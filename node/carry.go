@@ -60,7 +60,7 @@ func (n *Node) persist(e placement.Persist) {
 			n.loop.post(placement.Persisted{Token: e.Token})
 			return
 		}
-		n.loop.post(placement.PersistFailed{Token: e.Token, Err: err.Error(), Full: errors.Is(err, store.ErrFull)})
+		n.loop.post(placement.PersistFailed{Token: e.Token, Err: err.Error(), Full: errors.Is(err, store.ErrFull) || errors.Is(err, store.ErrFailed)})
 	}
 	err := n.store.CommitAsync(writes, done)
 	if errors.Is(err, store.ErrBusy) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"syscall"
 	"time"
 
 	"github.com/hansa-mesh/hansa/placement"
@@ -70,4 +71,15 @@ func (n *Node) lookAtDisk(ctx context.Context) {
 		n.happened("disk", err.Error()+"; what runs here goes on, and nothing new is taken")
 	}
 	n.probe(ctx)
+}
+
+// diskError says whether the system refused a write for want of space or of a
+// disk that works.
+func diskError(err error) bool {
+	for _, no := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EIO, syscall.EROFS} {
+		if errors.Is(err, no) {
+			return true
+		}
+	}
+	return false
 }

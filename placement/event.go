@@ -67,7 +67,7 @@ type (
 	PersistFailed struct {
 		Token uint64
 		Err   string
-		Full  bool // no space: the answer is 507
+		Full  bool // no space, or the disk fails: the answer is 507
 	}
 
 	// RecordChanged is a change of a replicated table: all live siblings of a

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash"
 	"maps"
+	"time"
 
 	"github.com/dgraph-io/badger/v4"
 	"github.com/fxamacker/cbor/v2"
@@ -61,7 +62,7 @@ func (s *Store) commitLoop() {
 		}
 		group := []*batch{first}
 		writes, size := len(first.writes), bytesOf(first)
-		bytesMax := min(groupBytesMax, int(s.db.MaxBatchSize())-stateRoom)
+		bytesMax := s.groupBytes()
 	fill:
 		for writes < groupWritesMax && size < bytesMax {
 			select {
@@ -81,6 +82,14 @@ func (s *Store) commitLoop() {
 		}
 		s.commitGroup(group, size)
 	}
+}
+
+// groupBytes is what one transaction may hold.
+func (s *Store) groupBytes() int {
+	if s.db == nil { // the disk failed: it will be refused
+		return groupBytesMax
+	}
+	return min(groupBytesMax, int(s.db.MaxBatchSize())-stateRoom)
 }
 
 func bytesOf(b *batch) int {
@@ -106,9 +115,10 @@ func (s *Store) commitGroup(group []*batch, size int) {
 		if errors.Is(err, badger.ErrTxnTooBig) {
 			err = fmt.Errorf("store: commit: %w: %w", ErrInvalid, err)
 		} else if err != nil {
-			// Whether the batch is on disk is not known any more; the next
-			// open finds out.
-			err = s.fail(fmt.Errorf("store: commit: %w: %w: restart the daemon when the disk is well", ErrFailed, err))
+			// Whether the batch is on disk is not known any more: revive finds
+			// out, or the next Open.
+			s.owe(s.last)
+			err = s.fail(fmt.Errorf("store: commit: %w: %w: it is tried again by itself", ErrFailed, err))
 		}
 	}
 	s.statMu.Lock()
@@ -130,9 +140,11 @@ func (s *Store) commitGroup(group []*batch, size int) {
 
 // writable says whether so many bytes may be written now.
 func (s *Store) writable(size int64) error {
-	s.statMu.Lock()
-	err := s.failed
-	s.statMu.Unlock()
+	err := s.failure()
+	if err != nil && time.Since(s.revived) >= reviveEvery {
+		s.revived = time.Now()
+		err = s.revive()
+	}
 	if err == nil {
 		err = s.space.check(size)
 	}
@@ -140,12 +152,14 @@ func (s *Store) writable(size int64) error {
 		return err
 	}
 	if err := s.waken(); err != nil {
-		return s.fail(fmt.Errorf("store: %w: %w: restart the daemon", ErrFailed, err))
+		s.undo = nil
+		s.owe(s.last)
+		return s.fail(fmt.Errorf("store: %w: %w: it is tried again by itself", ErrFailed, err))
 	}
 	return nil
 }
 
-// fail ends the writing until the next open.
+// fail ends the writing until the store is revived or opened again.
 func (s *Store) fail(err error) error {
 	s.statMu.Lock()
 	defer s.statMu.Unlock()
@@ -163,11 +177,14 @@ func (s *Store) apply(group []*batch) (err error) {
 	next.Tables = maps.Clone(s.last.Tables)
 	chain := sha256.New()
 	chain.Write(s.last.Chain[:])
+	s.undo = s.undo[:0:0]
 	for _, b := range group {
 		for _, w := range b.writes {
-			if err := put(txn, w, &next, chain); err != nil {
+			old, err := put(txn, w, &next, chain)
+			if err != nil {
 				return err
 			}
+			s.undo = append(s.undo, Write{Table: w.Table, Key: w.Key, Value: old})
 		}
 	}
 	copy(next.Chain[:], chain.Sum(nil))
@@ -178,7 +195,13 @@ func (s *Store) apply(group []*batch) (err error) {
 	if err := txn.Set(stateKey, seal(stateKey, encoded)); err != nil {
 		return err
 	}
+	if err := s.faulty("commit"); err != nil {
+		return err
+	}
 	if err := txn.Commit(); err != nil {
+		return err
+	}
+	if err := s.faulty("head"); err != nil {
 		return err
 	}
 	if !s.cfg.skipHead {
@@ -191,34 +214,36 @@ func (s *Store) apply(group []*batch) (err error) {
 }
 
 // put writes or deletes one key, and brings the sum of its table in next and
-// the chain up to that.
-func put(txn *badger.Txn, w Write, next *state, chain hash.Hash) error {
+// the chain up to that. The old value is nil where there was none.
+func put(txn *badger.Txn, w Write, next *state, chain hash.Hash) (old []byte, err error) {
 	key := keyOf(w.Table, w.Key)
 	total := next.Tables[w.Table]
 	item, err := txn.Get(key)
 	switch {
 	case err == nil:
-		err = item.Value(func(old []byte) error {
-			total = total.minus(sumOf(key, old))
-			return nil
+		err = item.Value(func(sealed []byte) error {
+			total = total.minus(sumOf(key, sealed))
+			value, err := unseal(key, sealed)
+			old = append([]byte{}, value...)
+			return err
 		})
 		if err != nil {
-			return err
+			return nil, err
 		}
 	case !errors.Is(err, badger.ErrKeyNotFound):
-		return err
+		return nil, err
 	case w.Value == nil:
-		return nil // deleting what is not there changes nothing
+		return nil, nil // deleting what is not there changes nothing
 	}
 	chain.Write(key)
 	if w.Value == nil {
 		next.Tables[w.Table] = total
-		return txn.Delete(key)
+		return old, txn.Delete(key)
 	}
 	sealed := seal(key, w.Value)
 	chain.Write(sealed)
 	next.Tables[w.Table] = total.plus(sumOf(key, sealed))
-	return txn.Set(key, sealed)
+	return old, txn.Set(key, sealed)
 }
 
 // verify compares what Badger holds with the head and with its own sums;

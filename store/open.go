@@ -166,7 +166,9 @@ const calmTablesMax = 64
 func (s *Store) waken() error {
 	s.dbMu.Lock()
 	defer s.dbMu.Unlock()
-	if err := s.db.Close(); err != nil {
+	asleep := s.db
+	s.db = nil
+	if err := asleep.Close(); err != nil {
 		return err
 	}
 	db, err := openBadger(s.cfg, s.space.memory, false)

@@ -36,6 +36,9 @@ const (
 	memoryMin        = 8 << 20
 	memoryShare      = 64 // of the disk, on a small one
 	watchEvery       = 5 * time.Second
+	// idleMax is for how long nothing may be written before an empty batch finds
+	// out whether the disk still takes one.
+	idleMax = 30 * time.Second
 )
 
 // The ways in which a store refuses. Errors wrap them and say what to do.
@@ -75,6 +78,9 @@ type Config struct {
 	// Free says how much space is free; nil asks the file system. Tests fill
 	// the disk with it.
 	Free func(dir string) (free, total int64, err error)
+	// fault stands for the disk's own errors, in tests: it is asked before the
+	// step that it names (see apply and revive).
+	fault func(step string) error
 	// skipHead leaves the second sync out, to measure what it costs.
 	skipHead bool
 	// restoring marks the store as a part until Restore has ended.
@@ -114,7 +120,11 @@ type Store struct {
 	calm bool       // opened on a full disk: it merges nothing
 
 	// Only the committer's goroutine, after Open.
-	last state
+	last    state
+	undo    []Write   // what the last group replaced, newest last
+	acked   state     // when the disk failed
+	debt    []Write   // what takes back the group that failed
+	revived time.Time // when it was tried last
 
 	statMu sync.Mutex // guards what follows
 	stats  Stats
@@ -149,8 +159,9 @@ func (s *Store) Quarantined() (reason, path string, was bool) {
 // Blobs are the files by digest.
 func (s *Store) Blobs() *Blobs { return s.blobs }
 
-// Commit applies a batch and returns when it is durable. After an error other
-// than ErrFailed nothing of it was applied. When ctx ends first, the batch may
+// Commit applies a batch and returns when it is durable. After an error nothing
+// of it was applied, or, after ErrFailed, nothing of it will be seen: what of it
+// is on disk is taken back before the store takes writes again. When ctx ends first, the batch may
 // be applied all the same.
 func (s *Store) Commit(ctx context.Context, writes []Write) error {
 	done := make(chan error, 1)
@@ -312,13 +323,23 @@ func rescue(err *error) {
 
 // Health is nil while writes are taken, or says why they are not.
 func (s *Store) Health() error {
-	s.statMu.Lock()
-	failed := s.failed
-	s.statMu.Unlock()
-	if failed != nil {
+	if failed := s.failure(); failed != nil {
 		return failed
 	}
 	return s.space.check(0)
+}
+
+func (s *Store) failure() error {
+	s.statMu.Lock()
+	defer s.statMu.Unlock()
+	return s.failed
+}
+
+// tried is how many groups of batches went to the disk.
+func (s *Store) tried() int64 {
+	s.statMu.Lock()
+	defer s.statMu.Unlock()
+	return s.stats.Syncs
 }
 
 // Stats is what the store did so far.
@@ -342,8 +363,14 @@ func (s *Store) Run(ctx context.Context) error {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	pruned := time.Now()
+	batches, written := int64(-1), time.Now()
 	for {
 		s.space.tend(s.log)
+		if n := s.tried(); n != batches {
+			batches, written = n, time.Now()
+		} else if s.failure() != nil || time.Since(written) > idleMax {
+			_ = s.Commit(ctx, nil) // Health says what came of it
+		}
 		if time.Since(pruned) > pruneEvery {
 			pruned = time.Now()
 			if err := s.blobs.prune(false); err != nil {
@@ -376,7 +403,7 @@ func (s *Store) Close() error {
 	// Closing writes the log anew as a table. Where even that finds no room
 	// the log stays as it is: it is as durable, and the next Open reads it.
 	err := s.space.flushable()
-	if err == nil {
+	if err == nil && db != nil { // nil: the disk failed, and it could not be opened anew
 		err = db.Close()
 	}
 	return errors.Join(err, s.head.close(), s.lock.Close())
