@@ -26,10 +26,13 @@ func (n backend) Ready() error {
 	default:
 		return fmt.Errorf("%w: this peer is starting", api.ErrUnavailable)
 	}
+	if err := n.outcast(); err != nil {
+		return err
+	}
 	if err := n.store.Health(); err != nil {
 		return fmt.Errorf("%w: %w", api.ErrUnavailable, err)
 	}
-	return nil
+	return n.turnedAway()
 }
 
 // memberOf is what gossip knows of a peer.

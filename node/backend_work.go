@@ -255,6 +255,9 @@ func (n backend) PutArtifact(ctx context.Context, digest string, size int64, r i
 	if blobs.Has(digest) {
 		return false, nil
 	}
+	if err := n.outcast(); err != nil {
+		return false, err
+	}
 	if err := n.store.Health(); err != nil { // nothing would come of it
 		return false, storeError(err)
 	}

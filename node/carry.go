@@ -169,6 +169,9 @@ func (n *Node) answer(ticket uint64, result placement.Result) {
 
 // submit hands a request to the core and waits for its answer.
 func (n *Node) submit(ctx context.Context, event func(ticket uint64) placement.Event) (placement.Result, error) {
+	if err := n.outcast(); err != nil {
+		return placement.Result{}, err
+	}
 	waiting := make(chan placement.Result, 1)
 	n.mu.Lock()
 	n.ticket++

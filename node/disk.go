@@ -73,10 +73,18 @@ func (n *Node) lookAtDisk(ctx context.Context) {
 	n.probe(ctx)
 }
 
+// What the system says when a disk takes nothing.
+const (
+	errNoSpace  = syscall.ENOSPC
+	errQuota    = syscall.EDQUOT
+	errIO       = syscall.EIO
+	errReadOnly = syscall.EROFS
+)
+
 // diskError says whether the system refused a write for want of space or of a
 // disk that works.
 func diskError(err error) bool {
-	for _, no := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EIO, syscall.EROFS} {
+	for _, no := range []error{errNoSpace, errQuota, errIO, errReadOnly} {
 		if errors.Is(err, no) {
 			return true
 		}

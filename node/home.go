@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"os"
 	"path/filepath"
 
@@ -14,8 +15,8 @@ import (
 
 // A peer's data folder:
 //
-//	identity/   the peer's key, and mesh.json: which mesh, as whom, who else.
-//	            Apart from the store, so that losing the store keeps the peer
+//	identity/   the peer's key, and mesh.json: which mesh, as whom, who else,
+//	            and a copy of that. Apart from the store, so that losing the store keeps the peer
 //	db/ …       the store (package store)
 //	blobs/      artifacts by digest (package store)
 //	work/       what the drivers keep
@@ -25,6 +26,7 @@ const (
 	rootDir     = "root"
 	workDir     = "work"
 	meshFile    = "mesh.json"
+	meshCopy    = "mesh.json.copy"
 )
 
 // errNotInMesh says that this folder belongs to no mesh yet.
@@ -42,6 +44,8 @@ type membership struct {
 	// Incarnation is the highest that the store has had: an empty one must
 	// begin above it even where the clock went back.
 	Incarnation uint64 `json:"incarnation,omitempty"`
+	// Check is the checksum of the rest; "" of a release before this one.
+	Check string `json:"check,omitempty"`
 }
 
 // known is a peer and where it was last seen.
@@ -50,26 +54,56 @@ type known struct {
 	Addr string `json:"addr"`
 }
 
+// loadMembership reads mesh.json, or its copy when that is damaged or gone: it
+// alone says which mesh a peer is in, and the store that could be asked again
+// can't be opened without it.
 func loadMembership(dir string) (membership, error) {
-	var m membership
-	data, err := os.ReadFile(filepath.Join(dir, identityDir, meshFile))
-	if errors.Is(err, os.ErrNotExist) {
+	m, err := readMembership(filepath.Join(dir, identityDir, meshFile))
+	if err == nil {
+		return m, nil
+	}
+	spare, spareErr := readMembership(filepath.Join(dir, identityDir, meshCopy))
+	switch {
+	case spareErr == nil:
+		return spare, nil
+	case errors.Is(err, os.ErrNotExist) && errors.Is(spareErr, os.ErrNotExist):
 		return m, errNotInMesh
 	}
+	return m, fmt.Errorf("%w; %w: restore the peer from a backup that was made with --with-key, or start with an empty folder and a new invitation ('hansa invite --replaces')",
+		err, spareErr)
+}
+
+func readMembership(path string) (membership, error) {
+	var m membership
+	data, err := os.ReadFile(path)
 	if err != nil {
 		return m, err
 	}
 	if err := json.Unmarshal(data, &m); err != nil {
-		return m, fmt.Errorf("%s: %w", filepath.Join(dir, identityDir, meshFile), err)
+		return m, fmt.Errorf("%s: %w", path, err)
+	}
+	if m.Check != "" && m.Check != m.sum() {
+		return m, fmt.Errorf("%s was changed: its checksum is %s, and says %s", path, m.sum(), m.Check)
 	}
 	if len(m.Root) != ed25519.PublicKeySize {
-		return m, fmt.Errorf("%s: the root key has %d bytes, not %d", filepath.Join(dir, identityDir, meshFile), len(m.Root), ed25519.PublicKeySize)
+		return m, fmt.Errorf("%s: the root key has %d bytes, not %d", path, len(m.Root), ed25519.PublicKeySize)
 	}
 	return m, nil
 }
 
-// save replaces mesh.json in the data folder.
+// sum is what Check must be.
+func (m membership) sum() string {
+	m.Check = ""
+	data, err := json.Marshal(m)
+	if err != nil {
+		return "" // strings, numbers and bytes always encode
+	}
+	return fmt.Sprintf("%08x", crc32.ChecksumIEEE(data))
+}
+
+// save replaces mesh.json in the data folder, and its copy.
 func (m membership) save(dir string) error {
+	m.Check = m.sum()
 	data, err := json.MarshalIndent(m, "", "  ")
 	if err != nil {
 		return err
@@ -78,7 +112,8 @@ func (m membership) save(dir string) error {
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return err
 	}
-	return store.ReplaceFile(filepath.Join(folder, meshFile), append(data, '\n'))
+	data = append(data, '\n')
+	return errors.Join(store.ReplaceFile(filepath.Join(folder, meshFile), data), store.ReplaceFile(filepath.Join(folder, meshCopy), data))
 }
 
 // identityOf loads or makes the peer's key.

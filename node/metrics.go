@@ -25,6 +25,7 @@ var (
 	descAllocations = desc("allocations", "Allocations at this peer by state.", "state")
 	descUsed        = desc("used", "What this peer has promised.", "resource")
 	descCapacity    = desc("capacity", "What this peer gives to work.", "resource")
+	descReady       = desc("ready", "1 while this peer takes new work, as /readyz says.")
 	descOutbox      = desc("outbox_messages", "Messages of the core that wait for other peers.")
 	descPanics      = desc("core_panics_total", "Panics in one event, message or steward, which the peer went on without.")
 	descFenced      = desc("fenced_total", "Exclusive work that was ended because its lease ran out.")
@@ -67,6 +68,11 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	count := func(d *prometheus.Desc, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v, labels...)
 	}
+	ready := 0.0
+	if (backend{c.n}).Ready() == nil {
+		ready = 1
+	}
+	gauge(descReady, ready)
 	c.core(gauge)
 	c.network(gauge, count)
 	count(descPanics, float64(c.n.panics.Load()))

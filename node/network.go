@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"time"
 
 	"github.com/hansa-mesh/hansa/gossip"
@@ -135,6 +136,10 @@ func (n *Node) enter() error {
 	member, err := loadMembership(n.cfg.DataDir)
 	if err == nil {
 		n.member = member
+		if err := n.ownKey(); err != nil {
+			return err
+		}
+		n.keepBoth()
 		return n.sameMember()
 	}
 	if !errors.Is(err, errNotInMesh) {
@@ -148,6 +153,33 @@ func (n *Node) enter() error {
 		return err
 	}
 	return n.member.save(n.cfg.DataDir)
+}
+
+// ownKey refuses a key that is not the one that was let in: the file was lost,
+// and made anew, or is another peer's.
+func (n *Node) ownKey() error {
+	set := trust.NewSet(n.member.Root)
+	for _, raw := range n.member.Records {
+		if _, err := set.Add(raw); err != nil {
+			return fmt.Errorf("%s: %w", meshFile, err)
+		}
+	}
+	if _, ok := set.Admission(n.id.ID()); !ok {
+		return fmt.Errorf("data folder %s: the key in %s is not that of %s, which was let in: put the right one back, or start with an empty folder and a new invitation ('hansa invite --name NAME --replaces %s')",
+			n.cfg.DataDir, identityDir, n.member.Name, n.member.Name)
+	}
+	return nil
+}
+
+// keepBoth writes mesh.json and its copy where one was damaged or gone. A disk
+// that takes neither keeps nobody from starting on the other.
+func (n *Node) keepBoth() {
+	for _, name := range []string{meshFile, meshCopy} {
+		if _, err := readMembership(filepath.Join(n.cfg.DataDir, identityDir, name)); err != nil {
+			n.log.Warn("the file that says which mesh this peer is in is written anew", "file", name, "why", err, "err", n.member.save(n.cfg.DataDir))
+			return
+		}
+	}
 }
 
 // sameMember refuses flags that contradict what this peer was let in as.

@@ -92,6 +92,7 @@ func (n *Node) serveQueries() {
 		return a, nil
 	})
 	n.serveSides()
+	n.serveForgotten()
 	n.link.HandleStream(kindLogs, n.serveLogs)
 }
 

@@ -82,6 +82,10 @@ func (n *Node) publishTrust(ctx context.Context, records ...[]byte) error {
 // peerTrustChanged acts on what the set says anew of a peer.
 func (n *Node) peerTrustChanged(id string) {
 	if err := n.trust.Admitted(id); errors.Is(err, trust.ErrRevoked) {
+		if id == n.id.ID() {
+			n.wasForgotten()
+			return
+		}
 		n.log.Warn("a peer was shut out", "peer", id, "reason", err)
 		n.gossip.Forget(id)
 		n.loop.post(placement.MemberChanged{Peer: placement.PeerID(id), State: placement.MemberForgotten})
@@ -251,6 +255,9 @@ const inviteTTLMax = 30 * 24 * time.Hour
 
 // Invite makes an invitation for a person.
 func (n backend) Invite(ctx context.Context, req api.InviteRequest) (api.Invite, error) {
+	if err := n.outcast(); err != nil {
+		return api.Invite{}, err
+	}
 	o := InviteOptions{Name: req.Name, Site: req.Site, TTL: time.Duration(req.TTL)}
 	if o.TTL < 0 || o.TTL > inviteTTLMax {
 		return api.Invite{}, fmt.Errorf("ttl %v: %w: more than zero, at most %v", o.TTL, placement.ErrInvalid, inviteTTLMax)
@@ -280,6 +287,9 @@ func (n backend) Invite(ctx context.Context, req api.InviteRequest) (api.Invite,
 
 // Forget shuts a peer out, for good.
 func (n backend) Forget(ctx context.Context, peer string, withAdmitted bool) error {
+	if err := n.outcast(); err != nil {
+		return err
+	}
 	id, err := n.findPeer(peer)
 	if err != nil {
 		return err
@@ -300,6 +310,7 @@ func (n *Node) revoke(ctx context.Context, id string, withAdmitted bool) error {
 	if err != nil {
 		return err
 	}
+	n.tellForgotten(ctx, id, raw) // while it still listens
 	return n.publishTrust(ctx, raw)
 }
 

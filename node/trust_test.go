@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/hansa-mesh/hansa/gossip"
 	"github.com/hansa-mesh/hansa/node/api"
 	"github.com/hansa-mesh/hansa/node/driver/fake"
 	"github.com/hansa-mesh/hansa/placement"
@@ -132,4 +133,63 @@ func TestRemovalDoesNotWaitForTheForgotten(t *testing.T) {
 		}
 		m.until("removed", time.Minute, gone)
 	})
+}
+
+// A peer that is shut out says so and takes nothing new; what it ran is stopped
+// here and runs elsewhere. One that was away meanwhile is told by those that turn
+// it away: it says so, and its work goes on.
+func TestForgottenPeerSaysSo(t *testing.T) {
+	for name, away := range map[string]bool{"while it is there": false, "while it is away": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newMesh(t, 4, 20*time.Millisecond)
+				defer m.close()
+				first, out := m.sites[0], m.sites[3]
+				m.put(first, serverApp("shop", 4))
+				m.until("deployed", time.Minute, func() error { return m.runOnce(first, "shop", 4, "s1", "s2", "s3", "s4") })
+				if away {
+					m.cutLast(gossip.StateDead)
+				}
+				if err := (backend{first.node}).Forget(t.Context(), "s4-1", false); err != nil {
+					t.Fatal(err)
+				}
+				m.net.Heal()
+				m.until("it says so", 2*time.Minute, func() error {
+					err := backend{out.node}.Ready()
+					if err == nil || !strings.Contains(err.Error(), "s1-1") {
+						return fmt.Errorf("ready: %v", err)
+					}
+					return nil
+				})
+				m.until("its work runs elsewhere", time.Minute, func() error { return m.runOnce(first, "shop", 4, "s1", "s2", "s3") })
+				if away {
+					if n := out.world.Running(); n != 1 {
+						t.Errorf("%d pieces of work run where nobody proved anything, not 1", n)
+					}
+					return
+				}
+				m.until("and not there", time.Minute, func() error {
+					if n := out.world.Running(); n != 0 {
+						return fmt.Errorf("%d pieces of work run", n)
+					}
+					return nil
+				})
+				at := backend{out.node}
+				if _, err := at.PutApp(t.Context(), api.PutRequest{App: serverApp("other", 1)}); !errors.Is(err, api.ErrForbidden) {
+					t.Errorf("a deploy there: %v", err)
+				}
+				if _, err := at.Invite(t.Context(), api.InviteRequest{Name: "x"}); !errors.Is(err, api.ErrForbidden) {
+					t.Errorf("an invitation there: %v", err)
+				}
+				if m.told(out, "forgotten") == 0 {
+					t.Error("no event tells of it")
+				}
+				m.kill(out, false) // and it stays so over a restart
+				m.start(out, "")
+				if err := (backend{out.node}).Ready(); !errors.Is(err, api.ErrForbidden) {
+					t.Errorf("after a restart: %v", err)
+				}
+			})
+		})
+	}
 }

@@ -29,14 +29,6 @@ type (
 		UID            UID // as in Submit
 	}
 
-	// ForceEpoch is a person's order to go on without a peer that is gone for
-	// good, in keeper lists that have lost their majority with it. The answer is
-	// Forced.
-	ForceEpoch struct {
-		Ticket uint64
-		Peer   PeerID
-	}
-
 	// ForceEpoch is a person's order to give new keepers to the apps that a
 	// peer kept and that have no majority of their keepers left. Forced is the
 	// answer.

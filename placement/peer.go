@@ -185,6 +185,10 @@ func (p *Peer) onDigest(d Digest) {
 
 // onMember takes what failure detection says of a peer.
 func (p *Peer) onMember(ev MemberChanged) {
+	if ev.Peer == p.cfg.Self.Peer && ev.State == MemberForgotten {
+		p.leave()
+		return
+	}
 	changed := p.members.change(p.out.now.Mono, ev)
 	if ev.State == MemberForgotten {
 		p.roles = true

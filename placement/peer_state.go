@@ -41,6 +41,7 @@ type Peer struct {
 	byKey   map[AppKey]map[UID]bool
 	dirty   map[UID]bool // stewards to run before this step ends
 	roles   bool         // who drives what must be decided again
+	left    bool         // this peer was shut out of the mesh
 	started time.Duration
 
 	counters   counters
@@ -159,6 +160,9 @@ func (p *Peer) ready() {
 	for _, uid := range sortedKeys(p.ledger.byApp) {
 		p.checkClaims(uid)
 		p.touchReport(uid)
+	}
+	if p.left {
+		p.giveBack()
 	}
 }
 

@@ -171,7 +171,7 @@ func (p *Peer) unlisted(a *app) bool {
 
 // role says whether this peer drives an app, and whether only as a deputy.
 func (p *Peer) role(a *app) (lead, deputy bool) {
-	if p.counters.boot == 0 || a.win.intent.MinSchema > p.tune.Schema {
+	if p.counters.boot == 0 || p.left || a.win.intent.MinSchema > p.tune.Schema {
 		return false, false
 	}
 	if p.majority(a) {

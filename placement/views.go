@@ -340,6 +340,8 @@ func (p *Peer) digest() Digest {
 		d.Full = "the host is not known yet"
 	case l.host.Cordoned:
 		d.Full = "the host is cordoned"
+	case p.left:
+		d.Full = "this peer was shut out"
 	case l.host.Full != "":
 		d.Full = l.host.Full
 	case p.counters.boot == 0:
