@@ -285,7 +285,7 @@ func (n backend) Status(ctx context.Context, key placement.AppKey) (api.Status, 
 	row := n.appRow(v)
 	s := api.Status{
 		Namespace: row.Namespace, App: row.App, UID: row.UID, State: row.State, Revision: row.Revision, ETag: row.ETag,
-		Conflict: row.Conflict, Keepers: n.refs(v.Keepers), Epoch: v.Epoch, Steward: row.Steward, Deputy: v.Deputy, Term: v.Term.Number,
+		Conflict: row.Conflict, Keepers: n.refs(v.Keepers), Epoch: v.Epoch, Next: n.refs(v.Next), Steward: row.Steward, Deputy: v.Deputy, Term: v.Term.Number,
 		Open: n.allNamed(v.Open), AsOf: row.AsOf, Components: []api.ComponentStatus{},
 	}
 	for _, id := range v.Keepers {

@@ -75,12 +75,11 @@ type (
 		Result Result
 	}
 
-	// Forced ends a ForceEpoch: the apps whose keepers were changed, and why
-	// others were left as they are.
+	// Forced ends a ForceEpoch.
 	Forced struct {
 		Ticket  uint64
-		Apps    []AppKey
-		Refused map[AppKey]string
+		Apps    []AppKey          // that have new keepers
+		Refused map[AppKey]string // why not
 	}
 
 	// Record tells what happened or was decided, for events and explain.

@@ -72,13 +72,15 @@ type merged struct {
 // merge makes one app of versions that stand side by side, or says that a person
 // has to: they changed one component to different things. It is a pure function
 // of the set of versions; their order, and one that comes twice, change nothing.
-func merge(versions []version) (m merged, ok bool) {
+// schema is the newest that this peer understands.
+func merge(versions []version, schema int) (m merged, ok bool) {
 	var sides []*Intent
 	for i := range versions {
-		if v := &versions[i].intent; !v.Removed && v.MinSchema <= Schema {
-			sides = append(sides, v)
-		} else if v.MinSchema > Schema {
+		switch v := &versions[i].intent; {
+		case v.MinSchema > schema:
 			return merged{}, false // it may say what this release does not understand
+		case !v.Removed:
+			sides = append(sides, v)
 		}
 	}
 	if len(sides) == 0 { // all of them removed it
@@ -186,7 +188,7 @@ func (p *Peer) mergeable(a *app) (m merged, ok bool) {
 	if slices.ContainsFunc(a.versions, func(v version) bool { return v.intent.Version.ahead(p.out.now.Wall) }) {
 		return merged{}, false
 	}
-	return merge(a.versions)
+	return merge(a.versions, Schema)
 }
 
 // mergeSides writes what the versions of an app come to under this steward's

@@ -92,7 +92,7 @@ func TestMerge(t *testing.T) {
 			if got := standing(c.sides); len(got) != len(c.sides) {
 				t.Fatalf("%d of %d sides stand: the test shows nothing", len(got), len(c.sides))
 			}
-			m, ok := merge(c.sides)
+			m, ok := merge(c.sides, Schema)
 			if ok != (c.want != "") || ok && text(m.app) != c.want {
 				t.Errorf("got %q, %t; want %q", text(m.app), ok, c.want)
 			}
@@ -114,11 +114,11 @@ func TestMergeAfterAChoice(t *testing.T) {
 		t.Errorf("what nobody touched is a change: %v", at)
 	}
 	aside := editOf("d", 21, []version{right}, sizes("web=4 db=7"), true)
-	if m, ok := merge([]version{choice, aside}); !ok || text(m.app) != "db=7 web=3" {
+	if m, ok := merge([]version{choice, aside}, Schema); !ok || text(m.app) != "db=7 web=3" {
 		t.Errorf("beside an edit of something else: %q, %t", text(m.app), ok)
 	}
 	again := editOf("d", 21, []version{right}, sizes("web=9 db=1"), true)
-	if m, ok := merge([]version{choice, again}); ok {
+	if m, ok := merge([]version{choice, again}, Schema); ok {
 		t.Errorf("beside another edit of the same: %q", text(m.app))
 	}
 }
@@ -130,7 +130,7 @@ func TestMergeIsCareful(t *testing.T) {
 	newer := editOf("b", 10, []version{base}, sizes("web=3 db=1 job=1"), true)
 	newer.intent.MinSchema = Schema + 1
 	other := editOf("c", 11, []version{base}, sizes("web=2 db=5 job=1"), true)
-	if _, ok := merge([]version{newer, other}); ok {
+	if _, ok := merge([]version{newer, other}, Schema); ok {
 		t.Error("an edit of a newer release was merged")
 	}
 	nearApp := sizes("web=2 db=1 job=1")
@@ -139,7 +139,7 @@ func TestMergeIsCareful(t *testing.T) {
 	nearApp.Components["web"] = web
 	near := editOf("b", 10, []version{base}, nearApp, true)
 	gone := editOf("c", 11, []version{base}, sizes("web=2 job=1"), true)
-	if m, ok := merge([]version{near, gone}); ok {
+	if m, ok := merge([]version{near, gone}, Schema); ok {
 		t.Errorf("near a component that is gone: %s", text(m.app))
 	}
 }
@@ -226,13 +226,13 @@ func TestMergeProperties(t *testing.T) {
 			h.edit(site, app)
 		}
 		sides := standing(slices.Concat(h.sites[0], h.sites[1], h.sites[2]))
-		m, ok := merge(sides)
+		m, ok := merge(sides, Schema)
 		want, wantOK := h.want(t, sides)
 		if ok != wantOK || ok && text(m.app) != want {
 			t.Fatalf("merged to %q, %t; want %q, %t", text(m.app), ok, want, wantOK)
 		}
 		order := rapid.Permutation(sides).Draw(t, "order")
-		n, again := merge(append(order, order...)) // commutative and idempotent
+		n, again := merge(append(order, order...), Schema) // commutative and idempotent
 		if again != ok || ok && !bytes.Equal(Encode(n.app), Encode(m.app)) || ok && !maps.Equal(n.changes, m.changes) {
 			t.Fatalf("in another order: %q, %t", text(n.app), again)
 		}
@@ -251,7 +251,7 @@ func TestMergeProperties(t *testing.T) {
 			v.intent.Changes = m.changes
 			both = append(both, v)
 		}
-		if n, ok := merge(both); !ok || !bytes.Equal(Encode(n.app), Encode(m.app)) {
+		if n, ok := merge(both, Schema); !ok || !bytes.Equal(Encode(n.app), Encode(m.app)) {
 			t.Fatalf("merged twice, apart: %q, %t", text(n.app), ok)
 		}
 	})
