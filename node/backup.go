@@ -164,7 +164,11 @@ func restoreIdentity(dir string, files map[string][]byte) (membership, error) {
 			return membership{}, fmt.Errorf("restore the identity: %w", err)
 		}
 	}
-	return loadMembership(dir)
+	member, err := loadMembership(dir)
+	if err != nil {
+		return member, err
+	}
+	return member, member.save(dir) // with its copy
 }
 
 // CheckBackup reads a backup through, and says what it is of.

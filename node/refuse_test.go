@@ -35,8 +35,10 @@ func TestNewRefuses(t *testing.T) {
 	}
 	defer tcp.Close()
 	broken := founded()
-	if err := os.WriteFile(filepath.Join(broken, identityDir, meshFile), []byte("{"), 0o600); err != nil {
-		t.Fatal(err)
+	for _, name := range []string{meshFile, meshCopy} {
+		if err := os.WriteFile(filepath.Join(broken, identityDir, name), []byte("{"), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	other := founded()
 	ofAnother, err := store.Open(store.Config{Dir: other, Mesh: "another"})

@@ -288,7 +288,7 @@ func Restore(ctx context.Context, cfg Config, r io.Reader, keep func(table strin
 	if f.Restoring {
 		err = removeStore(cfg.Dir)
 	} else if _, statErr := os.Stat(filepath.Join(cfg.Dir, "db")); statErr == nil {
-		err = fmt.Errorf("%w: %s: put it aside, or name another folder", ErrHeld, cfg.Dir)
+		err = fmt.Errorf("%w: %s: put it aside (--put-aside), or name another folder", ErrHeld, cfg.Dir)
 	}
 	if err != nil {
 		return fmt.Errorf("store: restore: %w", err)
