@@ -188,7 +188,7 @@ func (p *Peer) mergeable(a *app) (m merged, ok bool) {
 	if slices.ContainsFunc(a.versions, func(v version) bool { return v.intent.Version.ahead(p.out.now.Wall) }) {
 		return merged{}, false
 	}
-	return merge(a.versions, Schema)
+	return merge(a.versions, p.tune.Schema)
 }
 
 // mergeSides writes what the versions of an app come to under this steward's

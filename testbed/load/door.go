@@ -30,7 +30,7 @@ func (d backendDoor) PutApp(ctx context.Context, app placement.App, o api.PutOpt
 }
 
 func (d backendDoor) DeleteApp(ctx context.Context, key placement.AppKey, ifMatch string) (api.DeleteResult, error) {
-	return d.b.DeleteApp(ctx, key, ifMatch)
+	return d.b.DeleteApp(ctx, api.DeleteRequest{Key: key, IfMatch: ifMatch})
 }
 
 func (d backendDoor) App(ctx context.Context, key placement.AppKey) (api.AppDetail, error) {
