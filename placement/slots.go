@@ -165,10 +165,7 @@ func (s Slots) String() string {
 	}
 	var out []byte
 	for n := s.b.NextValue(0); n >= 0; {
-		end := s.b.NextAbsentValue(uint32(n))
-		if end < 0 {
-			end = SlotsMax
-		}
+		end := runEnd(s.b, n)
 		if len(out) > 0 {
 			out = append(out, ',')
 		}
@@ -258,6 +255,41 @@ func (s *Slots) UnmarshalBinary(data []byte) (err error) {
 	if !b.IsEmpty() && b.Maximum() >= SlotsMax {
 		return fmt.Errorf("slots: slot %d: must be below %d", b.Maximum(), SlotsMax)
 	}
+	if !wellFormed(b) {
+		return errors.New("slots: broken set")
+	}
 	*s = wrapSlots(b)
 	return nil
+}
+
+// runEnd is what comes after the run of slots that n is in. The library knows no
+// absent value past a last container that is full, and stops at those between.
+func runEnd(b *roaring.Bitmap, n int64) int64 {
+	for {
+		end := b.NextAbsentValue(uint32(n))
+		if end < 0 {
+			return int64(b.Maximum()) + 1
+		}
+		if end <= n || !b.Contains(uint32(end)) {
+			return end
+		}
+		n = end
+	}
+}
+
+// wellFormed says whether walking through the runs of a set ends: the library
+// lets containers pass that are empty, and then finds slots in them that they do
+// not have, again and again.
+func wellFormed(b *roaring.Bitmap) bool {
+	count := uint64(0)
+	for n := b.NextValue(0); n >= 0; {
+		end := runEnd(b, n)
+		next := b.NextValue(uint32(end))
+		if end <= n || next >= 0 && next <= end { // a run begins past the end of the last
+			return false
+		}
+		count += uint64(end - n)
+		n = next
+	}
+	return count == b.GetCardinality()
 }

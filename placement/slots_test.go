@@ -99,3 +99,17 @@ func FuzzSlotsDecode(f *testing.F) {
 		}
 	})
 }
+
+// A run that fills its last container ends there, not at the largest slot.
+func TestRunToTheEndOfAContainer(t *testing.T) {
+	for n, want := range map[int]string{1 << 16: "0-65535", 2 << 16: "0-131071", SlotsMax: "0-1048575"} {
+		s := FirstSlots(n)
+		data, err := s.MarshalBinary()
+		if err == nil {
+			err = new(Slots).UnmarshalBinary(data)
+		}
+		if s.String() != want || err != nil {
+			t.Errorf("%d slots are %s, and read again %v", n, s, err)
+		}
+	}
+}
