@@ -85,17 +85,18 @@ func (s *Steward) askUnsure() {
 // clock far ahead, which is released by its own version and no more.
 func (s *Steward) claimsOutlast(now time.Duration) (outdone bool) {
 	newest, followed := Version{}, Version{}
+	stands, unlisted := s.a.versions[0].intent.Version, true
 	for _, r := range s.a.rows {
 		for _, c := range r.claims() {
 			if c.Version.Compare(newest) > 0 {
 				newest = c.Version
 			}
+			unlisted = unlisted && (c.Unlisted || c.Version.Compare(stands) <= 0)
 			if c.Version.Compare(followed) > 0 && !c.Version.ahead(s.p.out.now.Wall) {
 				followed = c.Version
 			}
 		}
 	}
-	stands := s.a.versions[0].intent.Version
 	if newest.Compare(stands) <= 0 {
 		s.outlasted, s.outlast = 0, false
 		return false
@@ -104,7 +105,13 @@ func (s *Steward) claimsOutlast(now time.Duration) (outdone bool) {
 	if s.outlasted == 0 {
 		s.outlasted = now
 	}
-	s.outlast = now-s.outlasted >= s.p.tune.ConfirmExpiry
+	// What neither its own peer nor this one has heard of by now came to nothing;
+	// of peers that do not say, a claim is waited for as long as they wait.
+	wait := s.p.tune.ConfirmExpiry
+	if unlisted {
+		wait = min(wait, s.p.tune.RoundMax)
+	}
+	s.outlast = now-s.outlasted >= wait
 	if s.outlast {
 		s.p.tune.mark(MarkClaimsOutlast)
 	}
@@ -137,29 +144,16 @@ func (s *Steward) components() []string { // in the order in which they are plac
 
 // situation gathers the facts about one component.
 func (s *Steward) situation(name string) situation {
-	p := s.p
 	comp, exists := s.a.win.intent.App.Components[name]
-	sit := situation{mayStop: !s.deputy, mayMove: !s.deputy && len(s.a.versions) == 1}
+	pol := comp.Policy()
+	sit := situation{
+		keep: pol.Reconcile, conflict: len(s.a.versions) > 1, fault: s.p.tune.Break,
+		mayStop: !s.deputy, mayMove: !s.deputy && len(s.a.versions) == 1 || s.rollsSide(),
+	}
 	if exists {
-		sit.wanted, sit.spec = FirstSlots(comp.Wanted()), SpecHash(comp)
+		sit.wanted, sit.spec = s.wantedHere(name, pol, FirstSlots(comp.Wanted())), SpecHash(comp)
 	}
-	if s.deputy {
-		sit.wanted = sit.wanted.Intersect(s.side[name].Union(s.added(name)))
-	}
-	now := p.out.now.Mono
-	for _, id := range sortedKeys(s.a.rows) {
-		dead, isDead := p.members.deadFor(id, now)
-		live := p.members.live(id)
-		lost := isDead && dead >= time.Duration(comp.Disconnect.LostAfter)
-		wait := lost && p.members.massLoss(now)
-		lost = lost && !wait
-		for _, c := range s.a.rows[id].claims() {
-			if c.Component == name && !c.Slots.IsEmpty() {
-				sit.waits = sit.waits || wait
-				sit.claims = append(sit.claims, fact{claimStatus: c, peer: id, lost: lost, live: live})
-			}
-		}
-	}
+	sit.claims, sit.fates = s.facts(name, pol)
 	for _, o := range s.asks {
 		switch {
 		case o.component != name:
@@ -190,10 +184,7 @@ func (s *Steward) added(name string) Slots {
 func (s *Steward) actOn(name string) bool {
 	sit := s.situation(name)
 	c := reconcile(sit)
-	if sit.waits {
-		s.p.tune.mark(MarkMassLossWaits)
-		s.note("%s: what ran at dead peers waits, because more than a third of the sites were lost at once", name)
-	}
+	s.noteWaits(name, sit)
 	if !c.missing.IsEmpty() {
 		s.place(name, c.missing, c.lost, nil)
 	}
@@ -203,9 +194,7 @@ func (s *Steward) actOn(name string) bool {
 	for _, d := range c.done {
 		s.release(d.claim, d.slots, d.why)
 	}
-	for _, d := range c.duplicates {
-		s.resolve(name, d)
-	}
+	s.resolve(c.duplicates)
 	return s.noteOpen(name, sit, c)
 }
 
@@ -265,7 +254,7 @@ func (s *Steward) place(name string, slots, lost Slots, replaces *fact) {
 		d.Reason = "lost: slots " + lost.String() + " were at peers that are dead"
 	}
 	for _, id := range sortedKeys(res.Assign) {
-		if s.ask(id, name, res.Assign[id], replaces) {
+		if s.ask(id, name, res.Assign[id], scoreOf(res, id), replaces) {
 			d.Taken[id] = res.Assign[id].String()
 		}
 	}

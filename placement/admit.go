@@ -127,6 +127,8 @@ func (l *Ledger) fits(now Now, ask *askMsg, comp Component, wanted, known *Inten
 	case wanted.Version.ahead(now.Wall) && (known == nil || wanted.Version != known.Version):
 		l.tune.mark(MarkAskOfClockAhead)
 		return Slots{}, "made by a clock more than " + clockAheadMax.String() + " ahead of this peer's"
+	case l.holdsOff != nil && l.holdsOff(ask.UID, comp) != "":
+		return Slots{}, l.holdsOff(ask.UID, comp)
 	case len(a.Spent) >= spentMax || len(l.claims) >= claimsMax || len(l.byApp[ask.UID]) >= appClaimsMax:
 		return Slots{}, "too many claims"
 	case l.slots >= slotsHeldMax:
@@ -156,7 +158,8 @@ func (l *Ledger) grant(now Now, ask *askMsg, comp Component, wanted, known *Inte
 		UID: ask.UID, Key: wanted.Key, Component: ask.Component, Version: wanted.Version,
 		Spec: comp, SpecHash: SpecHash(comp), Need: comp.Resources, State: claimActive,
 		Slots: reply.Granted, Granted: reply.Granted, Refused: reply.Refused, Reason: reply.Reason,
-		Term: ask.Term, Deputy: ask.Deputy, Replaces: ask.Replaces, Keepers: ask.Keepers, held: true,
+		Term: ask.Term, Deputy: ask.Deputy, Replaces: ask.Replaces, Keepers: ask.Keepers,
+		Score: ask.Score, held: true,
 	}
 	for _, art := range wanted.Artifacts {
 		if art.Digest == comp.Artifact() {

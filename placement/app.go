@@ -122,11 +122,13 @@ type Near struct {
 	RTT       Duration `json:"rtt,omitempty"` // hard limit; 0 is only a preference
 }
 
-// Disconnect is what happens when a site is cut off.
+// Disconnect is what happens when a site is cut off, as a person wrote it. What
+// is left out is by the component's kind: see Component.Policy.
 type Disconnect struct {
-	LostAfter Duration `json:"lost_after,omitempty"` // beyond the dead verdict
-	Replace   string   `json:"replace,omitempty"`    // "majority" (default)
-	Reconcile string   `json:"reconcile,omitempty"`  // "keep_original" (default)
+	LostAfter *Duration `json:"lost_after,omitempty"` // beyond the dead verdict
+	StopAfter OrNever   `json:"stop_after,omitempty"` // without a majority of the keepers in reach; default never
+	Replace   string    `json:"replace,omitempty"`    // one of Replaces
+	Reconcile string    `json:"reconcile,omitempty"`  // one of Reconciles
 }
 
 // Kinds of component, and the runtimes that serve them.

@@ -59,7 +59,11 @@ type claim struct {
 	Replaces     *ClaimID   `cbor:"o,omitempty"`
 	Keepers      []PeerID   `cbor:"p,omitempty"`
 	FirstRunning int64      `cbor:"f,omitempty"` // Unix milliseconds
-	Left         int64      `cbor:"e,omitempty"` // of a reserved or unconfirmed claim: nanoseconds, re-armed after a restart
+	// Again is when slots began to run that did so later than the claim:
+	// restarted ones. Unix milliseconds.
+	Again map[Slot]int64 `cbor:"y,omitempty"`
+	Score *float64       `cbor:"z,omitempty"` // of its place when it was asked for; higher is better
+	Left  int64          `cbor:"e,omitempty"` // of a reserved or unconfirmed claim: nanoseconds, re-armed after a restart
 
 	held     bool          // not on disk yet
 	work     bool          // its disk says that it is work, and not reserved

@@ -1,6 +1,7 @@
 package placement
 
 import (
+	"maps"
 	"slices"
 	"time"
 )
@@ -126,16 +127,16 @@ func (p *Peer) uncommit(c *claim) {
 // onRelease takes an order to give slots back. It needs the current term, and
 // an intent that is not older than the claim's.
 func (p *Peer) onRelease(from PeerID, m *releaseMsg) {
-	if !p.mayOrder(from, m.UID, m.Term) {
+	c := p.ledger.claims[m.Claim]
+	if !p.mayOrder(from, m.UID, m.Term) && !p.rolledHere(from, m, c) {
 		return
 	}
-	c := p.ledger.claims[m.Claim]
 	if c == nil || c.UID != m.UID || c.held || m.Version.Compare(c.Version) < 0 {
 		p.tune.mark(MarkReleaseOutdated)
 		p.touchReport(m.UID)
 		return
 	}
-	fence, _, ok := p.ledger.fence(m.UID, m.Term, false)
+	fence, _, ok := p.ledger.fence(m.UID, m.Term, m.Deputy)
 	if !ok {
 		return
 	}
@@ -314,6 +315,7 @@ func (p *Peer) expireClaim(id string) {
 
 // onWork takes news of the runner.
 func (p *Peer) onWork(ev WorkChanged, why string) {
+	ran := p.work.runs(ev.ID)
 	a, v := p.work.changed(ev.ID, ev.State)
 	if a == nil {
 		return
@@ -321,7 +323,9 @@ func (p *Peer) onWork(ev WorkChanged, why string) {
 	c := a.claim
 	switch v {
 	case workRunning:
-		p.ran(c, p.out.now.Wall.UnixMilli())
+		if c.FirstRunning == 0 || why == "" && !ran { // else it runs on
+			p.ran(c, ev.ID.Slot, p.out.now.Wall.UnixMilli(), a.restarts > 0)
+		}
 		p.tell(c, "running", ev.ID.Slot, why)
 	case workGone:
 		p.slotStopped(c, ev.ID.Slot)
@@ -337,13 +341,29 @@ func (p *Peer) onWork(ev WorkChanged, why string) {
 	p.touchReport(c.UID)
 }
 
-// ran notes when a claim ran first, in Unix milliseconds, which decides which
-// of two copies is the original.
-func (p *Peer) ran(c *claim, at int64) {
-	if c.FirstRunning != 0 {
-		return
+// startSpread is how long after the first slot of a claim another may begin to
+// run and count as having begun with it: what is placed together starts so.
+const startSpread = 10 * time.Second
+
+// ran notes since when a slot runs, in Unix milliseconds, which decides which of
+// two copies is the original and which has run longer.
+func (p *Peer) ran(c *claim, n Slot, at int64, again bool) {
+	known := c.FirstRunning
+	if t, ok := c.Again[n]; ok {
+		known = t
 	}
-	c.FirstRunning = at
+	switch {
+	case c.FirstRunning == 0:
+		c.FirstRunning = at
+	case !again && at <= known+startSpread.Milliseconds():
+		return
+	default:
+		c.Again = maps.Clone(c.Again) // reports that are under way hold the old one
+		if c.Again == nil {
+			c.Again = map[Slot]int64{}
+		}
+		c.Again[n] = at
+	}
 	if p.ledger.claims[c.ID] == c && !c.held {
 		p.out.persist([]Write{p.ledger.writeClaim(c)}, func(*PersistFailed) {})
 	}
@@ -447,7 +467,7 @@ func (p *Peer) adopt(c *claim, f Found) {
 	began := min(f.Since, p.out.now.Wall.UnixMilli())
 	runs := f.State.State == AllocRunning && began > 0
 	if runs {
-		p.ran(c, began)
+		p.ran(c, f.ID.Slot, began, false)
 	}
 	p.onWork(WorkChanged{ID: f.ID, State: f.State}, "adopted, it ran on")
 	if runs {

@@ -64,7 +64,7 @@ func (m *message) inspect() Inspection {
 	case m.Committed != nil:
 		in.Kind, in.UID, in.Claim = "committed", m.Committed.UID, m.Committed.Claim
 	case m.Release != nil:
-		in.Kind, in.UID, in.Term, in.Claim = "release", m.Release.UID, m.Release.Term, m.Release.Claim
+		in.Kind, in.UID, in.Term, in.Deputy, in.Claim = "release", m.Release.UID, m.Release.Term, m.Release.Deputy, m.Release.Claim
 	case m.Pin != nil:
 		in.Kind, in.UID, in.Term, in.Claim = "pin", m.Pin.UID, m.Pin.Term, m.Pin.Claim
 	case m.Pinned != nil:

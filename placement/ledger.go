@@ -34,7 +34,9 @@ type Ledger struct {
 	used   Resources
 	slots  int
 	owed   map[ClaimID]uint64 // see debts
-	debt   uint64
+	// holdsOff says why this peer takes no slot of a component now, or "".
+	holdsOff func(UID, Component) string
+	debt     uint64
 }
 
 func newLedger(self PeerRef, tune Tuning, price float64) *Ledger {

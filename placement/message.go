@@ -167,6 +167,12 @@ type (
 		Reserved     bool     `cbor:"w,omitempty"` // not committed yet
 		Replaces     *ClaimID `cbor:"o,omitempty"`
 		FirstRunning int64    `cbor:"f,omitempty"` // Unix milliseconds, 0 until it ran
+		// What reconcile may go by, as in claim; peers of an older release leave it out.
+		Again map[Slot]int64 `cbor:"y,omitempty"`
+		Score *float64       `cbor:"z,omitempty"`
+		// Unlisted: neither the version nor a later one is known to the claim's
+		// peer. An older release does not say so, and its claims are waited for.
+		Unlisted bool `cbor:"u,omitempty"`
 	}
 
 	// askMsg asks a ledger for slots. The intent's bytes come along, since the
@@ -183,6 +189,7 @@ type (
 		Later     bool     `cbor:"l,omitempty"` // commit=later: reserve only
 		Replaces  *ClaimID `cbor:"o,omitempty"`
 		Keepers   []PeerID `cbor:"k"`
+		Score     *float64 `cbor:"z,omitempty"` // of this peer in the plan that the ask is from
 	}
 
 	offerMsg struct {
@@ -223,6 +230,9 @@ type (
 		Slots   Slots   `cbor:"s,omitzero"` // empty: all
 		Reason  string  `cbor:"w,omitempty"`
 		Order   uint64  `cbor:"o"` // rises with each order of one steward under one term
+		// Deputy: for a newer version that was accepted on this side of a cut; the
+		// claim's peer sees for itself whether that is so.
+		Deputy bool `cbor:"d,omitempty"`
 	}
 
 	// pinMsg asks the survivor of a duplicate to confirm that it is healthy

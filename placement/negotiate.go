@@ -9,7 +9,7 @@ import (
 // who is recorded as a holder.
 
 // ask sends an ask, and records its peer among the holders before or with it.
-func (s *Steward) ask(to PeerID, name string, slots Slots, replaces *fact) bool {
+func (s *Steward) ask(to PeerID, name string, slots Slots, score *float64, replaces *fact) bool {
 	p := s.p
 	n, ok := p.number()
 	if !ok {
@@ -22,7 +22,7 @@ func (s *Steward) ask(to PeerID, name string, slots Slots, replaces *fact) bool 
 	m := &askMsg{
 		ID:  AskID{Asker: p.cfg.Self.Peer, Incarnation: p.cfg.Self.Incarnation, Counter: n},
 		UID: s.a.uid, Term: s.term, Deputy: s.deputy, Intent: s.a.win.signed, Component: name, Slots: slots,
-		Keepers: s.a.keeperIDs(), Later: p.tune.Reserve && !s.deputy,
+		Keepers: s.a.keeperIDs(), Score: score, Later: p.tune.Reserve && !s.deputy,
 	}
 	if replaces != nil {
 		id := replaces.ID
@@ -146,7 +146,7 @@ func (p *Peer) granted(a *app, from PeerID, o *openAsk, m *offerMsg) {
 		if !known {
 			r.granted[m.Claim] = grantedClaim{after: m.Order, status: claimStatus{
 				ID: m.Claim, Component: o.component, Version: v.intent.Version, Spec: spec, Slots: m.Granted,
-				Reserved: o.m.Later, Replaces: o.m.Replaces,
+				Reserved: o.m.Later, Replaces: o.m.Replaces, Score: o.m.Score,
 			}}
 		}
 	}

@@ -51,7 +51,7 @@ func New(cfg Config) *Peer {
 		apps:    map[UID]*app{}, byKey: map[AppKey]map[UID]bool{}, dirty: map[UID]bool{},
 		edits: newEdits(), stores: map[UID]*storing{}, waiting: map[UID]map[PeerID]bool{},
 		reports:  reports{summaries: map[UID]string{}, nextPub: map[UID]time.Duration{}},
-		failures: map[UID]map[string]failure{}, decisions: newDecisions(),
+		failures: map[UID]map[string]failure{}, decisions: newDecisions(), cuts: cuts{open: map[UID]*cut{}},
 	}
 	p.keeper = newKeeper(cfg.Self, tune, p.catalog)
 	p.catalog.follows = func(known, k keeperList) bool {
@@ -61,6 +61,7 @@ func New(cfg Config) *Peer {
 		return p.follows(known, k, "")
 	}
 	p.work = newWork(p.out, tune, p.timers, p.has)
+	p.ledger.holdsOff = p.stopped
 	p.work.listed = func(driver string) bool { return p.ledger.listed[driver] }
 	p.work.from = func(c *claim) []PeerID {
 		var list Keepers
@@ -88,6 +89,7 @@ func (p *Peer) Begin(now Now) []Effect {
 	for _, uid := range p.loaded() {
 		p.refresh(uid)
 	}
+	p.beginCuts()
 	p.reserve()
 	p.ownDigest(now)
 	p.timers.set(timerRoles, "", now.Mono+p.tune.Grace)
@@ -189,6 +191,7 @@ func (p *Peer) onMember(ev MemberChanged) {
 		p.leave()
 		return
 	}
+	massUntil := p.members.massUntil
 	changed := p.members.change(p.out.now.Mono, ev)
 	if ev.State == MemberForgotten {
 		p.roles = true
@@ -197,6 +200,7 @@ func (p *Peer) onMember(ev MemberChanged) {
 	if !changed {
 		return
 	}
+	p.onMassLoss(massUntil)
 	p.roles = true
 	if m := p.members.peers[ev.Peer]; !m.live {
 		if m.backBy > 0 {
@@ -355,6 +359,11 @@ func (p *Peer) refreshTimer(id string) {
 		}
 	case strings.HasPrefix(id, "ahead/"):
 		p.refresh(UID(strings.TrimPrefix(id, "ahead/")))
+	case strings.HasPrefix(id, cutTimer):
+		uid := UID(strings.TrimPrefix(id, cutTimer))
+		if a := p.apps[uid]; a != nil {
+			p.watchCut(a)
+		}
 	case strings.HasPrefix(id, "stores/"):
 		p.answerStores(UID(strings.TrimPrefix(id, "stores/")))
 	}
@@ -376,6 +385,8 @@ func (p *Peer) Load(table, key string, value []byte) error {
 			return p.counters.load(value)
 		}
 		return nil
+	case tableCuts:
+		return p.loadCut(UID(key), value)
 	}
 	return p.ledger.load(table, key, value)
 }

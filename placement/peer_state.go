@@ -51,6 +51,7 @@ type Peer struct {
 	waiting    map[UID]map[PeerID]bool // stores to answer when artifacts are here
 	reports    reports
 	failures   map[UID]map[string]failure
+	cuts       cuts
 	ended      remembered[UID]    // apps that are gone
 	dropped    remembered[string] // versions that were taken back, by dropKey
 	flagged    remembered[string] // versions of clocks too far ahead, by dropKey
@@ -270,6 +271,9 @@ func (p *Peer) refresh(uid UID) {
 	if a.win == nil || etag(versions) != etag(a.versions) || !slices.Equal(a.lists().refs(), list.refs()) {
 		p.roles = true
 		p.fetchAhead(versions, list)
+		if len(p.ledger.byApp[uid]) > 0 { // what a summary says follows the policy
+			p.touchReport(uid)
+		}
 	}
 	a.versions, a.win, a.keepers, a.next = versions, winner(versions, p.out.now.Wall), list.now, list.next
 	a.listed = a.listed || p.catalog.has(uid)
@@ -375,6 +379,7 @@ func (p *Peer) endApp(a *app) {
 		p.ended.add(a.uid)
 	}
 	p.endSteward(a)
+	p.endCut(a.uid)
 	delete(p.apps, a.uid)
 	delete(p.byKey[a.key], a.uid)
 	if len(p.byKey[a.key]) == 0 {

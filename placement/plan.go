@@ -72,6 +72,16 @@ func Plan(in PlanInput) PlanResult {
 	return res
 }
 
+// scoreOf is the score of a peer in a plan, spread left out, or nil.
+func scoreOf(res PlanResult, id PeerID) *float64 {
+	for i := range res.Considered {
+		if c := &res.Considered[i]; c.Peer == id {
+			return &c.Score
+		}
+	}
+	return nil
+}
+
 type planner struct {
 	in     PlanInput
 	need   Component

@@ -1,28 +1,27 @@
 package placement
 
-import (
-	"cmp"
-	"slices"
-)
-
 // situation is one component as its steward sees it.
 type situation struct {
 	wanted   Slots
 	spec     uint64 // SpecHash of what is wanted
+	keep     string // of two copies: Policy.Reconcile
 	claims   []fact
-	inflight Slots // asked for, to fill what is missing
-	moving   Slots // asked for, to replace other claims
-	waits    bool  // something is lost and not replaced yet: too much was lost at once
-	mayStop  bool  // a steward with its term, not a deputy
-	mayMove  bool  // and not in a conflict: a roll-out may begin
+	fates    map[PeerID]fate // of the peers in claims
+	inflight Slots           // asked for, to fill what is missing
+	moving   Slots           // asked for, to replace other claims
+	conflict bool            // more than one version stands
+	mayStop  bool            // a steward with its term, not a deputy
+	mayMove  bool            // a roll-out may begin: in no conflict and, of a deputy, to what its own side was given
+	fault    Fault
 }
 
 // fact is one claim as it was last heard of.
 type fact struct {
 	claimStatus
 	peer PeerID
-	lost bool // its peer is dead, and for longer than lost_after
-	live bool // its peer can be spoken to
+	lost bool  // its peer is not in reach, and what it has is to be placed anew
+	live bool  // its peer can be spoken to
+	run  int64 // with LongestRunning, when its slots began to run; Unix milliseconds
 }
 
 // course is what should be done about a situation. It is a pure function of
@@ -48,6 +47,7 @@ type share struct {
 type duplicate struct {
 	survivor, loser fact
 	slots           Slots
+	keep            string // the rule
 }
 
 const (
@@ -78,76 +78,19 @@ func reconcile(s situation) course {
 	c.missing = s.wanted.Minus(placed).Minus(s.inflight)
 	c.lost = c.missing.Intersect(lost)
 	c.waiting = s.wanted.Intersect(placed).Minus(running)
-	if !s.mayStop {
-		return c
+	if s.fault == FaultCountTwice && len(standing) > 0 && countSlots(standing) >= s.wanted.Len() {
+		c.missing, double = Slots{}, Slots{}
 	}
-	c.resolve(s, standing, double)
+	if s.mayStop || s.mayMove {
+		c.resolve(s, standing, double)
+	}
+	if !s.mayStop {
+		c.duplicates = nil // which of two copies stays is a steward's to decide
+	}
 	if s.mayMove {
 		c.rollOut(s, standing, double)
 	}
 	return c
-}
-
-// resolve looks at slots that more than one claim holds. Each has one survivor
-// among those that run: at the wanted version before another, and of equals
-// the first. All others lose to it, and to nobody else: a loser that had won
-// against a third would be pinned, and kept for that.
-func (c *course) resolve(s situation, claims []fact, double Slots) {
-	if double.IsEmpty() {
-		return
-	}
-	var both []fact
-	for _, f := range claims {
-		if f.live && !f.Slots.Intersect(double).IsEmpty() {
-			both = append(both, f)
-		}
-	}
-	slices.SortFunc(both, before)
-	open, survivors := double, 0
-	for _, wanted := range []bool{true, false} {
-		for i, x := range both {
-			if (x.Spec == s.spec) != wanted {
-				continue
-			}
-			mine := x.Running.Intersect(open)
-			if mine.IsEmpty() || survivors == survivorsMax {
-				continue
-			}
-			survivors++
-			open = open.Minus(mine)
-			for j, y := range both {
-				if i == j || !mine.Intersects(y.Slots) {
-					continue
-				}
-				part := mine.Intersect(y.Slots)
-				switch {
-				case wanted && y.Spec != s.spec:
-					c.done = append(c.done, share{y, part, "replaced by a newer version"})
-				case !wanted && y.Spec == s.spec: // it is on its way to replace x
-				default:
-					c.duplicates = append(c.duplicates, duplicate{x, y, part})
-				}
-			}
-		}
-	}
-}
-
-// before orders the claims of a duplicate: keep the original. It reads only
-// what is frozen in the claims, so that every reconciler agrees.
-func before(a, b fact) int {
-	return cmp.Or(
-		cmp.Compare(btoi(a.Replaces != nil), btoi(b.Replaces != nil)),
-		cmp.Compare(firstRun(a), firstRun(b)),
-		a.ID.Compare(b.ID))
-}
-
-func firstRun(f fact) uint64 { return uint64(f.FirstRunning) - 1 } // never comes last
-
-func btoi(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
 }
 
 // rollOut chooses what to move to the wanted version next.

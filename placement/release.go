@@ -16,13 +16,13 @@ func (s *Steward) release(f fact, slots Slots, why string) {
 		return
 	}
 	as := s.a.versions[0].intent.Version // all that stands was looked at, in a conflict too
-	if s.outlast && f.Version.Compare(as) > 0 {
+	if s.outlast && !s.deputy && f.Version.Compare(as) > 0 {
 		as = f.Version // of a version that came to nothing
 	}
 	delete(s.pins, f.ID) // should it survive after all, it must be pinned anew
 	s.order++
 	s.p.out.send(f.peer, message{Release: &releaseMsg{
-		UID: s.a.uid, Term: s.term, Version: as, Claim: f.ID, Slots: slots, Reason: why, Order: s.order,
+		UID: s.a.uid, Term: s.term, Version: as, Claim: f.ID, Slots: slots, Reason: why, Order: s.order, Deputy: s.deputy,
 	}})
 }
 
@@ -35,26 +35,34 @@ func (s *Steward) mayRepeat(key string) bool {
 	return true
 }
 
-// resolve ends a duplicate: the survivor's peer confirms that it runs and pins
-// it; only then is the other released, so that two reconcilers can never end
-// both.
-func (s *Steward) resolve(name string, d duplicate) {
+// resolve ends duplicates: a survivor's peer confirms that it runs and pins it;
+// only then are the others released, so that two reconcilers can never end both.
+func (s *Steward) resolve(duplicates []duplicate) {
 	now := s.p.out.now.Mono
-	pin := s.pins[d.survivor.ID]
-	if now-pin.at < s.p.tune.PinExpiry/2 {
+	unsafe := map[ClaimID]Slots{} // of survivors, what is not pinned
+	for _, d := range duplicates {
+		id := d.survivor.ID
+		pin := s.pins[id]
+		if now-pin.at >= s.p.tune.PinExpiry/2 {
+			pin.slots = Slots{}
+		}
 		if safe := pin.slots.Intersect(d.slots); !safe.IsEmpty() {
 			s.p.tune.mark(MarkDuplicateEnded)
-			s.release(d.loser, safe, "runs at "+string(d.survivor.peer)+" too, and that is the original")
-			if safe.Len() == d.slots.Len() {
-				return
-			}
+			s.release(d.loser, safe, fmt.Sprintf("runs at %s too, and %s", d.survivor.peer, stays(d.keep)))
+		}
+		if left := d.slots.Minus(pin.slots); !left.IsEmpty() {
+			unsafe[id] = unsafe[id].Union(d.slots) // a pin is for all of them, or it would end the last
 		}
 	}
-	if s.mayRepeat("pin/" + d.survivor.ID.String()) {
-		s.order++
-		s.p.out.send(d.survivor.peer, message{Pin: &pinMsg{
-			UID: s.a.uid, Term: s.term, Claim: d.survivor.ID, Slots: d.slots.Union(pin.slots), Order: s.order,
-		}})
+	for _, d := range duplicates {
+		id := d.survivor.ID
+		slots, open := unsafe[id]
+		if delete(unsafe, id); open && s.mayRepeat("pin/"+id.String()) {
+			s.order++
+			s.p.out.send(d.survivor.peer, message{Pin: &pinMsg{
+				UID: s.a.uid, Term: s.term, Claim: id, Slots: slots.Union(s.pins[id].slots), Order: s.order,
+			}})
+		}
 	}
 }
 

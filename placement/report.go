@@ -45,6 +45,10 @@ func (p *Peer) touchReport(uid UID) {
 func (p *Peer) report(uid UID, nonce uint64) reportMsg {
 	p.counters.seq++
 	m := reportMsg{UID: uid, Peer: p.cfg.Self, Order: p.order(), Nonce: nonce, Term: p.ledger.terms[uid]}
+	known := Version{}
+	if a := p.apps[uid]; a != nil {
+		known = a.versions[0].intent.Version
+	}
 	for _, c := range p.ledger.of(uid) {
 		if c.held {
 			continue
@@ -52,7 +56,8 @@ func (p *Peer) report(uid UID, nonce uint64) reportMsg {
 		m.Claims = append(m.Claims, claimStatus{
 			ID: c.ID, Component: c.Component, Version: c.Version, Spec: c.SpecHash, Slots: c.Slots,
 			Running: p.work.running(c), Stopping: c.Stopping, Reserved: c.State == claimReserved,
-			Replaces: c.Replaces, FirstRunning: c.FirstRunning,
+			Replaces: c.Replaces, FirstRunning: c.FirstRunning, Again: c.Again, Score: c.Score,
+			Unlisted: known.Compare(c.Version) < 0,
 		})
 	}
 	for _, name := range sortedKeys(p.failures[uid]) {
@@ -121,6 +126,12 @@ func (p *Peer) summaryNow(uid UID) {
 				sum.Components[c.Component] = map[AllocState]int{}
 			}
 			sum.Components[c.Component][state]++
+		}
+		if a := p.apps[uid]; a != nil && p.policyOf(a, c).waits() && !c.Slots.IsEmpty() {
+			if sum.Slots == nil {
+				sum.Slots = map[string]Slots{}
+			}
+			sum.Slots[c.Component] = sum.Slots[c.Component].Union(c.Slots)
 		}
 	}
 	key := string(uid) + "/" + string(p.cfg.Self.Peer)

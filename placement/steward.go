@@ -133,6 +133,7 @@ func (p *Peer) leader(a *app) PeerID {
 func (p *Peer) decideRoles() {
 	p.roles = false
 	for _, uid := range p.uids() {
+		p.watchCut(p.apps[uid])
 		p.decideRole(p.apps[uid])
 	}
 	p.rerouteEdits(nil)

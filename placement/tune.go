@@ -69,13 +69,17 @@ const (
 	// FaultNewProposal: who raises a term does not go on with the list of keepers
 	// that was accepted before.
 	FaultNewProposal Fault = "new-proposal"
+	// FaultTakeMove: a claim that is to replace another is taken for its duplicate.
+	FaultTakeMove   Fault = "take-move-for-duplicate"
+	FaultCountTwice Fault = "count-slot-twice" // a slot that is held twice counts for two
 )
 
 // Faults are the rules that a simulation switches off one by one. Those about
 // keepers that change are for TestNoTwoMajoritiesOfKeepers and its like: chance
 // seldom brings about what shows them.
 func Faults() []Fault {
-	return []Fault{FaultSkipGate, FaultNoFence, FaultRegrant, FaultOvergive, FaultTwoTerms, FaultForgetTerm, FaultNoCompare, FaultRemake, FaultKeepForever}
+	return []Fault{FaultSkipGate, FaultNoFence, FaultRegrant, FaultOvergive, FaultTwoTerms, FaultForgetTerm, FaultNoCompare, FaultRemake, FaultKeepForever,
+		FaultTakeMove, FaultCountTwice}
 }
 
 func orDefault[T comparable](v *T, def T) {

@@ -23,7 +23,6 @@ const (
 	bytesMax      = 1 << 42 // times SlotsMax it fits in an int64
 	timeoutMax    = time.Hour
 	graceMax      = time.Hour
-	lostAfterMax  = 365 * 24 * time.Hour
 	appBytesMax   = 128 << 10 // encoded; an intent has more around it (intentBytesMax)
 	valueShown    = 80
 )
@@ -334,17 +333,5 @@ func (v *validation) ending(c Component) {
 	if g := time.Duration(c.Stop.Grace); g < 0 || g > graceMax {
 		v.bad(".stop.grace", g.String(), "out of range", "0 to "+graceMax.String())
 	}
-	d := c.Disconnect
-	if v.lenient {
-		d.Replace, d.Reconcile = "", ""
-	}
-	if l := time.Duration(d.LostAfter); l < 0 || l > lostAfterMax {
-		v.bad(".disconnect.lost_after", l.String(), "out of range", "0 to a year")
-	}
-	if d.Replace != "" && d.Replace != "majority" {
-		v.bad(".disconnect.replace", d.Replace, "this release does not have it", `"majority", or leave it out`)
-	}
-	if d.Reconcile != "" && d.Reconcile != "keep_original" {
-		v.bad(".disconnect.reconcile", d.Reconcile, "this release does not have it", `"keep_original", or leave it out`)
-	}
+	v.disconnect(c.Disconnect)
 }

@@ -25,6 +25,7 @@ type ComponentView struct {
 	Wanted  int
 	States  map[AllocState]int
 	Sites   []SiteCount
+	Policy  Policy // in force
 	Missing string // slots wanted and nowhere known, "0-5,8"
 	Double  string // slots that run at more than one peer
 }
@@ -34,8 +35,10 @@ type SiteCount struct {
 	Site   SiteID
 	Peer   PeerID
 	States map[AllocState]int
-	AsOf   int64 // Unix milliseconds
-	Cut    bool  // the peer is not in reach: the row is what was last heard
+	AsOf   int64  // Unix milliseconds
+	Cut    bool   // the peer is not in reach: the row is what was last heard
+	Slots  string // which slots, where that is known
+	Next   Outlook
 }
 
 // Summary is what a peer tells everyone of one app: counts, not slots.
@@ -45,6 +48,9 @@ type Summary struct {
 	Site       SiteID                        `json:"site"`
 	Components map[string]map[AllocState]int `json:"components"`
 	AsOf       int64                         `json:"as_of"` // Unix milliseconds
+	// Slots is which slots a component has here, where its disconnect policy makes
+	// others wait for them: whoever drives the app later must know.
+	Slots map[string]Slots `json:"slots,omitempty"`
 }
 
 // AllocationView is one allocation at this peer.

@@ -107,7 +107,8 @@ func (p *Peer) conflict(a *app) bool {
 // stewards get, and elsewhere from the summaries.
 func (p *Peer) viewComponent(a *app, name string) ComponentView {
 	comp := a.win.intent.App.Components[name]
-	v := ComponentView{Name: name, Kind: comp.Kind(), Wanted: comp.Wanted(), States: map[AllocState]int{}}
+	pol := comp.Policy()
+	v := ComponentView{Name: name, Kind: comp.Kind(), Wanted: comp.Wanted(), States: map[AllocState]int{}, Policy: pol}
 	placed, double := Slots{}, Slots{}
 	known := p.keeper.records[a.uid] != nil || a.steward != nil
 	sums := p.catalog.status[a.uid]
@@ -120,7 +121,7 @@ func (p *Peer) viewComponent(a *app, name string) ComponentView {
 	}
 	for _, id := range sortedKeys(peers) {
 		m := p.members.peers[id]
-		row := SiteCount{Peer: id, States: map[AllocState]int{}, Cut: !p.members.live(id)}
+		row := SiteCount{Peer: id, States: map[AllocState]int{}, Cut: !p.members.live(id), Next: p.outlook(a, pol, id)}
 		if m != nil {
 			row.Site = m.site
 		}
@@ -129,6 +130,7 @@ func (p *Peer) viewComponent(a *app, name string) ComponentView {
 			for state, n := range sum.Components[name] {
 				row.States[state] += n
 			}
+			row.Slots = sum.Slots[name].String()
 		}
 		if r := a.rows[id]; r != nil && known {
 			row.AsOf = p.out.now.Wall.Add(r.at - p.out.now.Mono).UnixMilli()
@@ -136,6 +138,7 @@ func (p *Peer) viewComponent(a *app, name string) ComponentView {
 				row.AsOf = p.out.now.Wall.UnixMilli()
 			}
 			row.States = map[AllocState]int{}
+			slots := Slots{}
 			for _, c := range r.claims() {
 				if c.Component != name {
 					continue
@@ -143,11 +146,13 @@ func (p *Peer) viewComponent(a *app, name string) ComponentView {
 				count(row.States, AllocRunning, c.Running.Len())
 				count(row.States, AllocStarting, c.Slots.Minus(c.Running).Len())
 				count(row.States, AllocStopping, c.Stopping.Len())
+				slots = slots.Union(c.Slots)
 				if !row.Cut {
 					double = double.Union(placed.Intersect(c.Slots))
 					placed = placed.Union(c.Slots)
 				}
 			}
+			row.Slots = slots.String()
 		}
 		if len(row.States) == 0 {
 			continue

@@ -197,11 +197,17 @@ func (w *Work) exited(a *alloc, s WorkState) verdict {
 func (w *Work) running(c *claim) Slots {
 	s := Slots{}
 	for n := range c.Slots.All() {
-		if a := w.allocs[AllocationID{c.ID, n}]; a != nil && a.state.State == AllocRunning {
+		if w.runs(AllocationID{c.ID, n}) {
 			s = s.Add(n)
 		}
 	}
 	return s
+}
+
+// runs says whether an allocation runs.
+func (w *Work) runs(id AllocationID) bool {
+	a := w.allocs[id]
+	return a != nil && a.state.State == AllocRunning
 }
 
 func (w *Work) sorted() []*alloc {
