@@ -45,12 +45,13 @@ func (p *Peer) fateOf(pol Policy, id PeerID, deputy bool) fate {
 	f := fate{kind: FateReplaced, at: since + time.Duration(pol.LostAfter)}
 	if announced {
 		f.kind = FateAnnounced
+		m.tune.mark(MarkBackWithin)
 	}
 	// A side that is cut off from most sites sees a mass loss: replace: always
 	// is for that.
 	if m.massLoss(now) && m.massUntil > f.at && !(deputy && pol.Replace == ReplaceAlways) {
 		f.kind, f.at = FateMass, m.massUntil
-		p.tune.mark(MarkMassLossWaits)
+		m.tune.mark(MarkMassLossWaits)
 	}
 	f.lost = now >= f.at
 	return f

@@ -114,10 +114,15 @@ func (w *world) placedOnce(views []placement.AppView, note func(string, ...any))
 		slot      placement.Slot
 	}
 	running := map[slotKey][]placement.PeerID{}
+	sides := map[slotKey]map[uint64]bool{}
 	for _, p := range w.in() {
 		for id, r := range p.runs {
 			k := slotKey{r.spec.UID, r.spec.Component, id.Slot}
 			running[k] = append(running[k], p.id)
+			if sides[k] == nil {
+				sides[k] = map[uint64]bool{}
+			}
+			sides[k][placement.SpecHash(r.spec.Spec)] = true
 		}
 	}
 	orphans := map[placement.UID]bool{}
@@ -137,6 +142,7 @@ func (w *world) placedOnce(views []placement.AppView, note func(string, ...any))
 				case v.Intent.Removed && len(at) > 0:
 					note("%s is removed, and %s[%d] runs at %v", v.Intent.Key, name, n, at)
 				case v.Intent.Removed || len(at) == 1:
+				case v.Conflict && len(at) > 1 && len(at) == len(sides[k]): // what either side runs stays
 				case len(at) == 0 && v.Conflict && w.plan.Ahead: // whose clock is ahead takes another side for the winner
 				case len(at) == 0 && w.roomFor(comp):
 					note("%s/%s[%d] runs nowhere", v.Intent.Key, name, n)
