@@ -42,6 +42,7 @@ func (s *Steward) act() {
 		s.tellConflict()
 	}
 	busy := false
+	s.unsure = false
 	for _, name := range s.components() {
 		busy = s.actOn(name) || busy
 	}
@@ -57,6 +58,9 @@ func (s *Steward) act() {
 		s.wait = p.tune.RoundMin
 		s.noRoom = map[string]map[PeerID]refusal{}
 		s.next = now + p.tune.RoundMax
+	}
+	if s.unsure {
+		s.next = min(s.next, now+p.tune.Resend)
 	}
 }
 
@@ -154,6 +158,7 @@ func (s *Steward) situation(name string) situation {
 		sit.wanted, sit.spec = s.wantedHere(name, pol, FirstSlots(comp.Wanted())), SpecHash(comp)
 	}
 	sit.claims, sit.fates = s.facts(name, pol)
+	s.holdUnsure(&sit)
 	for _, o := range s.asks {
 		switch {
 		case o.component != name:

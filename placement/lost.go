@@ -34,7 +34,7 @@ func (p *Peer) fateOf(pol Policy, id PeerID, deputy bool) fate {
 	case m.live(id):
 		return fate{}
 	case m.forgotten(id): // it never comes back, and nothing can wait for it
-		return fate{kind: FateForgotten, lost: true, at: now}
+		return fate{kind: FateForgotten, lost: true, at: m.peers[id].since}
 	case pol.Replace == ReplaceNever:
 		return fate{kind: FateNever}
 	}

@@ -103,8 +103,9 @@ type (
 
 	// raiseMsg asks a keeper for its vote on a term.
 	raiseMsg struct {
-		UID  UID  `cbor:"u"`
-		Term Term `cbor:"t"`
+		UID   UID   `cbor:"u"`
+		Term  Term  `cbor:"t"`
+		Asked int64 `cbor:"a,omitempty"` // when, on the asker's own clock: the answer repeats it
 	}
 
 	raisedMsg struct {
@@ -119,6 +120,7 @@ type (
 
 		Life  Incarnation `cbor:"l,omitempty"` // of this keeper's store
 		Lists *listsMsg   `cbor:"k,omitempty"`
+		Asked int64       `cbor:"a,omitempty"` // of what it answers
 	}
 
 	// holdMsg records at a keeper who was, or is about to be, asked.

@@ -47,6 +47,10 @@ type Steward struct {
 	wait   time.Duration
 	next   time.Duration
 
+	confirmed map[PeerRef]time.Duration // by a keeper: when it was asked, see sureOf
+	asked     time.Duration             // when all were asked last
+	unsure    bool                      // something lost waits for that
+
 	outlasted time.Duration // since when claims are of a version that does not stand
 	outlast   bool          // and that they will not: see claimsOutlast
 	open      []string
@@ -87,7 +91,7 @@ func newSteward(p *Peer, a *app, term Term) *Steward {
 		p: p, a: a, term: term, began: p.out.now.Mono, wait: p.tune.RoundMin,
 		votes: map[PeerRef]bool{}, answered: map[PeerID]bool{}, heldBy: map[PeerID]uint64{},
 		asks: map[uint64]*openAsk{}, noRoom: map[string]map[PeerID]refusal{}, short: map[string]string{}, sent: map[string]time.Duration{},
-		pins: map[ClaimID]pinnedSlots{}, side: map[string]Slots{},
+		pins: map[ClaimID]pinnedSlots{}, side: map[string]Slots{}, confirmed: map[PeerRef]time.Duration{},
 	}
 	if kr := p.keeper.records[a.uid]; kr != nil {
 		s.holders = slices.Clone(kr.Holders)
@@ -316,6 +320,7 @@ func (p *Peer) onRaise(from PeerID, m *raiseMsg) {
 		return
 	}
 	writes, reply := p.keeper.raise(m, p.members, p.out.now)
+	reply.Asked = m.Asked
 	p.out.persist(writes, func(failed *PersistFailed) {
 		if failed == nil {
 			p.out.send(from, message{Raised: &reply})
@@ -355,7 +360,9 @@ func (p *Peer) onRaised(from PeerID, m *raisedMsg) {
 		return
 	}
 	if s.phase != phaseRaising {
-		if !m.Granted && m.Highest.Compare(s.term) > 0 {
+		if m.Granted {
+			s.confirmedBy(a.refOf(from, m.Life), m.Asked)
+		} else if m.Highest.Compare(s.term) > 0 {
 			p.overtaken(m.UID, m.Highest)
 		}
 		return
