@@ -136,7 +136,7 @@ func (n backend) GetApp(ctx context.Context, key placement.AppKey) (api.AppDetai
 	}
 	return api.AppDetail{
 		App: n.appRow(v), Spec: v.Intent.App, Artifacts: v.Intent.Artifacts, Keepers: n.refs(v.Keepers),
-		Epoch: v.Epoch, Term: v.Term.Number, Sides: sides,
+		Epoch: v.Epoch, Term: v.Term.Number, Sides: sides, Disconnect: policies(v.Intent.App),
 	}, nil
 }
 
@@ -297,29 +297,14 @@ func (n backend) Status(ctx context.Context, key placement.AppKey) (api.Status, 
 		cs := api.ComponentStatus{
 			Name: c.Name, Kind: c.Kind, Driver: v.Intent.App.Components[c.Name].Driver(), Wanted: c.Wanted,
 			Running: c.States[placement.AllocRunning], States: states(c.States), Missing: c.Missing, Double: c.Double,
-			Places: []api.PlaceStatus{},
+			Places: []api.PlaceStatus{}, Disconnect: c.Policy,
 		}
 		for _, p := range c.Sites {
-			place := api.PlaceStatus{Peer: n.ref(string(p.Peer)), States: states(p.States), Stale: p.Cut, AsOf: time.UnixMilli(p.AsOf).UTC()}
-			if p.Cut {
-				place.Next = next(v)
-			}
-			cs.Places = append(cs.Places, place)
+			cs.Places = append(cs.Places, n.place(c.Policy, p, row.AsOf))
 		}
 		s.Components = append(s.Components, cs)
 	}
 	return s, nil
-}
-
-// next says what will be done about slots at a peer that is not in reach.
-func next(v placement.AppView) string {
-	switch {
-	case v.Steward == "":
-		return "nothing before a steward is in reach"
-	case v.Deputy:
-		return "nothing: this side reaches no majority of the app's keepers, and leaves what ran elsewhere alone"
-	}
-	return "its slots are placed elsewhere"
 }
 
 func states(in map[placement.AllocState]int) map[string]int {

@@ -127,17 +127,9 @@ func (n backend) Mesh(ctx context.Context) (api.Mesh, error) {
 			m.Counts.Allocations += c.States[placement.AllocRunning]
 		}
 	}
-	settled, why := n.gossip.Settled()
-	for _, open := range []struct {
-		peers []string
-		what  string
-	}{{why.Suspect, "does not answer"}, {why.Differ, "has other records than this peer"}, {why.Unknown, "has not told of its records yet"}} {
-		for _, p := range open.peers {
-			m.Open = append(m.Open, n.nameOf(p)+" "+open.what)
-		}
-	}
-	m.Settled = settled && len(m.Open) == 0
-	m.Open = n.allNamed(m.Open)
+	m.Open = n.allNamed(append(m.Open, n.gossipOpen()...))
+	m.Since = n.settled.note(len(m.Open) == 0, m.AsOf)
+	m.Settled = !m.Since.IsZero()
 	return m, nil
 }
 

@@ -70,6 +70,7 @@ type Node struct {
 	joining    sync.Mutex    // held while a newcomer is let in
 	trustMoved chan struct{} // has one when the table of trust changed
 	refresher  *refresher
+	settled    settledSince
 	told       map[recordKey][]table.Dot // what the core knows of each key; only the loop's goroutine
 	full       string                    // why this peer takes no new work; only feed
 
@@ -293,6 +294,7 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	part("trust", n.keepTrust)
 	part("feed", n.feed)
 	part("digests", n.refresher.run)
+	part("settled", n.watchSettled)
 	if n.server != nil {
 		part("api", n.server.Run)
 	}

@@ -44,12 +44,18 @@ type OrNever time.Duration
 // never is the text of an OrNever of 0.
 const never = "never"
 
-// String is Go's form of the duration, or "never".
+// String is Go's form of the duration, without the zeros at its end, or "never".
 func (d OrNever) String() string {
 	if d == 0 {
 		return never
 	}
-	return time.Duration(d).String()
+	text := time.Duration(d).String()
+	for _, zero := range []string{"0s", "0m"} {
+		if short := strings.TrimSuffix(text, zero); short != "" && strings.TrimRight(short, "hm") != short {
+			text = short
+		}
+	}
+	return text
 }
 
 // MarshalJSON writes the text.

@@ -35,7 +35,7 @@ func TestPolicyDefaults(t *testing.T) {
 
 func TestStopAfterText(t *testing.T) {
 	for text, want := range map[string]string{
-		`"10m"`: "10m0s", `"never"`: "never", `"0s"`: "error", `"soon"`: "error", `5`: "error",
+		`"10m"`: "10m", `"2h"`: "2h", `"1h30m"`: "1h30m", `"90s"`: "1m30s", `"30s"`: "30s", `"1h5s"`: "1h0m5s", `"never"`: "never", `"0s"`: "error", `"soon"`: "error", `5`: "error",
 	} {
 		var d OrNever
 		got := "error"

@@ -109,8 +109,9 @@ func TestEveryFieldIsChecked(t *testing.T) {
 		"components.c.place.near.component":    ok + "    place: {near: {component: nobody}}\n",
 		"components.c.place.near.rtt":          ok + "    place: {near: {site: s, rtt: -1s}}\n",
 		"components.c.disconnect.lost_after":   ok + "    disconnect: {lost_after: -1s}\n",
-		"components.c.disconnect.replace":      ok + "    disconnect: {replace: always}\n",
-		"components.c.disconnect.reconcile":    ok + "    disconnect: {reconcile: best_score}\n",
+		"components.c.disconnect.replace":      ok + "    disconnect: {replace: sometimes}\n",
+		"components.c.disconnect.reconcile":    ok + "    disconnect: {reconcile: keep_both}\n",
+		"components.c.disconnect.stop_after":   ok + "    disconnect: {stop_after: 1s}\n",
 	} {
 		apps, err := ParseManifests([]byte(manifest))
 		if err == nil {

@@ -28,10 +28,9 @@ func (c *checker) bad(path string, value any, message, fix string) {
 
 // later are fields that the manifest is going to have, by type.
 var later = map[string][]string{
-	"Component":  {"architecture", "exclusive", "files", "health", "restart", "secrets", "update", "volumes"},
-	"Resources":  {"gpu"},
-	"Near":       {"client"},
-	"Disconnect": {"stop_after"},
+	"Component": {"architecture", "exclusive", "files", "health", "restart", "secrets", "update", "volumes"},
+	"Resources": {"gpu"},
+	"Near":      {"client"},
 }
 
 // objectForms are scalars that may grow: each can be written as an object with

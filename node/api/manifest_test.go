@@ -19,7 +19,7 @@ func TestWrongManifestsInWords(t *testing.T) {
 		component("exclusive: true"):                                            `components.c.exclusive: this release does not have it (leave it out)`,
 		component("health: {http: {port: http}}"):                               `components.c.health: this release does not have it (leave it out)`,
 		component("resources: {gpu: 1}"):                                        `components.c.resources.gpu: this release does not have it (leave it out)`,
-		component("disconnect: {stop_after: 5m}"):                               `components.c.disconnect.stop_after: this release does not have it (leave it out)`,
+		component("disconnect: {stop_after: soon}"):                             `components.c.disconnect.stop_after: "soon" is no duration (write for instance "10m", or "never")`,
 		component("replicas: '3'"):                                              `components.c.replicas "3": a whole number is wanted, not a text (write it without quotes)`,
 		component("replicas: 1.5"):                                              `components.c.replicas 1.5: a whole number is wanted`,
 		component("replicas: -1"):                                               `components.c.replicas -1: out of range (0 to 1048576)`,

@@ -124,9 +124,10 @@ var manifestFields = map[string]fieldDoc{
 	"Near.component":        {text: "Another component of the app"},
 	"Near.site":             {text: "A site"},
 	"Near.rtt":              {text: "Hard limit; a wish only when it is left out"},
-	"Disconnect.lost_after": {text: "How long after a peer is called dead its slots are placed anew", value: "0s"},
-	"Disconnect.replace":    {text: "Which side places lost slots anew", value: "majority", oneOf: []string{"majority"}},
-	"Disconnect.reconcile":  {text: "Which copy stays after a cut", value: "keep_original", oneOf: []string{"keep_original"}},
+	"Disconnect.lost_after": {text: "How long after a peer is called dead its slots are placed anew; by default 0s, and 5m for a virtual machine"},
+	"Disconnect.stop_after": {text: "How long a peer that reaches no majority of the app's keepers runs on: 10s to a year", value: "never"},
+	"Disconnect.replace":    {text: "Which side places lost slots anew; by default majority, and never for a virtual machine", oneOf: placement.Replaces},
+	"Disconnect.reconcile":  {text: "Which of two copies stays after a cut; by default best_score, and keep_original for a server", oneOf: placement.Reconciles},
 	"Resources.cpu":         {text: "Cores, as a Kubernetes quantity: 250m, 2"},
 	"Resources.memory":      {text: "Bytes, as a Kubernetes quantity: 64Mi, 2Gi; at most 4Ti"},
 	"Resources.disk":        {text: "Bytes, as a Kubernetes quantity: 10Gi; at most 4Ti"},
@@ -137,6 +138,7 @@ func aliasQuantities(r huma.Registry) {
 	r.RegisterTypeAlias(reflect.TypeFor[placement.CPU](), reflect.TypeFor[cpuText]())
 	r.RegisterTypeAlias(reflect.TypeFor[placement.Bytes](), reflect.TypeFor[bytesText]())
 	r.RegisterTypeAlias(reflect.TypeFor[placement.Duration](), reflect.TypeFor[durationText]())
+	r.RegisterTypeAlias(reflect.TypeFor[placement.OrNever](), reflect.TypeFor[orNeverText]())
 }
 
 // The text forms of placement's types, for schemas.
@@ -144,6 +146,7 @@ type (
 	cpuText      string
 	bytesText    string
 	durationText string
+	orNeverText  string
 )
 
 // Schema describes a CPU: a quantity as text, or a number of cores.
@@ -163,6 +166,11 @@ func quantitySchema(what string, examples ...any) *huma.Schema {
 // Schema describes a duration.
 func (durationText) Schema(huma.Registry) *huma.Schema {
 	return &huma.Schema{Type: huma.TypeString, Description: "Go duration", Examples: []any{"1m30s"}}
+}
+
+// Schema describes a duration or never.
+func (orNeverText) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{Type: huma.TypeString, Description: "Go duration, or never", Examples: []any{"10m", "never"}}
 }
 
 func (s *Server) schemaRoute() {

@@ -25,6 +25,7 @@ type Mesh struct {
 	Root    string    `json:"root" doc:"Fingerprint of the mesh's root key"`
 	Version string    `json:"version" doc:"Of the answering peer"`
 	Settled bool      `json:"settled" doc:"No suspect, tables equal with every peer alive, nothing missing, extra or open in what this peer drives"`
+	Since   time.Time `json:"settled_since,omitzero" doc:"Since when it has been settled; looked at every second"`
 	Open    []string  `json:"open,omitempty" doc:"What is still to be done before the mesh is settled, in words"`
 	Unheard []Unheard `json:"unheard,omitempty" doc:"Peers that this peer does not hear"`
 	Counts  Counts    `json:"counts"`

@@ -42,6 +42,8 @@ type AppDetail struct {
 	Epoch     uint64               `json:"epoch" doc:"Of the list of keepers"`
 	Term      uint64               `json:"term"`
 	Sides     []Side               `json:"sides,omitempty" doc:"In a conflict, every version that stands"`
+
+	Disconnect map[string]placement.Policy `json:"disconnect" doc:"In force, by component: what the manifest leaves out is filled in"`
 }
 
 // Durability says who holds an edit on disk.
@@ -157,6 +159,8 @@ type ComponentStatus struct {
 	Missing string         `json:"missing,omitempty" doc:"Slots wanted and known nowhere"`
 	Double  string         `json:"double,omitempty" doc:"Slots that run at more than one peer"`
 	Places  []PlaceStatus  `json:"places"`
+
+	Disconnect placement.Policy `json:"disconnect" doc:"In force: what the manifest leaves out is filled in"`
 }
 
 // PlaceStatus is what one peer has of a component.
@@ -164,8 +168,13 @@ type PlaceStatus struct {
 	Peer   PeerRef        `json:"peer"`
 	States map[string]int `json:"states"`
 	Stale  bool           `json:"stale,omitempty" doc:"The peer is not in reach: this is what was last heard"`
-	Next   string         `json:"next,omitempty" doc:"What will be done about it, and when"`
 	AsOf   time.Time      `json:"as_of"`
+	Slots  string         `json:"slots,omitempty" doc:"Which slots, where that is known"`
+	Next   string         `json:"next,omitempty" doc:"What will be done about it, and when, in words; times of day are in UTC"`
+	Action string         `json:"action,omitempty" enum:"replace,never,mass-loss,announced,forgotten,elsewhere,unknown" doc:"The same for programs. replace: its slots are placed anew, from at on; never: they wait for the peer; mass-loss: too many sites were lost at once, so they wait until at; announced: the peer said that it comes back; forgotten: it was shut out, and they are placed anew; elsewhere: this side of a cut leaves them alone; unknown: nobody who decides is in reach"`
+	At     time.Time      `json:"at,omitzero"`
+
+	StopsAt time.Time `json:"stops_at,omitzero" doc:"When its peer stops them itself (stop_after), if it reaches no majority of the keepers until then; of a peer that is not in reach, about when"`
 }
 
 // Allocation is one slot of a component, bound to a host.

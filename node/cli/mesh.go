@@ -16,7 +16,8 @@ func (s *session) peersVerb() *cobra.Command {
 	return &cobra.Command{
 		Use: "peers", Short: "Peers: state, round trip, age of what is known, version",
 		Long: `Lists the peers of the mesh as the asked peer sees them. Another peer may see
-another state: failure detection is a view, not a truth.
+another state: failure detection is a view, not a truth. Below, whether that peer
+takes the mesh for settled, since when or why not, and whom it does not hear.
 
 Examples:
   hansa peers
@@ -32,7 +33,12 @@ Examples:
 			if err != nil {
 				return err
 			}
-			return s.print(l, func(w io.Writer) error { return s.peersTable(l.Items).write(w) })
+			return s.print(l, func(w io.Writer) error {
+				if err := s.peersTable(l.Items).write(w); err != nil {
+					return err
+				}
+				return s.writeSettled(cmd.Context(), w, c)
+			})
 		},
 	}
 }

@@ -1,10 +1,12 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -16,7 +18,9 @@ func (s *session) statusVerb() *cobra.Command {
 		Use: "status APP", Short: "What is wanted of an app, and what is",
 		Long: `Shows an app: who keeps and drives it, each component's slots by state and by
 place, what is missing, and what is still to be done. Rows marked stale are what
-was last heard of a peer that is not in reach.
+was last heard of a peer that is not in reach, KNOWN says when, and NEXT what will
+be done about them (disconnect in the manifest). Any peer can be asked: one that
+reaches nobody who decides says what it does not know.
 
 Examples:
   hansa status shop
@@ -35,10 +39,51 @@ Examples:
 			if err != nil {
 				return err
 			}
-			return s.print(st, func(w io.Writer) error { return s.writeStatus(w, st) })
+			return s.print(st, func(w io.Writer) error {
+				if err := s.writeStatus(w, st); err != nil {
+					return err
+				}
+				return s.writeSettled(cmd.Context(), w, c)
+			})
 		},
 	}
 }
+
+// next is what will be done about a row, and in what time.
+func (s *session) next(p api.PlaceStatus) string {
+	wait := p.At.Sub(s.now())
+	if at := "lost at " + p.At.Format(time.TimeOnly) + ":"; p.Action == "replace" && wait >= time.Second && strings.HasPrefix(p.Next, at) {
+		return clean("lost in " + span(wait) + ":" + strings.TrimPrefix(p.Next, at))
+	}
+	return clean(p.Next)
+}
+
+// writeSettled says whether, and since when, the mesh is settled in the eyes of
+// the peer that is asked. A peer of an older release does not say since when.
+func (s *session) writeSettled(ctx context.Context, w io.Writer, c *api.Client) error {
+	m, err := c.Mesh(ctx)
+	if err != nil {
+		return nil // it has answered what it was asked for
+	}
+	switch {
+	case m.Settled && m.Since.IsZero():
+		fmt.Fprintln(w, "\nthe mesh is settled")
+	case m.Settled:
+		fmt.Fprintf(w, "\nthe mesh is settled, for %s\n", s.since(m.Since))
+	default:
+		fmt.Fprintf(w, "\nthe mesh is not settled: %s\n", clean(strings.Join(m.Open[:min(len(m.Open), openShown)], "; ")))
+		if more := len(m.Open) - openShown; more > 0 {
+			fmt.Fprintf(w, "and %d more\n", more)
+		}
+	}
+	for _, u := range m.Unheard {
+		fmt.Fprintf(w, "unheard: %s at %s, %s for %s\n", peerName(u.PeerRef), orDash(u.Site), u.State, s.since(u.Since))
+	}
+	return nil
+}
+
+// openShown is how many reasons are shown why the mesh is not settled.
+const openShown = 3
 
 func (s *session) writeStatus(w io.Writer, st api.Status) error {
 	fmt.Fprintf(w, "%s/%s is %s\n", st.Namespace, st.App, st.State)
@@ -57,7 +102,7 @@ func (s *session) writeStatus(w io.Writer, st api.Status) error {
 			if p.Stale {
 				slots += staleMark
 			}
-			t.add("", "", p.Peer.Site, peerName(p.Peer), slots, s.age(p.AsOf), p.Next)
+			t.add("", "", p.Peer.Site, peerName(p.Peer), slots, s.age(p.AsOf), s.next(p))
 		}
 		if c.Missing != "" {
 			t.add("", "", "-", "-", "missing: "+c.Missing, "", "")

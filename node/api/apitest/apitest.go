@@ -98,8 +98,9 @@ func (b *Backend) Ready() error { return b.NotReady }
 func (b *Backend) Mesh(context.Context) (api.Mesh, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return api.Mesh{Self: refs[0], Root: "SHA256:root", Version: "test", Settled: true, AsOf: b.now(),
-		Counts: api.Counts{Peers: map[string]int{"alive": len(refs)}, Sites: len(refs), Hosts: len(refs), Apps: len(b.apps)}}, nil
+	return api.Mesh{Self: refs[0], Root: "SHA256:root", Version: "test", Settled: true, Since: b.now().Add(-90 * time.Second), AsOf: b.now(),
+		Unheard: []api.Unheard{{PeerRef: refs[2], State: "dead", Since: b.now().Add(-time.Minute)}},
+		Counts:  api.Counts{Peers: map[string]int{"alive": len(refs)}, Sites: len(refs), Hosts: len(refs), Apps: len(b.apps)}}, nil
 }
 
 // Peers are the peers.

@@ -202,10 +202,15 @@ func (b *Backend) Status(_ context.Context, key placement.AppKey) (api.Status, e
 		Keepers: refs, Steward: refs[0], Term: 1, AsOf: b.now()}
 	for _, name := range a.spec.ComponentNames() {
 		c := a.spec.Components[name]
-		cs := api.ComponentStatus{Name: name, Kind: c.Kind(), Driver: c.Driver(), Wanted: c.Wanted(), Running: c.Wanted(), States: map[string]int{"running": c.Wanted()}}
+		cs := api.ComponentStatus{Name: name, Kind: c.Kind(), Driver: c.Driver(), Wanted: c.Wanted(), Running: c.Wanted(), States: map[string]int{"running": c.Wanted()},
+			Disconnect: c.Policy()}
 		for i, r := range refs {
 			if n := len(places(c, i)); n > 0 {
-				cs.Places = append(cs.Places, api.PlaceStatus{Peer: r, States: map[string]int{"running": n}, Stale: i == 2, AsOf: b.now().Add(-time.Duration(i) * time.Minute)})
+				p := api.PlaceStatus{Peer: r, States: map[string]int{"running": n}, Stale: i == 2, AsOf: b.now().Add(-time.Duration(i) * time.Minute)}
+				if i == 2 {
+					b.cutOff(&p, c.Policy())
+				}
+				cs.Places = append(cs.Places, p)
 			}
 		}
 		if b.Crashing[key.App] != "" {
@@ -215,6 +220,23 @@ func (b *Backend) Status(_ context.Context, key placement.AppKey) (api.Status, e
 		s.Components = append(s.Components, cs)
 	}
 	return s, nil
+}
+
+// cutOff fills in what a peer says of slots at another that is not in reach.
+func (b *Backend) cutOff(p *api.PlaceStatus, pol placement.Policy) {
+	after := time.Duration(pol.LostAfter) - time.Minute // dead for a minute
+	p.At = b.now().Add(after).UTC()
+	p.Action, p.Next = "replace", "lost: replaced elsewhere"
+	switch {
+	case pol.Replace == placement.ReplaceNever:
+		p.Action, p.At, p.Next = "never", time.Time{}, "never replaced (replace: never): waits for site "+p.Peer.Site
+	case after > 0:
+		p.Next = "lost at " + p.At.Format(time.TimeOnly) + ": replaced elsewhere"
+	}
+	if pol.StopAfter > 0 {
+		p.StopsAt = b.now().Add(time.Duration(pol.StopAfter) - time.Minute).UTC()
+		p.Next += "; stops itself at about " + p.StopsAt.Format(time.TimeOnly) + " (stop_after " + pol.StopAfter.String() + "), if it is only cut off"
+	}
 }
 
 // Explain is one decision for each component.
