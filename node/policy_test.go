@@ -115,7 +115,7 @@ func TestCutOffSiteStops(t *testing.T) {
 			t.Fatal(err)
 		}
 		all := []string{"s1", "s2", "s3"}
-		m.until("deployed", time.Minute, func() error { return m.runOnce(m.sites[1], "shop", 3, all...) })
+		m.until("deployed", time.Minute, func() error { return errors.Join(m.settled(), m.runOnce(m.sites[1], "shop", 3, all...)) })
 		cut := m.sites[0]
 		m.net.Partition([]string{cut.addr}, []string{m.sites[1].addr, m.sites[2].addr})
 		m.sees(cut, 1)
