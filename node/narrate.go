@@ -71,7 +71,7 @@ func (n *Node) sentence(e placement.Happened) string {
 		return fmt.Sprintf("%s placed at %s", slots, n.nameOf(string(e.Peer)))
 	case "running":
 		return fmt.Sprintf("%s runs%s", slots, because)
-	case "exited", "failed", "stopped", "fenced":
+	case "exited", "failed", "stopped", "stop-after", "fenced":
 		return fmt.Sprintf("%s %s%s", slots, e.Type, because)
 	case "conflict":
 		return fmt.Sprintf("%s was edited on both sides of a cut%s; 'hansa conflicts' shows it", e.Key, because)

@@ -13,7 +13,8 @@ import (
 //	  without a term   any peer: an edit accepted below a majority, a deputy
 //	raised, stored     one of the keepers
 //	ask, commit,       whoever has the term; an ask also a deputy, which
-//	  release, pin       raises no ledger's term
+//	  release, pin       raises no ledger's term, and a release a deputy whose
+//	                     word the claim's peer can check (rollside.go)
 //	offer, report,     the peer that owns the claims in it
 //	  pinned, committed
 //

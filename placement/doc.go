@@ -31,7 +31,9 @@
 //	                         event to its part
 //	a person's edit          edit.go, edit_answer.go, storing.go
 //	driving one app          steward.go, then act.go, negotiate.go, plan.go,
-//	                         reconcile.go, release.go
+//	                         reconcile.go, duplicates.go, release.go
+//	when a site is cut off   policy.go; lost.go and sure.go: what is placed anew;
+//	                         rollside.go, stopafter.go; outlook.go shows it
 //	what the others say      members.go: who lives; catalog.go: the tables
 //	keeping an app           keeper.go: intents on disk, terms granted; lists.go,
 //	                         epochs.go and force.go: how its keepers change
