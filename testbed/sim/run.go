@@ -22,7 +22,7 @@ type Report struct {
 	Below        int // acknowledged with fewer copies than a quorum
 	Refused      int
 	Grants       int
-	Lists        int // of keepers, that followed others
+	Lists        int                    // of keepers, that followed others
 	Reached      map[placement.Mark]int // rare branches of the core, how often
 	Failed       []string
 }
