@@ -172,6 +172,7 @@ func (p *peer) detect() {
 			s.last = w.now
 			if s.state != placement.MemberAlive {
 				s.state = placement.MemberAlive
+				p.known[o.id] = true
 				p.member(o, s.state)
 				p.later(w.between(0, 100*time.Millisecond), func() {
 					if o.core != nil && w.open(o, p) {

@@ -211,6 +211,17 @@ func (o *oracle) orphaned(uid placement.UID) bool {
 	return true
 }
 
+// stranded says whether a keeper that is left holds an app, and too few of them
+// are left for it to be published: its side drives what it has.
+func (o *oracle) stranded(uid placement.UID) bool {
+	for _, p := range o.w.in() {
+		if k, ok := o.kept(p, uid); ok && k.Keepers.UID != "" {
+			return o.orphaned(uid)
+		}
+	}
+	return false
+}
+
 // sent looks at an order that leaves a peer.
 func (o *oracle) sent(p *peer, e placement.Send) placement.Inspection {
 	in := e.Inspect()

@@ -21,13 +21,14 @@ type peer struct {
 	inc  placement.Incarnation
 	clocks
 
-	out       bool          // gone for good
-	forgotten bool          // and shut out of the mesh
-	absent    bool          // it has not joined yet
-	old       bool          // it runs release n-1
-	lag       time.Duration // of all that its daemon does, at most
-	frozen    time.Duration // suspended until then
-	failing   bool          // its work ends as soon as it runs
+	out       bool                      // gone for good
+	forgotten bool                      // and shut out of the mesh
+	absent    bool                      // it has not joined yet
+	old       bool                      // it runs release n-1
+	lag       time.Duration             // of all that its daemon does, at most
+	frozen    time.Duration             // suspended until then
+	failing   bool                      // its work ends as soon as it runs
+	known     map[placement.PeerID]bool // peers that it has ever seen; kept beside its key
 	judged    map[placement.PeerID]judgement
 
 	capacity, offered placement.Resources // what it has, and what of it the mesh may use now
@@ -52,7 +53,7 @@ type peer struct {
 func newPeer(w *world, site placement.SiteID, id placement.PeerID, capacity placement.Resources) *peer {
 	return &peer{
 		w: w, id: id, site: site, inc: 1, clocks: w.drawClocks(), capacity: capacity, offered: capacity,
-		disk: newDisk(), blobs: map[string]bool{}, runs: map[placement.AllocationID]*run{}, judged: map[placement.PeerID]judgement{},
+		disk: newDisk(), blobs: map[string]bool{}, runs: map[placement.AllocationID]*run{}, judged: map[placement.PeerID]judgement{}, known: map[placement.PeerID]bool{},
 	}
 }
 
@@ -106,8 +107,12 @@ func (p *peer) start() {
 	p.granted, _ = p.core.Used()
 	p.tellHost()
 	for _, o := range w.peers {
-		if o.forgotten {
+		switch {
+		case o.forgotten:
 			p.member(o, placement.MemberForgotten)
+		case p.known[o.id]: // dead until it is heard of
+			p.view[o.id] = &seen{state: placement.MemberDead}
+			p.member(o, placement.MemberDead)
 		}
 	}
 	for _, driver := range []string{placement.DriverWasm, placement.DriverProcess} {

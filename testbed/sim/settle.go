@@ -155,7 +155,7 @@ func (w *world) placedOnce(views []placement.AppView, note func(string, ...any))
 	}
 	conflict := slices.ContainsFunc(views, func(v placement.AppView) bool { return v.Conflict })
 	for k, at := range running {
-		if !conflict && !orphans[k.uid] && !w.forgot { // work of before an amnesia waits for a person
+		if !conflict && !orphans[k.uid] && !w.forgot && !w.oracle.stranded(k.uid) { // work of before an amnesia waits for a person
 			note("%s %s[%d] runs at %v, and nobody wants it", k.uid, k.component, k.slot, at)
 		}
 	}
