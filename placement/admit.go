@@ -114,6 +114,8 @@ func (l *Ledger) fits(now Now, ask *askMsg, comp Component, wanted, known *Inten
 		return Slots{}, l.host.Full
 	case !slices.Contains(l.host.Drivers, driver):
 		return Slots{}, "no driver for " + driver
+	case comp.Exclusive.On && !slices.Contains(l.host.Fences, driver):
+		return Slots{}, noFence(driver)
 	case !l.listed[driver]:
 		return Slots{}, "driver " + driver + " has not yet said what it runs"
 	case wanted.MinSchema > l.tune.Schema:

@@ -72,6 +72,7 @@ type Component struct {
 	Stop       StopPolicy        `json:"stop,omitzero"`
 	Place      Place             `json:"place,omitzero"`
 	Disconnect Disconnect        `json:"disconnect,omitzero"`
+	Exclusive  Exclusive         `json:"exclusive,omitzero"` // at most one copy of each slot
 }
 
 // Container is an OCI image to run.

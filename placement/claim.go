@@ -78,10 +78,10 @@ type claim struct {
 // holds is the slots that take capacity.
 func (c *claim) holds() Slots { return c.Slots.Union(c.Stopping) }
 
-// SpecHash tells components apart by what would run. Replicas, place and
-// disconnect are left out: changing them restarts nothing.
+// SpecHash tells components apart by what would run. Replicas, place,
+// disconnect and who votes on an exclusive one are left out: changing them restarts nothing.
 func SpecHash(c Component) uint64 {
-	c.Replicas, c.Place, c.Disconnect = nil, Place{}, Disconnect{}
+	c.Replicas, c.Place, c.Disconnect, c.Exclusive.Keepers = nil, Place{}, Disconnect{}, ""
 	h := fnv.New64a()
 	h.Write(Encode(c))
 	return h.Sum64()

@@ -311,7 +311,7 @@ func (p *Peer) etag(key AppKey) string {
 // intent is the record of an edit.
 func (p *Peer) intent(e *edit, a *app) *Intent {
 	r := &e.req
-	i := &Intent{Key: r.key, App: r.app, Artifacts: r.artifacts, Removed: r.remove, MinSchema: p.tune.Schema, Request: r.idemKey,
+	i := &Intent{Key: r.key, App: r.app, Artifacts: r.artifacts, Removed: r.remove, MinSchema: p.minSchema(r.app), Request: r.idemKey,
 		Incarnation: p.cfg.Self.Incarnation}
 	if a == nil {
 		i.Version = p.clock.next(p.out.now.Wall)
@@ -323,7 +323,7 @@ func (p *Peer) intent(e *edit, a *app) *Intent {
 	i.Over, i.Past = ancestors(a.versions), pasts(a.versions)
 	i.UID, i.Created, i.Version = a.uid, a.win.intent.Created, p.clock.after(newest, p.out.now.Wall)
 	if r.remove {
-		i.App, i.Artifacts = a.win.intent.App, a.win.intent.Artifacts
+		i.App, i.Artifacts, i.MinSchema = a.win.intent.App, a.win.intent.Artifacts, a.win.intent.MinSchema
 	}
 	if i.Changes = e.changes; i.Changes == nil {
 		i.Changes = changes(i.App, a.versions)

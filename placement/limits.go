@@ -177,6 +177,7 @@ func (d Digest) bounded() Digest {
 	d.Lat, d.Lon = number(d.Lat, 90), number(d.Lon, 180)
 	d.Name, d.Site, d.Version, d.Full = clip(d.Name), SiteID(clip(string(d.Site))), clip(d.Version), clip(d.Full)
 	d.Drivers, d.Arch = d.Drivers[:min(len(d.Drivers), digestShapesMax)], d.Arch[:min(len(d.Arch), digestShapesMax)]
+	d.Fences = d.Fences[:min(len(d.Fences), digestShapesMax)]
 	labels := map[string]string{}
 	for _, name := range sortedKeys(d.Labels) {
 		if value := d.Labels[name]; len(labels) < digestLabelsMax && name != "" && len(name) <= textMax/16 && len(value) <= textMax/16 {

@@ -138,7 +138,10 @@ func (i *Intent) supersedes(o *Intent) bool {
 }
 
 // Schema is the newest schema of intents that this build understands.
-const Schema = 1
+const Schema = 2
+
+// schemaExclusive is the first schema with exclusive components.
+const schemaExclusive = 2
 
 // Artifact is a file that the mesh stores for an app.
 type Artifact struct {
@@ -187,6 +190,7 @@ type Digest struct {
 	Lat      float64           `json:"lat,omitempty"`
 	Lon      float64           `json:"lon,omitempty"`
 	Drivers  []string          `json:"drivers"`
+	Fences   []string          `json:"fences,omitempty"` // of Drivers, those that may run exclusive slots
 	Arch     []string          `json:"arch"`
 	Capacity Resources         `json:"capacity"`
 	Free     Resources         `json:"free"`

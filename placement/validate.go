@@ -114,6 +114,9 @@ func (a App) validate(lenient bool) error {
 		at.component(a.Components[name], a)
 		v.errs = at.errs
 	}
+	if !lenient {
+		v.oneSelector(a)
+	}
 	if !lenient && len(v.errs) == 0 {
 		if n := len(Encode(a)); n > appBytesMax {
 			v.bad("components", n, fmt.Sprintf("the app takes %d bytes, at most %d", n, appBytesMax), "make several apps, or put large values into an artifact")
@@ -171,6 +174,7 @@ func (v *validation) component(c Component, a App) {
 	v.env(c.Env)
 	v.place(c.Place, a)
 	v.ending(c)
+	v.exclusive(c)
 }
 
 func (v *validation) kind(c Component) {

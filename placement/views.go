@@ -335,6 +335,9 @@ func (p *Peer) digest() Digest {
 	for _, driver := range l.host.Drivers {
 		if l.listed[driver] {
 			d.Drivers = append(d.Drivers, driver)
+			if slices.Contains(l.host.Fences, driver) {
+				d.Fences = append(d.Fences, driver)
+			}
 		}
 	}
 	for _, s := range commonShapes {

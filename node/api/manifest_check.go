@@ -28,7 +28,7 @@ func (c *checker) bad(path string, value any, message, fix string) {
 
 // later are fields that the manifest is going to have, by type.
 var later = map[string][]string{
-	"Component": {"architecture", "exclusive", "files", "health", "restart", "secrets", "update", "volumes"},
+	"Component": {"architecture", "files", "health", "restart", "secrets", "update", "volumes"},
 	"Resources": {"gpu"},
 	"Near":      {"client"},
 }

@@ -1,8 +1,11 @@
 package api
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
+
+	"github.com/hansa-mesh/hansa/placement"
 )
 
 // What a person reads about a wrong manifest: the field with its whole path,
@@ -16,7 +19,12 @@ func TestWrongManifestsInWords(t *testing.T) {
 		component("Replicas: 2"):                                                `components.c.Replicas: unknown field (did you mean "replicas"?)`,
 		component("command: [x]"):                                               `components.c.command: unknown field (did you mean "server.process.command"?)`,
 		component("place: {xyzzy: 1}"):                                          `components.c.place.xyzzy: unknown field (one of where, prefer, spread, near)`,
-		component("exclusive: true"):                                            `components.c.exclusive: this release does not have it (leave it out)`,
+		component("exclusive: maybe"):                                           `components.c.exclusive: "maybe" is not true or false (write true, or an object with keepers)`,
+		component("exclusive: {voters: x}"):                                     `components.c.exclusive: an object with keepers alone is wanted (write for instance true, or {keepers: "tier=core"})`,
+		component("exclusive: {keepers: '=='}"):                                 `components.c.exclusive.keepers "==": not a selector: found '==', expected: !, identifier, or 'end of string' (for instance "tier=core", "region in (eu, us)")`,
+		component("exclusive: true, replicas: 2000"):                            `components.c.replicas 2000: too many for an exclusive component (at most 1024)`,
+		component("exclusive: true, stop: {grace: 10s}"):                        `components.c.stop.grace "10s": an exclusive slot must have stopped before its lease of 10s ends (at most 2.5s, or leave it out)`,
+		component("exclusive: true, disconnect: {reconcile: keep_original}"):    `components.c.disconnect.reconcile "keep_original": of an exclusive slot only one copy ever runs, so there is nothing to choose (leave it out)`,
 		component("health: {http: {port: http}}"):                               `components.c.health: this release does not have it (leave it out)`,
 		component("resources: {gpu: 1}"):                                        `components.c.resources.gpu: this release does not have it (leave it out)`,
 		component("disconnect: {stop_after: soon}"):                             `components.c.disconnect.stop_after: "soon" is no duration (write for instance "10m", or "never")`,
@@ -38,7 +46,7 @@ func TestWrongManifestsInWords(t *testing.T) {
 		component("stop: {grace: 10}"):                                          `components.c.stop.grace: 10 is not a duration (write it as text, for instance "30s")`,
 		component("stop: {signal: SIGFOO}"):                                     `components.c.stop.signal "SIGFOO": not a signal that ends work (one of SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2, SIGALRM, SIGABRT, SIGWINCH, SIGKILL)`,
 		component("place: {near: {component: c}}"):                              `components.c.place.near.component "c": it would be near itself (name another component, or a site)`,
-		strings.Replace(component("x: y"), "app: a", "app: 5", 1):               `app 5: a text is wanted (write it in quotes)` + "\n" + `components.c.x: unknown field (one of container, function, server, replicas, resources, ports, env, stop, place, disconnect)`,
+		strings.Replace(component("x: y"), "app: a", "app: 5", 1):               `app 5: a text is wanted (write it in quotes)` + "\n" + `components.c.x: unknown field (one of container, function, server, replicas, resources, ports, env, stop, place, disconnect, exclusive)`,
 		strings.Replace(component("replicas: 1"), "run", "\"${port.http}\"", 1): `components.c.server.process.command[0] "${port.http}": it names no port of the component ("${port.NAME}" with a name from ports, or "$${" for a literal "${")`,
 		`{"app":"a","app":"b"}`:                                                 `app: it stands there twice (keep one of them)`,
 		"\xff\xfe\x00":                                                          `it is not text in UTF-8`,
@@ -62,6 +70,36 @@ func TestWrongManifestsInWords(t *testing.T) {
 		if got := strings.Join(lines, "\n"); got != want {
 			t.Errorf("%s\nsays %s\nwant %s", manifest, got, want)
 		}
+	}
+}
+
+// exclusive is a word or an object, and reads back as what was written.
+func TestExclusiveForms(t *testing.T) {
+	for text, want := range map[string]placement.Exclusive{
+		"true":                      {On: true},
+		"false":                     {},
+		"{keepers: tier in (core)}": {On: true, Keepers: "tier in (core)"},
+	} {
+		apps, err := ParseManifests([]byte("app: a\ncomponents:\n  c: {server: {process: {command: [run]}}, exclusive: " + text + "}\n"))
+		if err != nil || apps[0].Validate() != nil {
+			t.Fatal(text, err, apps[0].Validate())
+		}
+		data, err := json.Marshal(apps[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := ParseManifests(data)
+		if err != nil || again[0].Components["c"].Exclusive != want || apps[0].Components["c"].Exclusive != want {
+			t.Errorf("exclusive: %s is %+v, and %+v from %s (%v)", text, apps[0].Components["c"].Exclusive, again, data, err)
+		}
+	}
+	const two = "app: a\ncomponents:\n  b: {server: {process: {command: [run]}}, exclusive: {keepers: x}}\n  c: {server: {process: {command: [run]}}, exclusive: {keepers: y}}\n"
+	apps, err := ParseManifests([]byte(two))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := apps[0].Validate(); err == nil || !strings.Contains(err.Error(), "components.c.exclusive.keepers y: an app has one list of keepers") {
+		t.Errorf("two lists of keepers: %v", err)
 	}
 }
 

@@ -106,6 +106,7 @@ var manifestFields = map[string]fieldDoc{
 	"Component.stop":        {text: "How work is ended"},
 	"Component.place":       {text: "Where it may and would rather run"},
 	"Component.disconnect":  {text: "What happens when a site is cut off"},
+	"Component.exclusive":   {text: "At most one copy of each slot runs at a time; {keepers: SELECTOR} chooses the peers that vote on it", value: false},
 	"Container.image":       {text: "Reference of the image"},
 	"Container.command":     {text: "Instead of the image's entry point"},
 	"Container.args":        {text: "Arguments"},
@@ -139,6 +140,7 @@ func aliasQuantities(r huma.Registry) {
 	r.RegisterTypeAlias(reflect.TypeFor[placement.Bytes](), reflect.TypeFor[bytesText]())
 	r.RegisterTypeAlias(reflect.TypeFor[placement.Duration](), reflect.TypeFor[durationText]())
 	r.RegisterTypeAlias(reflect.TypeFor[placement.OrNever](), reflect.TypeFor[orNeverText]())
+	r.RegisterTypeAlias(reflect.TypeFor[placement.Exclusive](), reflect.TypeFor[exclusiveForm]())
 }
 
 // The text forms of placement's types, for schemas.
@@ -147,6 +149,8 @@ type (
 	bytesText    string
 	durationText string
 	orNeverText  string
+	// exclusiveForm is true, false or an object.
+	exclusiveForm bool
 )
 
 // Schema describes a CPU: a quantity as text, or a number of cores.
@@ -161,6 +165,14 @@ func (bytesText) Schema(huma.Registry) *huma.Schema {
 
 func quantitySchema(what string, examples ...any) *huma.Schema {
 	return &huma.Schema{Description: what, Examples: examples, OneOf: []*huma.Schema{{Type: huma.TypeString}, {Type: huma.TypeNumber}}}
+}
+
+// Schema describes Exclusive in its forms.
+func (exclusiveForm) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{OneOf: []*huma.Schema{{Type: huma.TypeBoolean}, {
+		Type: huma.TypeObject, Required: []string{"keepers"}, AdditionalProperties: false,
+		Properties: map[string]*huma.Schema{"keepers": {Type: huma.TypeString, Description: "A label selector, for instance tier in (core)"}},
+	}}}
 }
 
 // Schema describes a duration.
