@@ -44,6 +44,7 @@ func (n backend) PutApp(ctx context.Context, req api.PutRequest) (api.PutResult,
 	}
 	out.Unchanged = !r.Created && beforeErr == nil && !before.Conflict && !before.Intent.Removed &&
 		bytes.Equal(placement.Encode(before.Intent.App), placement.Encode(req.App))
+	out.Warnings = append(out.Warnings, r.Notes...)
 	if !r.Quorum {
 		out.Warnings = append(out.Warnings, fmt.Sprintf(
 			"%d of %d keepers hold it: should they be lost before the others are reached, so is this edit", r.Copies, out.Durability.Keepers))

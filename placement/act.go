@@ -157,6 +157,10 @@ func (s *Steward) situation(name string) situation {
 	if exists {
 		sit.wanted, sit.spec = s.wantedHere(name, pol, FirstSlots(comp.Wanted())), SpecHash(comp)
 	}
+	if sit.exclusive = comp.Exclusive.On; sit.exclusive && s.deputy {
+		s.note("%s: slots %s are exclusive, and stay where they are: no majority of the keepers is in reach", name, sit.wanted)
+		sit.wanted = Slots{}
+	}
 	sit.claims, sit.fates = s.facts(name, pol)
 	s.holdUnsure(&sit)
 	for _, o := range s.asks {
@@ -190,6 +194,9 @@ func (s *Steward) actOn(name string) bool {
 	sit := s.situation(name)
 	c := reconcile(sit)
 	s.noteWaits(name, sit)
+	if sit.exclusive {
+		s.noteLeases(name, sit)
+	}
 	if !c.missing.IsEmpty() {
 		s.place(name, c.missing, c.lost, nil)
 	}

@@ -360,8 +360,15 @@ func (e *edit) sources() []PeerID {
 // create makes a new app: its keepers are chosen, its first term is granted in
 // the message that stores it, and capacity is asked for at the same time.
 func (p *Peer) create(e *edit) {
-	keepers := p.members.chooseKeepers(p.cfg.Self, keepersWant)
-	if err := p.check(e, nil, len(keepers)); err != nil {
+	keepers, err := p.chooseFor(e.req.app)
+	live := 0
+	for _, ref := range keepers {
+		live += btoi(p.keeperLives(ref))
+	}
+	if err == nil {
+		err = p.check(e, nil, live)
+	}
+	if err != nil {
 		p.finish(e, Result{Err: err})
 		return
 	}

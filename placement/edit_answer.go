@@ -111,7 +111,7 @@ func (p *Peer) unpublishApp(a *app) {
 func (p *Peer) acknowledge(e *edit, a *app) {
 	p.finish(e, Result{
 		UID: e.uid, Version: e.version, ETag: p.etag(a.key), Created: e.created,
-		Copies: len(e.copied()), Peers: e.copied(), Quorum: p.quorum(e, a),
+		Copies: len(e.copied()), Peers: e.copied(), Quorum: p.quorum(e, a), Notes: p.farKeepers(a),
 	})
 	if e.merges {
 		p.out.happened(Happened{Type: "merged", UID: e.uid, Key: e.req.key, Peer: p.cfg.Self.Peer,
@@ -318,7 +318,7 @@ func (p *Peer) onForwarded(from PeerID, m *forwardedMsg) {
 		if m.Kind == ErrUnavailable.Error() {
 			return // views differ for the moment: forwarded again until the deadline
 		}
-		r := Result{UID: m.UID, Version: m.Version, ETag: m.ETag, Created: m.Created, Copies: len(m.Peers), Peers: m.Peers, Quorum: m.Quorum}
+		r := Result{UID: m.UID, Version: m.Version, ETag: m.ETag, Created: m.Created, Copies: len(m.Peers), Peers: m.Peers, Quorum: m.Quorum, Notes: m.Notes}
 		if m.Kind != "" {
 			r.Err = remoteError(m.Kind, m.Text)
 		}
@@ -364,7 +364,7 @@ func (p *Peer) answer(e *edit, r Result) {
 	}
 	for _, req := range e.remotes {
 		m := &forwardedMsg{
-			Request: req, UID: r.UID, Version: r.Version, ETag: r.ETag, Created: r.Created, Peers: r.Peers, Quorum: r.Quorum,
+			Request: req, UID: r.UID, Version: r.Version, ETag: r.ETag, Created: r.Created, Peers: r.Peers, Quorum: r.Quorum, Notes: r.Notes,
 		}
 		if r.Err != nil {
 			m.Kind, m.Text = kindOf(r.Err), clip(r.Err.Error())

@@ -196,6 +196,7 @@ func (p *Peer) slotStopped(c *claim, n Slot) {
 			}
 		})
 	}
+	p.freeLease(AllocationID{c.ID, n})
 	p.touchReport(c.UID)
 }
 
@@ -333,6 +334,10 @@ func (p *Peer) onWork(ev WorkChanged, why string) {
 	case workExited:
 		p.tell(c, "exited", ev.ID.Slot, ev.State.Reason)
 		p.letGo(c)
+	case workFenced:
+		p.tell(c, "stopped", ev.ID.Slot, "its lease ended")
+		p.letGo(c)
+		p.work.retry(ev.ID)
 	case workFailed:
 		p.failed(c, ev.ID.Slot, a.state.Reason)
 		p.releaseSlots(c, SlotsOf(ev.ID.Slot), a.state.Reason)
@@ -468,6 +473,9 @@ func (p *Peer) adopt(c *claim, f Found) {
 	runs := f.State.State == AllocRunning && began > 0
 	if runs {
 		p.ran(c, f.ID.Slot, began, false)
+	}
+	if b, err := FromLabels(f.Labels); err == nil && b.Fence > 0 {
+		p.adoptLease(a, b.Fence)
 	}
 	p.onWork(WorkChanged{ID: f.ID, State: f.State}, "adopted, it ran on")
 	if runs {

@@ -33,6 +33,10 @@ type PeerRef struct {
 	Incarnation Incarnation `json:"incarnation"`
 }
 
+func (r PeerRef) compare(o PeerRef) int {
+	return cmp.Or(cmp.Compare(r.Peer, o.Peer), cmp.Compare(r.Incarnation, o.Incarnation))
+}
+
 // AppKey is the name that a person uses for an app.
 type AppKey struct {
 	Namespace string `json:"namespace"`

@@ -69,6 +69,10 @@ func (m *message) inspect() Inspection {
 		in.Kind, in.UID, in.Term, in.Claim = "pin", m.Pin.UID, m.Pin.Term, m.Pin.Claim
 	case m.Pinned != nil:
 		in.Kind, in.UID, in.Claim = "pinned", m.Pinned.UID, m.Pinned.Claim
+	case m.Lease != nil:
+		in.Kind = "lease"
+	case m.Leased != nil:
+		in.Kind = "leased"
 	}
 	return in
 }
@@ -108,6 +112,18 @@ func (in Inspection) Detail() string {
 		return m.Committed.Not
 	case "pinned":
 		return m.Pinned.Slots.String()
+	case "lease":
+		text := ""
+		for _, it := range m.Lease.Items {
+			text += fmt.Sprintf("%.6s %s[%d] number %d stands %t over %t; ", it.UID, it.Component, it.Slot, it.Number, it.Stands, it.Over)
+		}
+		return text
+	case "leased":
+		text := ""
+		for _, it := range m.Leased.Items {
+			text += fmt.Sprintf("%s[%d] number %d %s; ", it.Claim, it.Slot, it.Number, it.Not)
+		}
+		return text
 	}
 	return ""
 }

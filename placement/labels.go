@@ -16,13 +16,14 @@ const (
 	labelSlot      = "hansa.slot"
 	labelVersion   = "hansa.version"
 	labelSpec      = "hansa.spec"
-	labelNeed      = "hansa.need" // milli-CPU/memory bytes/disk bytes
+	labelNeed      = "hansa.need"  // milli-CPU/memory bytes/disk bytes
+	labelFence     = "hansa.fence" // WorkSpec.Fence, of exclusive work
 )
 
 // Labels are what a driver must keep beside the work and give back in Found.
 func Labels(id AllocationID, spec WorkSpec) map[string]string {
 	need := spec.Spec.Resources
-	return map[string]string{
+	labels := map[string]string{
 		labelUID:       string(spec.UID),
 		labelNamespace: spec.Key.Namespace,
 		labelApp:       spec.Key.App,
@@ -33,6 +34,10 @@ func Labels(id AllocationID, spec WorkSpec) map[string]string {
 		labelSpec:      strconv.FormatUint(SpecHash(spec.Spec), 36),
 		labelNeed:      fmt.Sprintf("%d/%d/%d", need.CPU, need.Memory, need.Disk),
 	}
+	if spec.Fence > 0 {
+		labels[labelFence] = strconv.FormatUint(spec.Fence, 10)
+	}
+	return labels
 }
 
 // Booking is what FromLabels reads.
@@ -44,6 +49,7 @@ type Booking struct {
 	Version   Version
 	SpecHash  uint64
 	Need      Resources
+	Fence     uint64 // 0 when the work is not exclusive
 }
 
 // FromLabels reads what Labels wrote.
@@ -69,6 +75,11 @@ func FromLabels(labels map[string]string) (Booking, error) {
 	}
 	if _, err := fmt.Sscanf(labels[labelNeed], "%d/%d/%d", (*int64)(&b.Need.CPU), (*int64)(&b.Need.Memory), (*int64)(&b.Need.Disk)); err != nil {
 		return fail(fmt.Errorf("resources %q: %w", labels[labelNeed], err))
+	}
+	if text := labels[labelFence]; text != "" {
+		if b.Fence, err = strconv.ParseUint(text, 10, 64); err != nil {
+			return fail(fmt.Errorf("fence %q: %w", text, err))
+		}
 	}
 	if b.UID == "" || b.Component == "" || b.Need.CPU < 0 || b.Need.Memory < 0 || b.Need.Disk < 0 {
 		return fail(ErrInvalid)

@@ -78,7 +78,7 @@ func (m *message) check(size int) error {
 			within(len(m.Forward.Key.App), nameBytesMax, "bytes of a name"),
 			within(len(m.Forward.IdemKey)+len(m.Forward.IfMatch), textMax, "bytes of text"))
 	case m.Forwarded != nil:
-		return within(len(m.Forwarded.Peers), keepersMax+1, "peers")
+		return errors.Join(within(len(m.Forwarded.Peers), keepersMax+1, "peers"), within(len(m.Forwarded.Notes), ComponentsMax, "notes"))
 	case m.Store != nil:
 		return errors.Join(within(len(m.Store.Intents), siblingsMax, "intents"),
 			within(len(m.Store.Holders), holdersMax, "holders"), within(len(m.Store.From), keepersMax, "sources"))
@@ -98,6 +98,10 @@ func (m *message) check(size int) error {
 		return within(len(m.Offer.Reason), textMax, "bytes of text")
 	case m.Release != nil:
 		return within(len(m.Release.Reason), textMax, "bytes of text")
+	case m.Lease != nil:
+		return within(len(m.Lease.Items), leaseItemsMax, "leases")
+	case m.Leased != nil:
+		return within(len(m.Leased.Items), leaseItemsMax, "leases")
 	case m.Drop != nil, m.Raise != nil, m.Census != nil, m.Held != nil, m.Commit != nil, m.Committed != nil, m.Pin != nil, m.Pinned != nil:
 		return nil
 	}

@@ -15,6 +15,7 @@ const messageVersion = 1
 //	steward ── hold ──▶ keeper                    keeper ── held ──▶ steward
 //	steward ── census ──▶ holder                  holder ── report ──▶ steward and keepers
 //	steward ── ask/commit/release/pin ──▶ ledger  ledger ── offer/committed/pinned ──▶ steward
+//	holder of slots ── lease ──▶ keeper           keeper ── leased ──▶ holder of slots
 type message struct {
 	V         int           `cbor:"v"`
 	Forward   *forwardMsg   `cbor:"fw,omitempty"`
@@ -35,6 +36,8 @@ type message struct {
 	Release   *releaseMsg   `cbor:"rl,omitempty"`
 	Pin       *pinMsg       `cbor:"pi,omitempty"`
 	Pinned    *pinnedMsg    `cbor:"pd,omitempty"`
+	Lease     *leaseMsg     `cbor:"le,omitempty"`
+	Leased    *leasedMsg    `cbor:"ld,omitempty"`
 }
 
 type (
@@ -63,6 +66,7 @@ type (
 		Created bool      `cbor:"n,omitempty"`
 		Peers   []PeerID  `cbor:"p,omitempty"`
 		Quorum  bool      `cbor:"q,omitempty"`
+		Notes   []string  `cbor:"o,omitempty"`
 	}
 
 	// storeMsg asks a keeper to hold an intent and its bytes. Term is zero for
@@ -175,6 +179,9 @@ type (
 		// Unlisted: neither the version nor a later one is known to the claim's
 		// peer. An older release does not say so, and its claims are waited for.
 		Unlisted bool `cbor:"u,omitempty"`
+		// Of an exclusive claim: Ready waits for nothing but its lease.
+		Exclusive bool  `cbor:"e,omitempty"`
+		Ready     Slots `cbor:"l,omitzero"`
 	}
 
 	// askMsg asks a ledger for slots. The intent's bytes come along, since the

@@ -60,8 +60,10 @@ func New(cfg Config) *Peer {
 		}
 		return p.follows(known, k, "")
 	}
+	p.votes, p.leases = newLeaseKeeper(tune), newLeases()
 	p.work = newWork(p.out, tune, p.timers, p.has)
 	p.ledger.holdsOff = p.stopped
+	p.work.lease, p.work.lapsed = p.leaseFor, p.fenced
 	p.work.listed = func(driver string) bool { return p.ledger.listed[driver] }
 	p.work.from = func(c *claim) []PeerID {
 		var list Keepers
@@ -83,6 +85,7 @@ func (p *Peer) Begin(now Now) []Effect {
 	p.started = now.Mono
 	p.members.peers[p.cfg.Self.Peer].since = now.Mono
 	p.ledger.begin(now)
+	p.votes.begin(now)
 	for _, c := range p.ledger.sorted() {
 		p.armClaim(c)
 	}
@@ -261,6 +264,10 @@ func (p *Peer) receive(from PeerID, m message) {
 		p.onPin(from, m.Pin)
 	case m.Pinned != nil:
 		p.onPinned(from, m.Pinned)
+	case m.Lease != nil:
+		p.onLease(from, m.Lease)
+	case m.Leased != nil:
+		p.onLeased(from, m.Leased)
 	}
 }
 
@@ -339,6 +346,8 @@ func (p *Peer) fire(key timerKey) {
 		p.storeNow(UID(key.id))
 	case timerRefresh:
 		p.refreshTimer(key.id)
+	case timerLease:
+		p.leaseTimer(key.id)
 	}
 }
 
@@ -380,6 +389,8 @@ func (p *Peer) Load(table, key string, value []byte) error {
 		err := Decode(value, &e)
 		p.keeper.ended[UID(key)] = e
 		return err
+	case tableLeases, tableLeaseApps:
+		return p.votes.load(table, value)
 	case tableMeta:
 		if key == keyCounter {
 			return p.counters.load(value)

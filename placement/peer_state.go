@@ -20,6 +20,7 @@ import (
 //	│  Catalog   what the tables say         Ledger  what is granted here    │
 //	│  Keeper    intents held, terms voted   Work    what runs here          │
 //	│  Steward   one an app that is driven   members who lives               │
+//	│  LeaseKeeper votes on exclusive slots  leases  what may run here       │
 //	└──────────────────────────────── gate ──────────────────────────────────┘
 //	                                   │ only what may be carried out now
 //	                                   ▼
@@ -36,6 +37,8 @@ type Peer struct {
 	keeper  *Keeper
 	ledger  *Ledger
 	work    *Work
+	votes   *LeaseKeeper
+	leases  leases
 
 	apps    map[UID]*app
 	byKey   map[AppKey]map[UID]bool
@@ -278,6 +281,7 @@ func (p *Peer) refresh(uid UID) {
 	a.versions, a.win, a.keepers, a.next = versions, winner(versions, p.out.now.Wall), list.now, list.next
 	a.listed = a.listed || p.catalog.has(uid)
 	p.noteConflict(a.key)
+	p.followLists(a)
 	p.checkClaims(uid)
 	p.dirty[uid] = true
 	if p.catalog.has(uid) && p.catalog.keepers[uid].list.Peers == nil && len(list.now.list.Peers) > 0 && !a.win.intent.Removed {
@@ -391,6 +395,7 @@ func (p *Peer) endApp(a *app) {
 	delete(p.failures, a.uid)
 	p.timers.cancel(timerStore, string(a.uid))
 	p.decisions.forget(a.uid)
+	p.out.persist(p.votes.forget(a.uid), func(*PersistFailed) {})
 	if p.stranger(a.uid) { // else the last of its claims ends the fence
 		p.out.persist(p.ledger.forgetTerm(a.uid), func(*PersistFailed) {})
 	}

@@ -94,6 +94,7 @@ type Policy struct {
 //	function, container        0s          majority  best_score     never
 //	server that is a process   0s          majority  keep_original  never
 //	server that is a VM        5m          never     keep_original  never
+//	any that is exclusive      0s          majority  keep_original  never
 func (c Component) Policy() Policy {
 	p := Policy{StopAfter: c.Disconnect.StopAfter, Replace: ReplaceMajority, Reconcile: KeepOriginal}
 	switch {
@@ -103,6 +104,13 @@ func (c Component) Policy() Policy {
 		p.LostAfter, p.Replace = Duration(lostAfterDisk), ReplaceNever
 	}
 	d := c.Disconnect
+	if c.Exclusive.On { // its lease alone decides when it is lost, and which copy runs
+		p = Policy{Replace: ReplaceMajority, Reconcile: KeepOriginal}
+		d.LostAfter, d.Reconcile = nil, ""
+		if d.Replace == ReplaceAlways {
+			d.Replace = ""
+		}
+	}
 	if d.LostAfter != nil {
 		p.LostAfter = *d.LostAfter
 	}

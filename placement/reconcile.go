@@ -2,17 +2,18 @@ package placement
 
 // situation is one component as its steward sees it.
 type situation struct {
-	wanted   Slots
-	spec     uint64 // SpecHash of what is wanted
-	keep     string // of two copies: Policy.Reconcile
-	claims   []fact
-	fates    map[PeerID]fate // of the peers in claims
-	inflight Slots           // asked for, to fill what is missing
-	moving   Slots           // asked for, to replace other claims
-	conflict bool            // more than one version stands
-	mayStop  bool            // a steward with its term, not a deputy
-	mayMove  bool            // a roll-out may begin: in no conflict and, of a deputy, to what its own side was given
-	fault    Fault
+	wanted    Slots
+	spec      uint64 // SpecHash of what is wanted
+	keep      string // of two copies: Policy.Reconcile
+	claims    []fact
+	fates     map[PeerID]fate // of the peers in claims
+	inflight  Slots           // asked for, to fill what is missing
+	moving    Slots           // asked for, to replace other claims
+	conflict  bool            // more than one version stands
+	mayStop   bool            // a steward with its term, not a deputy
+	mayMove   bool            // a roll-out may begin: in no conflict and, of a deputy, to what its own side was given
+	fault     Fault
+	exclusive bool // what is wanted runs under leases
 }
 
 // fact is one claim as it was last heard of.
@@ -81,6 +82,9 @@ func reconcile(s situation) course {
 	if s.fault == FaultCountTwice && len(standing) > 0 && countSlots(standing) >= s.wanted.Len() {
 		c.missing, double = Slots{}, Slots{}
 	}
+	if s.mayStop {
+		c.handOver(s, standing)
+	}
 	if s.mayStop || s.mayMove {
 		c.resolve(s, standing, double)
 	}
@@ -115,6 +119,10 @@ func (c *course) rollOut(s situation, claims []fact, double Slots) {
 			continue
 		}
 		budget -= part.Len()
+		if f.Exclusive != s.exclusive { // a lease tells the one kind nothing of the other
+			c.done = append(c.done, share{f, part, "stops before a version that is exclusive where it is not, or the other way, starts"})
+			continue
+		}
 		c.moves = append(c.moves, share{f, part, "moves to a newer version"})
 	}
 }

@@ -57,7 +57,7 @@ func (p *Peer) report(uid UID, nonce uint64) reportMsg {
 			ID: c.ID, Component: c.Component, Version: c.Version, Spec: c.SpecHash, Slots: c.Slots,
 			Running: p.work.running(c), Stopping: c.Stopping, Reserved: c.State == claimReserved,
 			Replaces: c.Replaces, FirstRunning: c.FirstRunning, Again: c.Again, Score: c.Score,
-			Unlisted: known.Compare(c.Version) < 0,
+			Exclusive: c.Spec.Exclusive.On, Ready: p.waitingLeases(c), Unlisted: known.Compare(c.Version) < 0,
 		})
 	}
 	for _, name := range sortedKeys(p.failures[uid]) {

@@ -19,6 +19,7 @@ const (
 	timerRoles
 	timerRefresh
 	timerStore
+	timerLease
 )
 
 type timerKey struct {

@@ -21,6 +21,7 @@ type Tuning struct {
 	Grace         time.Duration // after a start, before a silent majority makes deputies [10s]
 	MassWindow    time.Duration // sites lost within this time count together [10s]
 	MassWait      time.Duration // how long a mass loss stops replacing [5m]
+	Lease         time.Duration // of an exclusive slot, from when it is asked for [LeaseDefault]
 	RestartBudget int           // restarts in place of one slot in RestartWindow [5]
 	RestartWindow time.Duration // [5m]
 	RestartMin    time.Duration // back-off of restarts in place [1s]
@@ -72,6 +73,14 @@ const (
 	// FaultTakeMove: a claim that is to replace another is taken for its duplicate.
 	FaultTakeMove   Fault = "take-move-for-duplicate"
 	FaultCountTwice Fault = "count-slot-twice" // a slot that is held twice counts for two
+	// FaultSkipLease: exclusive slots start without a lease.
+	FaultSkipLease Fault = "skip-lease"
+	// FaultIgnoreExpiry: holders of leases go on for an hour longer.
+	FaultIgnoreExpiry Fault = "ignore-lease-expiry"
+	// FaultLeaseRestart: a keeper that restarted takes no lease for in force.
+	FaultLeaseRestart Fault = "lease-after-restart"
+	// FaultNewVotes: a keeper whose store was lost votes on.
+	FaultNewVotes Fault = "new-incarnation-votes"
 )
 
 // Faults are the rules that a simulation switches off one by one. Those about
@@ -79,7 +88,7 @@ const (
 // seldom brings about what shows them.
 func Faults() []Fault {
 	return []Fault{FaultSkipGate, FaultNoFence, FaultRegrant, FaultOvergive, FaultTwoTerms, FaultForgetTerm, FaultNoCompare, FaultRemake, FaultKeepForever,
-		FaultTakeMove, FaultCountTwice}
+		FaultTakeMove, FaultCountTwice, FaultSkipLease, FaultIgnoreExpiry, FaultLeaseRestart, FaultNewVotes}
 }
 
 func orDefault[T comparable](v *T, def T) {
@@ -100,7 +109,7 @@ func (t Tuning) withDefaults() Tuning {
 		{&t.SummaryEvery, time.Second}, {&t.RoundMin, 500 * time.Millisecond}, {&t.RoundMax, 10 * time.Second},
 		{&t.Calm, time.Minute}, {&t.KeeperLost, 5 * time.Minute}, {&t.Grace, 10 * time.Second}, {&t.MassWindow, 10 * time.Second},
 		{&t.MassWait, 5 * time.Minute}, {&t.RestartWindow, 5 * time.Minute},
-		{&t.RestartMin, time.Second}, {&t.RestartMax, 30 * time.Second},
+		{&t.Lease, LeaseDefault}, {&t.RestartMin, time.Second}, {&t.RestartMax, 30 * time.Second},
 	} {
 		orDefault(d.v, d.def)
 	}

@@ -15,6 +15,8 @@ import (
 //	   ▲                                          │            │
 //	   └──────back-off, within its budget────── exit ◀────────┘
 //	                                              │ budget used up
+//	   └──────── stopped ◀─ stopping ◀─ its lease runs out (lease_hold.go)
+//
 //	             release ─▶ stopping ─▶ stopped   └──▶ failed: the slot is given back
 type alloc struct {
 	id       AllocationID
@@ -23,6 +25,7 @@ type alloc struct {
 	since    int64 // Unix milliseconds
 	restarts int
 	exits    []time.Duration // in the restart window
+	fenced   bool            // it is stopping for want of a lease, and comes back with one
 }
 
 // Work is the life of this peer's allocations. What runs is the runner's to
@@ -33,7 +36,9 @@ type Work struct {
 	timers *timers
 	has    func(digest string) bool
 	listed func(driver string) bool
-	from   func(c *claim) []PeerID // who may have the artifact
+	from   func(c *claim) []PeerID                                      // who may have the artifact
+	lease  func(a *alloc) (number uint64, until time.Duration, ok bool) // of an exclusive slot
+	lapsed func(id AllocationID) bool                                   // its lease ended
 	allocs map[AllocationID]*alloc
 	byArt  map[string]map[AllocationID]bool // waiting for an artifact
 }
@@ -82,11 +87,29 @@ func (w *Work) start(a *alloc) {
 		w.out.emit(Fetch{Artifact: c.Artifact, From: w.from(c), Warm: true})
 		return
 	}
-	w.enter(a, WorkState{State: AllocStarting})
-	w.out.emit(Start{ID: a.id, Spec: WorkSpec{
+	spec := WorkSpec{
 		UID: c.UID, Key: c.Key, Component: c.Component, Spec: c.Spec, Version: c.Version,
 		Artifact: c.Artifact, From: w.from(c), Restarts: a.restarts,
-	}})
+	}
+	if c.Spec.Exclusive.On {
+		if a.state.State != AllocPending {
+			w.enter(a, WorkState{State: AllocPending, Reason: "waits for its lease"})
+		}
+		var ok bool
+		if spec.Fence, spec.Until, ok = w.lease(a); !ok {
+			return
+		}
+	}
+	w.enter(a, WorkState{State: AllocStarting})
+	w.out.emit(Start{ID: a.id, Spec: spec})
+}
+
+// fence stops what may not go on for want of a lease. Once it has ended it waits
+// for the next one.
+func (w *Work) fence(a *alloc, reason string) {
+	w.enter(a, WorkState{State: AllocStopping, Reason: reason, Ports: a.state.Ports})
+	a.fenced = true
+	w.out.emit(Stop{ID: a.id, Reason: reason})
 }
 
 // arrived starts what waited for an artifact.
@@ -134,6 +157,7 @@ func (w *Work) stop(id AllocationID, c *claim, reason string) {
 		w.allocs[id] = a
 	}
 	w.enter(a, WorkState{State: AllocStopping, Reason: reason, Ports: a.state.Ports})
+	a.fenced = false
 	w.out.emit(Stop{ID: id, Reason: reason})
 }
 
@@ -146,6 +170,7 @@ const (
 	workGone            // a stop is complete
 	workExited          // it ended and will be restarted
 	workFailed          // it ended once too often
+	workFenced          // it ended for want of a lease, and waits for another
 )
 
 // changed takes news of the runner.
@@ -156,10 +181,12 @@ func (w *Work) changed(id AllocationID, s WorkState) (*alloc, verdict) {
 	}
 	ended := s.State == AllocStopped || s.State == AllocFailed
 	switch {
+	case a.state.State == AllocStopping && !ended:
+	case ended && (a.state.State == AllocStarting || a.state.State == AllocRunning || a.fenced) && (w.lapsed(id) || a.fenced):
+		a.fenced = false
+		w.enter(a, WorkState{State: AllocPending, Reason: "waits for its lease: the last one ended"})
+		return a, workFenced
 	case a.state.State == AllocStopping:
-		if !ended {
-			return a, workNoted
-		}
 		delete(w.allocs, id)
 		w.timers.cancel(timerRestart, id.String())
 		return a, workGone

@@ -1,0 +1,116 @@
+package placement
+
+import (
+	"cmp"
+	"fmt"
+	"hash/fnv"
+	"slices"
+	"time"
+)
+
+// This file is what leases mean for placing: who keeps an exclusive app, and
+// how its slots move.
+
+// chooseFor is the keepers of a new app. Of an exclusive one they follow from
+// its name: the same for whoever creates it, on either side of a cut, dead or
+// alive, so that two majorities of two apps of one name share a keeper. The peer
+// that accepts it keeps it too, as one more: with it a majority still needs a
+// majority of the others.
+func (p *Peer) chooseFor(a App) ([]PeerRef, error) {
+	on, selector := a.exclusive()
+	if !on {
+		return p.members.chooseKeepers(p.cfg.Self, keepersWant), nil
+	}
+	where, err := ParseSelector(selector)
+	if err != nil {
+		return nil, fmt.Errorf("create %s: %w: exclusive.keepers: %w", a.Key(), ErrInvalid, err)
+	}
+	list := []PeerRef{p.cfg.Self}
+	chosen := p.members.chooseByName(a.Key(), where, keepersWant)
+	if len(chosen) == 0 {
+		return nil, fmt.Errorf("create %s: %w: exclusive.keepers %q: no peer of the mesh has such labels", a.Key(), ErrInvalid, selector)
+	}
+	for _, ref := range chosen {
+		if ref.Peer != p.cfg.Self.Peer {
+			list = append(list, ref)
+		}
+	}
+	return list, nil
+}
+
+// chooseByName is up to n peers of those that match, of distinct sites first,
+// by rendezvous hashing (Thaler and Ravishankar, 1998): whoever knows the same
+// peers chooses the same ones.
+func (m *members) chooseByName(key AppKey, where Selector, n int) []PeerRef {
+	type ranked struct {
+		*member
+		rank uint64
+	}
+	var all []ranked
+	for _, q := range m.peers {
+		if q.digest == nil || q.state == MemberForgotten || !where.Matches(q.digest.Labels) {
+			continue
+		}
+		h := fnv.New64a()
+		fmt.Fprintf(h, "%s\x00%s", key, q.id)
+		all = append(all, ranked{q, h.Sum64()})
+	}
+	slices.SortFunc(all, func(a, b ranked) int { return cmp.Or(cmp.Compare(b.rank, a.rank), cmp.Compare(a.id, b.id)) })
+	var list []PeerRef
+	used, taken := map[SiteID]bool{}, map[PeerID]bool{}
+	for _, sameSite := range []bool{false, true} {
+		for _, q := range all {
+			if len(list) < n && !taken[q.id] && (sameSite || !used[q.site]) {
+				list = append(list, q.digest.Peer)
+				taken[q.id], used[q.site] = true, true
+			}
+		}
+	}
+	return list
+}
+
+// handOver ends an older copy of an exclusive slot, once the newer one waits for
+// nothing but the lease: its claim is granted and its artifact there, so that the
+// gap between the two is short. Neither waits for the other while that is not so.
+func (c *course) handOver(s situation, claims []fact) {
+	if !s.exclusive {
+		return
+	}
+	ready := Slots{}
+	for _, f := range claims {
+		if f.live && f.Spec == s.spec {
+			ready = ready.Union(f.Ready)
+		}
+	}
+	for _, f := range claims {
+		if part := f.Slots.Intersect(ready); f.live && f.Spec != s.spec && !part.IsEmpty() {
+			c.done = append(c.done, share{f, part, "a newer version waits for its lease"})
+		}
+	}
+}
+
+// noteLeases says what exclusive slots wait for.
+func (s *Steward) noteLeases(name string, sit situation) {
+	ready, running := Slots{}, Slots{}
+	for _, f := range sit.claims {
+		if !f.lost {
+			ready, running = ready.Union(f.Ready), running.Union(f.Running)
+		}
+	}
+	for n := range ready.Minus(running).Min(notesMax).All() {
+		why := "its keepers have not answered yet"
+		if l := s.p.votes.apps[s.a.uid]; l != nil {
+			if v := l.slots[slotName{name, n}]; v != nil && v.Claim != (ClaimID{}) {
+				why = heldBy(v.Claim.Owner.Peer, v.until-s.p.out.now.Mono)
+			}
+		}
+		s.note("%s: slot %d waits for its lease: %s", name, n, why)
+	}
+}
+
+func heldBy(id PeerID, left time.Duration) string {
+	if left <= 0 {
+		return fmt.Sprintf("the last one, of %s, is over", id)
+	}
+	return fmt.Sprintf("held by %s for %s more", id, left.Round(time.Second))
+}
