@@ -128,6 +128,25 @@ func (in Inspection) Detail() string {
 	return ""
 }
 
+// LeaseAsked is a lease that a holder asks a keeper for, or frees.
+type LeaseAsked struct {
+	ID     AllocationID
+	Number uint64
+	Over   bool
+}
+
+// Leases is the leases that a message of a holder speaks of.
+func (in Inspection) Leases() []LeaseAsked {
+	if in.m == nil || in.m.Lease == nil {
+		return nil
+	}
+	var out []LeaseAsked
+	for _, it := range in.m.Lease.Items {
+		out = append(out, LeaseAsked{AllocationID{it.Claim, it.Slot}, it.Number, it.Over})
+	}
+	return out
+}
+
 // Kept is what a record in the keepers' own table holds.
 type Kept struct {
 	UID      UID

@@ -171,8 +171,8 @@ func (p *Peer) askLease(l *lease, to map[PeerRef][]leaseItem) {
 		l.under = by.id()
 		clear(l.granted)
 	}
-	if !l.over && !standing {
-		p.renumber(l, by, to)
+	if !l.over && !standing && p.yield(l, by, to) {
+		return
 	}
 	left := 0
 	for _, ref := range by.refs() {
@@ -202,25 +202,27 @@ func (l *lease) item(stands, over bool) leaseItem {
 		Lists: l.under, Stands: stands, Over: over}
 }
 
-// renumber raises the number of a lease that is asked for, when it is too low,
-// when it stood before, and when the votes are split: then what was granted is
-// freed first.
-func (p *Peer) renumber(l *lease, by lists, to map[PeerRef][]leaseItem) {
-	split := l.rival && l.tries >= splitTries && len(l.granted) > 0
-	if l.number > l.heard && l.until == 0 && !split {
-		return
+// yield raises the number of a lease that is asked for, when it is too low and
+// when it stood before. When the votes are split, it frees what was granted, so
+// that another may get it, and says so: it is asked for again after a random
+// time, and whoever is first then has the votes.
+func (p *Peer) yield(l *lease, by lists, to map[PeerRef][]leaseItem) (yields bool) {
+	yields = l.rival && l.tries >= splitTries && len(l.granted) > 0
+	if l.number > l.heard && l.until == 0 && !yields {
+		return false
 	}
-	if split {
+	if yields {
 		for _, ref := range by.refs() {
 			if _, ok := l.granted[ref]; ok {
 				to[ref] = append(to[ref], l.item(false, true))
 			}
 		}
-		l.next += time.Duration(p.rng.Int64N(int64(4 * p.tune.Resend)))
+		l.next = p.out.now.Mono + p.tune.Resend + time.Duration(p.rng.Int64N(int64(8*p.tune.Resend)))
 	}
 	l.number = max(l.number, l.heard) + 1
 	l.until, l.adopted, l.rival, l.tries = 0, false, false, 0
 	clear(l.granted)
+	return yields
 }
 
 // onLeased counts a keeper's answers.

@@ -21,6 +21,7 @@ type oracle struct {
 	over    map[string]placement.Version // by what an edit compared with, or by its key: what came of it
 	lists   keeperLists
 	stats   Report
+	leases  *leaseOracle
 }
 
 type termKey struct {
@@ -48,7 +49,7 @@ func newOracle(w *world) *oracle {
 	return &oracle{
 		w: w, asked: map[uint64]*request{}, acked: map[placement.UID]*acked{}, removed: map[placement.UID]bool{},
 		terms: map[termKey]placement.PeerID{}, asks: map[placement.AskID]placement.Term{},
-		gone: map[string]bool{}, over: map[string]placement.Version{}, lists: keeperLists{},
+		gone: map[string]bool{}, over: map[string]placement.Version{}, lists: keeperLists{}, leases: newLeaseOracle(w),
 	}
 }
 
@@ -117,7 +118,7 @@ func (o *oracle) conditions(p *peer, req *request, r placement.Result) {
 	switch ev := req.edit; {
 	case ev.IfNoneMatch && !r.Created:
 		o.w.fail("%s: %s was to be created only, and version %s was an edit", p.id, req.key, r.Version)
-	case ev.MinCopies > copiesMax:
+	case ev.MinCopies > copiesMax && !o.w.plan.Exclusive:
 		o.w.fail("%s: %s wanted %d copies and was acknowledged", p.id, req.key, ev.MinCopies)
 	case ev.IfMatch != "" && ev.IfMatch != "*":
 		o.once(p, r, fmt.Sprintf("%s over %s", r.UID, ev.IfMatch))
@@ -226,6 +227,7 @@ func (o *oracle) stranded(uid placement.UID) bool {
 func (o *oracle) sent(p *peer, e placement.Send) placement.Inspection {
 	in := e.Inspect()
 	o.stats.Messages++
+	o.leases.sent(in)
 	if in.Kind == "ask" && !in.Deputy {
 		o.asks[in.Ask] = in.Term
 	}

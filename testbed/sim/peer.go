@@ -135,6 +135,9 @@ func (p *peer) crash(machine bool) {
 	p.life++
 	p.disk.crash(p.w)
 	if machine {
+		for _, id := range sortedRuns(p.runs) {
+			p.w.oracle.leases.ended(p, id, p.runs[id])
+		}
 		p.booted = p.w.now
 		p.runs, p.used = map[placement.AllocationID]*run{}, placement.Resources{}
 	}
@@ -168,6 +171,7 @@ func (p *peer) tune() placement.Tuning {
 func (p *peer) tellHost() {
 	p.step(placement.HostChanged{Host: placement.Host{
 		ID: string(p.id), Arch: "amd64", Drivers: []string{placement.DriverWasm, placement.DriverProcess},
+		Fences:   []string{placement.DriverProcess},
 		Capacity: p.offered, Cordoned: p.cordoned,
 	}})
 }
@@ -250,6 +254,8 @@ func (p *peer) effects(effects []placement.Effect) {
 			p.startWork(e)
 		case placement.Stop:
 			p.stopWork(e)
+		case placement.Extend:
+			p.extend(e)
 		case placement.Timer:
 			p.wake++
 			n := p.wake

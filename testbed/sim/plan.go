@@ -29,6 +29,8 @@ type Plan struct {
 	Old   int     // so many peers run release n-1 until they are upgraded
 	Late  int     // so many peers join during the faults
 
+	Exclusive bool // apps have an exclusive component
+
 	Mutant  string // what is broken on purpose in the world under the cores: one of mutants
 	Tune    placement.Tuning
 	Actions []Action // by time
@@ -81,7 +83,7 @@ func tune() placement.Tuning {
 	return placement.Tuning{
 		Calm: 15 * time.Second, KeeperLost: 12 * time.Second, ConfirmExpiry: 20 * time.Second, PinExpiry: 8 * time.Second, Grace: 6 * time.Second,
 		RoundMax: 4 * time.Second, ReportEvery: 8 * time.Second, MassWait: 20 * time.Second, RestartWindow: 20 * time.Second,
-		RestartBudget: 3,
+		RestartBudget: 3, Lease: leaseTerm,
 	}
 }
 
@@ -112,6 +114,7 @@ func PlanOf(seed uint64) Plan {
 	if one(4) {
 		p.Drift = drawRate(rng, driftMax)
 	}
+	drawLeases(seed, &p)
 	peers := p.Sites * p.PeersPerSite
 	if one(8) {
 		p.Old = 1 + rng.IntN(peers)

@@ -29,6 +29,9 @@ func (w *world) request(p *peer, rng *rand.Rand) {
 		return
 	}
 	app, artifacts := draw(name, rng)
+	if w.plan.Exclusive {
+		addExclusive(app, rng)
+	}
 	ev := placement.Submit{App: app, Artifacts: artifacts}
 	switch rng.IntN(10) {
 	case 0:
@@ -70,7 +73,8 @@ func (w *world) remove(p *peer, key placement.AppKey) {
 	w.unanswered(p, ticket)
 }
 
-// copiesMax is how many keepers an app has at most.
+// copiesMax is how many keepers an app has at most; an exclusive one may have one
+// more.
 const copiesMax = 3
 
 func (w *world) submit(p *peer, ev placement.Submit) {

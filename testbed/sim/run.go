@@ -24,6 +24,7 @@ type Report struct {
 	Grants       int
 	Lists        int                    // of keepers, that followed others
 	Reached      map[placement.Mark]int // rare branches of the core, how often
+	Leases       int                    // that work started under
 	Failed       []string
 }
 
@@ -39,6 +40,7 @@ func (r *Report) Add(o Report) {
 	r.Refused += o.Refused
 	r.Grants += o.Grants
 	r.Lists += o.Lists
+	r.Leases += o.Leases
 	if r.Reached == nil {
 		r.Reached = map[placement.Mark]int{}
 	}
@@ -48,8 +50,8 @@ func (r *Report) Add(o Report) {
 }
 
 func (r Report) String() string {
-	return fmt.Sprintf("%.1f virtual hours, %d events, %d faults, %d requests: %d acknowledged (%d below a quorum), %d refused; %d grants, %d changes of keepers, %d messages",
-		r.Virtual.Hours(), r.Steps, r.Faults, r.Requests, r.Acknowledged, r.Below, r.Refused, r.Grants, r.Lists, r.Messages)
+	return fmt.Sprintf("%.1f virtual hours, %d events, %d faults, %d requests: %d acknowledged (%d below a quorum), %d refused; %d grants, %d leases, %d changes of keepers, %d messages",
+		r.Virtual.Hours(), r.Steps, r.Faults, r.Requests, r.Acknowledged, r.Below, r.Refused, r.Grants, r.Leases, r.Lists, r.Messages)
 }
 
 // Run simulates a mesh, and writes its trace if one is wanted.

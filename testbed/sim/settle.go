@@ -108,11 +108,6 @@ func (w *world) acknowledgedStand(note func(string, ...any)) {
 
 // placedOnce: every slot runs once, if it fits anywhere, and nothing else runs.
 func (w *world) placedOnce(views []placement.AppView, note func(string, ...any)) {
-	type slotKey struct {
-		uid       placement.UID
-		component string
-		slot      placement.Slot
-	}
 	running := map[slotKey][]placement.PeerID{}
 	sides := map[slotKey]map[uint64]bool{}
 	for _, p := range w.in() {
@@ -144,7 +139,7 @@ func (w *world) placedOnce(views []placement.AppView, note func(string, ...any))
 				case v.Intent.Removed || len(at) == 1:
 				case v.Conflict && len(at) > 1 && len(at) == len(sides[k]): // what either side runs stays
 				case len(at) == 0 && v.Conflict && w.plan.Ahead: // whose clock is ahead takes another side for the winner
-				case len(at) == 0 && w.roomFor(comp):
+				case len(at) == 0 && w.roomFor(comp) && !waitsForName(v, name):
 					note("%s/%s[%d] runs nowhere", v.Intent.Key, name, n)
 				case len(at) > 1:
 					slices.Sort(at)

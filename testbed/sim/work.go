@@ -14,6 +14,8 @@ type run struct {
 	state    placement.AllocState
 	stopping bool
 	number   int
+	deadline time.Duration // of exclusive work, by the machine's clock
+	since    time.Duration // of its last lease operation
 }
 
 // startWork runs an allocation; it is idempotent.
@@ -24,6 +26,11 @@ func (p *peer) startWork(e placement.Start) {
 	if r == nil {
 		r = &run{spec: e.Spec, labels: placement.Labels(e.ID, e.Spec), state: placement.AllocStarting}
 		p.runs[e.ID] = r
+		if e.Spec.Fence > 0 {
+			r.deadline = e.Spec.Until
+			w.oracle.leases.started(p, e.ID, r)
+			p.supervise(e.ID, r)
+		}
 		p.used = p.used.Add(e.Spec.Spec.Resources)
 		if over(p.used, p.capacity) {
 			w.fail("%s: runs %v of %v", p.id, p.used, p.capacity)
@@ -60,6 +67,7 @@ func (p *peer) crashWork(id placement.AllocationID, r *run, n int) {
 
 func (p *peer) end(id placement.AllocationID) {
 	if r := p.runs[id]; r != nil {
+		p.w.oracle.leases.ended(p, id, r)
 		delete(p.runs, id)
 		p.used = p.used.Sub(r.spec.Spec.Resources)
 	}
@@ -75,7 +83,11 @@ func (p *peer) stopWork(e placement.Stop) {
 	if r != nil {
 		r.stopping = true
 	}
-	w.at(p, w.between(5*time.Millisecond, 300*time.Millisecond), func() {
+	grace := 300 * time.Millisecond
+	if r != nil && r.spec.Fence > 0 && r.spec.Spec.Stop.Grace == 0 {
+		grace = leaseTerm / 4
+	}
+	w.at(p, w.between(5*time.Millisecond, grace), func() {
 		if p.life != life && !told {
 			if r != nil {
 				r.stopping = false
