@@ -158,7 +158,7 @@ func (s *Steward) situation(name string) situation {
 		sit.wanted, sit.spec = s.wantedHere(name, pol, FirstSlots(comp.Wanted())), SpecHash(comp)
 	}
 	if sit.exclusive = comp.Exclusive.On; sit.exclusive && s.deputy {
-		s.note("%s: slots %s are exclusive, and stay where they are: no majority of the keepers is in reach", name, sit.wanted)
+		s.note("%s: slots %s need a lease, which nobody gets: no majority of the keepers is in reach", name, sit.wanted)
 		sit.wanted = Slots{}
 	}
 	sit.claims, sit.fates = s.facts(name, pol)

@@ -130,9 +130,24 @@ func (in Inspection) Detail() string {
 
 // LeaseAsked is a lease that a holder asks a keeper for, or frees.
 type LeaseAsked struct {
+	UID    UID
 	ID     AllocationID
 	Number uint64
 	Over   bool
+}
+
+// LeasesGranted is the allocations to which a message of a keeper grants a lease.
+func (in Inspection) LeasesGranted() []AllocationID {
+	if in.m == nil || in.m.Leased == nil {
+		return nil
+	}
+	var out []AllocationID
+	for _, it := range in.m.Leased.Items {
+		if it.Not == "" && !it.Over {
+			out = append(out, AllocationID{it.Claim, it.Slot})
+		}
+	}
+	return out
 }
 
 // Leases is the leases that a message of a holder speaks of.
@@ -142,7 +157,7 @@ func (in Inspection) Leases() []LeaseAsked {
 	}
 	var out []LeaseAsked
 	for _, it := range in.m.Lease.Items {
-		out = append(out, LeaseAsked{AllocationID{it.Claim, it.Slot}, it.Number, it.Over})
+		out = append(out, LeaseAsked{it.UID, AllocationID{it.Claim, it.Slot}, it.Number, it.Over})
 	}
 	return out
 }

@@ -100,7 +100,8 @@ type (
 		Slot    Slot     `cbor:"s"`
 		Number  uint64   `cbor:"n"`
 		Lists   listsID  `cbor:"l"`
-		Not     leaseNot `cbor:"w,omitempty"` // why it is not granted; "" when it is, or is freed
+		Over    bool     `cbor:"o,omitempty"` // freed, as asked
+		Not     leaseNot `cbor:"w,omitempty"` // why it is not granted; "" when it is
 		Highest uint64   `cbor:"h,omitempty"` // of the slot's numbers, when it is not granted
 		Holder  PeerID   `cbor:"p,omitempty"` // who else holds it,
 		Left    int64    `cbor:"e,omitempty"` // and for how many milliseconds at most

@@ -246,6 +246,7 @@ func (p *Peer) onLeased(from PeerID, m *leasedMsg) {
 			continue
 		}
 		switch {
+		case it.Over != l.over: // of what was said before
 		case l.over:
 			l.freed[m.By] = true
 			l.next = p.out.now.Mono // perhaps it was the last

@@ -49,6 +49,7 @@ func (p *Peer) leaseVote(it *leaseItem) (answer leasedItem, s *leaseSlot, writes
 	k, now := p.votes, p.out.now
 	answer = leasedItem{Claim: it.Claim, Slot: it.Slot, Number: it.Number, Lists: it.Lists}
 	if it.Over {
+		answer.Over = true
 		if a := k.apps[it.UID]; a != nil {
 			if s, changed := k.free(a, it); changed {
 				return answer, s, []Write{s.write()}
@@ -87,7 +88,14 @@ func (p *Peer) leaseVote(it *leaseItem) (answer leasedItem, s *leaseSlot, writes
 // votesOn says whether this peer is a keeper of such a slot: in this life of its
 // store, and of an app whose intent it holds.
 func (p *Peer) votesOn(a *app, it *leaseItem) bool {
-	if p.keeper.records[a.uid] == nil || !slices.ContainsFunc(leaseLists(a).refs(), func(ref PeerRef) bool { return ref == p.voterRefOf(ref) }) {
+	broken := p.tune.Break == FaultNewVotes
+	if !slices.ContainsFunc(leaseLists(a).refs(), func(ref PeerRef) bool { return ref == p.cfg.Self || broken && ref.Peer == p.cfg.Self.Peer }) {
+		return false
+	}
+	held := a.versions
+	if r := p.keeper.records[a.uid]; r != nil {
+		held = r.versions
+	} else if !broken {
 		return false
 	}
 	if l := p.votes.apps[a.uid]; l != nil {
@@ -95,7 +103,7 @@ func (p *Peer) votesOn(a *app, it *leaseItem) bool {
 			return true // of a version that is gone, perhaps
 		}
 	}
-	return slices.ContainsFunc(p.keeper.records[a.uid].versions, func(v version) bool {
+	return slices.ContainsFunc(held, func(v version) bool {
 		c, ok := v.intent.App.Components[it.Component]
 		return ok && c.Exclusive.On && !v.intent.Removed && int(it.Slot) < c.Wanted()
 	})
@@ -104,14 +112,7 @@ func (p *Peer) votesOn(a *app, it *leaseItem) bool {
 // voterRef is as whom this peer votes.
 func (p *Peer) voterRef() PeerRef {
 	if p.tune.Break == FaultNewVotes {
-		return PeerRef{Peer: p.cfg.Self.Peer, Incarnation: 1}
-	}
-	return p.cfg.Self
-}
-
-func (p *Peer) voterRefOf(ref PeerRef) PeerRef {
-	if p.tune.Break == FaultNewVotes && ref.Peer == p.cfg.Self.Peer {
-		return ref
+		return PeerRef{Peer: p.cfg.Self.Peer, Incarnation: 1} // as in its first life
 	}
 	return p.cfg.Self
 }

@@ -182,7 +182,11 @@ func (w *Work) changed(id AllocationID, s WorkState) (*alloc, verdict) {
 	ended := s.State == AllocStopped || s.State == AllocFailed
 	switch {
 	case a.state.State == AllocStopping && !ended:
-	case ended && (a.state.State == AllocStarting || a.state.State == AllocRunning || a.fenced) && (w.lapsed(id) || a.fenced):
+	case a.fenced && s.State != AllocStopped: // its own end comes before the answer to the Stop, which would be taken for that of the next one
+	case a.fenced, ended && (a.state.State == AllocStarting || a.state.State == AllocRunning) && w.lapsed(id):
+		if a.fenced {
+			w.lapsed(id)
+		}
 		a.fenced = false
 		w.enter(a, WorkState{State: AllocPending, Reason: "waits for its lease: the last one ended"})
 		return a, workFenced

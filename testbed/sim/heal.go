@@ -13,6 +13,7 @@ func (w *world) heal() {
 		p.failing = false
 		p.lag, p.frozen, p.skew = 0, min(p.frozen, w.now), p.skewed
 		p.cordoned, p.offered = false, p.capacity
+		p.superviseAll() // those of a machine that was to sleep for longer
 		clear(p.judged)
 		p.absent = false
 		if p.old {

@@ -76,6 +76,15 @@ func (p *peer) supervise(id placement.AllocationID, r *run) {
 	})
 }
 
+// superviseAll looks at the deadlines of all work anew.
+func (p *peer) superviseAll() {
+	for _, id := range sortedRuns(p.runs) {
+		if r := p.runs[id]; r.spec.Fence > 0 {
+			p.supervise(id, r)
+		}
+	}
+}
+
 // extend moves the deadline of exclusive work.
 func (p *peer) extend(e placement.Extend) {
 	r := p.runs[e.ID]
@@ -95,6 +104,7 @@ type leaseOracle struct {
 	w       *world
 	numbers map[slotKey]grant
 	asked   map[grant]time.Duration // when first
+	uids    map[placement.AllocationID]placement.UID
 	history []leaseOp
 }
 
@@ -113,16 +123,38 @@ type leaseOp struct {
 }
 
 func newLeaseOracle(w *world) *leaseOracle {
-	return &leaseOracle{w: w, numbers: map[slotKey]grant{}, asked: map[grant]time.Duration{}}
+	return &leaseOracle{w: w, numbers: map[slotKey]grant{}, asked: map[grant]time.Duration{}, uids: map[placement.AllocationID]placement.UID{}}
 }
 
-// sent notes when a lease was asked for first.
-func (o *leaseOracle) sent(in placement.Inspection) {
+// sent notes when a lease was asked for first, and looks at who grants it: a
+// keeper in that life of its store.
+func (o *leaseOracle) sent(p *peer, in placement.Inspection) {
+	for _, id := range in.LeasesGranted() {
+		if uid, ok := o.uids[id]; ok && !o.keeps(p, uid) {
+			o.w.fail("%s votes on a lease of app %s in incarnation %d, which is no keeper", p.id, uid, p.inc)
+		}
+	}
 	for _, l := range in.Leases() {
+		o.uids[l.ID] = l.UID
 		if g := (grant{l.ID, l.Number}); !l.Over && o.asked[g] == 0 {
 			o.asked[g] = o.w.now
 		}
 	}
+}
+
+// keeps says whether a peer is a keeper of an app, in the life of its store that
+// it has now, by any list that is on a disk. Of an app that is on none it may
+// have been.
+func (o *leaseOracle) keeps(p *peer, uid placement.UID) bool {
+	known := false
+	for _, q := range o.w.peers {
+		if k, ok := o.w.oracle.kept(q, uid); ok && k.Keepers.UID != "" {
+			if known = true; slices.Contains(k.Keepers.Peers, placement.PeerRef{Peer: p.id, Incarnation: p.inc}) {
+				return true
+			}
+		}
+	}
+	return !known
 }
 
 // started looks at exclusive work that starts: no other copy of its slot may

@@ -227,7 +227,7 @@ func (o *oracle) stranded(uid placement.UID) bool {
 func (o *oracle) sent(p *peer, e placement.Send) placement.Inspection {
 	in := e.Inspect()
 	o.stats.Messages++
-	o.leases.sent(in)
+	o.leases.sent(p, in)
 	if in.Kind == "ask" && !in.Deputy {
 		o.asks[in.Ask] = in.Term
 	}

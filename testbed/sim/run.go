@@ -55,8 +55,12 @@ func (r Report) String() string {
 }
 
 // Run simulates a mesh, and writes its trace if one is wanted.
-func Run(seed uint64, plan Plan, trace io.Writer) Report {
-	return newWorld(seed, plan, trace).run()
+func Run(seed uint64, plan Plan, trace io.Writer) Report { return simulate(seed, plan, trace).report }
+
+func simulate(seed uint64, plan Plan, trace io.Writer) *world {
+	w := newWorld(seed, plan, trace)
+	w.report = w.run()
+	return w
 }
 
 func newWorld(seed uint64, plan Plan, trace io.Writer) *world {

@@ -74,6 +74,9 @@ func (w *world) unsettled() []string {
 			if strings.HasSuffix(o, " is reserved") {
 				note("%s: %s", p.id, o)
 			}
+			if w.shutOut > 0 && strings.Contains(o, "lease") { // of keepers that were shut out, perhaps
+				continue
+			}
 			if !conflict || !strings.Contains(o, "conflict") {
 				if !(w.plan.Tight || conflict || w.forgot || w.died) {
 					note("%s: %s", p.id, o)
@@ -158,7 +161,7 @@ func (w *world) placedOnce(views []placement.AppView, note func(string, ...any))
 
 func (w *world) roomFor(c placement.Component) bool {
 	return slices.ContainsFunc(w.in(), func(p *peer) bool {
-		if w.forgot { // what was booked again holds room until a person looks at it
+		if w.forgot || w.plan.Exclusive { // what was booked again holds room until a person looks at it, what waits for a lease until it runs
 			used, capacity := p.core.Used()
 			return capacity.Sub(used).Fits(c.Resources) > 0
 		}

@@ -38,6 +38,7 @@ type world struct {
 	lost, amnesias int   // peers that are gone for good, and disks
 	oracle         *oracle
 	failed         []string
+	report         Report // once it is over
 }
 
 type event struct {
