@@ -303,9 +303,22 @@ func (n backend) Status(ctx context.Context, key placement.AppKey) (api.Status, 
 		for _, p := range c.Sites {
 			cs.Places = append(cs.Places, n.place(c.Policy, p, row.AsOf))
 		}
+		for _, l := range c.Leases {
+			cs.Leases = append(cs.Leases, n.leaseStatus(l))
+		}
 		s.Components = append(s.Components, cs)
 	}
 	return s, nil
+}
+
+// leaseStatus is a lease as people see it.
+func (n *Node) leaseStatus(l placement.LeaseView) api.LeaseStatus {
+	s := api.LeaseStatus{Slot: int(l.Slot), Number: l.Number, LeftMS: l.Left.Milliseconds(), Waits: n.named(l.Waits)}
+	if l.Holder != "" {
+		holder := n.ref(string(l.Holder))
+		s.Holder = &holder
+	}
+	return s
 }
 
 func states(in map[placement.AllocState]int) map[string]int {

@@ -91,7 +91,7 @@ func (n *Node) allocationRow(v placement.AllocationView, at time.Time) api.Alloc
 		ID: v.ID.String(), Namespace: v.Key.Namespace, App: v.Key.App, Component: v.Component, Slot: int(v.ID.Slot),
 		Site: string(v.Site), Peer: string(v.Peer), PeerName: n.nameOf(string(v.Peer)), Host: v.Host, Kind: v.Kind,
 		Driver: v.State.Driver, State: string(v.State.State), Reason: v.State.Reason, Since: time.UnixMilli(v.Since).UTC(),
-		Ports: v.State.Ports, Revision: v.Version.String(), UID: string(v.UID), Restarts: v.Restarts,
+		Ports: v.State.Ports, Revision: v.Version.String(), UID: string(v.UID), Restarts: v.Restarts, Fence: v.Fence,
 		ExitCode: v.State.ExitCode, AsOf: at,
 	}
 	if row.Ports == nil {

@@ -25,9 +25,10 @@ type ComponentView struct {
 	Wanted  int
 	States  map[AllocState]int
 	Sites   []SiteCount
-	Policy  Policy // in force
-	Missing string // slots wanted and nowhere known, "0-5,8"
-	Double  string // slots that run at more than one peer
+	Policy  Policy      // in force
+	Missing string      // slots wanted and nowhere known, "0-5,8"
+	Double  string      // slots that run at more than one peer
+	Leases  []LeaseView // of exclusive slots, as far as this peer knows
 }
 
 // SiteCount is how many slots of a component a peer has, and how old that is.
@@ -67,6 +68,7 @@ type AllocationView struct {
 	Since     int64 // Unix milliseconds of the last change of state
 	Restarts  int
 	Version   Version
+	Fence     uint64 // the number of its right to run, when it is exclusive
 }
 
 // PlanView is what a deploy would do.

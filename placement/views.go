@@ -111,6 +111,7 @@ func (p *Peer) viewComponent(a *app, name string) ComponentView {
 	v := ComponentView{Name: name, Kind: comp.Kind(), Wanted: comp.Wanted(), States: map[AllocState]int{}, Policy: pol}
 	placed, double := Slots{}, Slots{}
 	known := p.keeper.records[a.uid] != nil || a.steward != nil
+	v.Leases = p.viewLeases(a, name)
 	sums := p.catalog.status[a.uid]
 	peers := map[PeerID]bool{}
 	for id := range sums {
@@ -184,7 +185,7 @@ func (p *Peer) Allocations() []AllocationView {
 		c := a.claim
 		out = append(out, AllocationView{
 			ID: a.id, UID: c.UID, Key: c.Key, Component: c.Component, Kind: c.Spec.Kind(), Site: p.cfg.Site,
-			Peer: p.cfg.Self.Peer, Host: p.ledger.host.ID, State: a.state, Since: a.since, Restarts: a.restarts, Version: c.Version,
+			Peer: p.cfg.Self.Peer, Host: p.ledger.host.ID, State: a.state, Since: a.since, Restarts: a.restarts, Version: c.Version, Fence: p.fenceOf(a.id),
 		})
 	}
 	return out
@@ -400,4 +401,5 @@ func (p *Peer) Dump(w io.Writer) {
 	for _, a := range p.work.sorted() {
 		fmt.Fprintf(w, "alloc %s %s restarts %d %s\n", a.id, a.state.State, a.restarts, a.state.Reason)
 	}
+	p.dumpLeases(w)
 }

@@ -159,8 +159,19 @@ type ComponentStatus struct {
 	Missing string         `json:"missing,omitempty" doc:"Slots wanted and known nowhere"`
 	Double  string         `json:"double,omitempty" doc:"Slots that run at more than one peer"`
 	Places  []PlaceStatus  `json:"places"`
+	Leases  []LeaseStatus  `json:"leases,omitempty" doc:"Of exclusive slots, as the peer that answered knows them"`
 
 	Disconnect placement.Policy `json:"disconnect" doc:"In force: what the manifest leaves out is filled in"`
+}
+
+// LeaseStatus is the lease of one exclusive slot.
+// LeaseStatus is the lease of one exclusive slot.
+type LeaseStatus struct {
+	Slot   int      `json:"slot"`
+	Holder *PeerRef `json:"holder,omitempty" doc:"Whose copy may run; none when nobody's may"`
+	Number uint64   `json:"number,omitempty" doc:"What the copy has as HANSA_FENCE; it rises with each new right to run"`
+	LeftMS int64    `json:"left_ms,omitempty" doc:"Until it is over, unless it is renewed"`
+	Waits  string   `json:"waits,omitempty" doc:"Why a copy waits for it"`
 }
 
 // PlaceStatus is what one peer has of a component.
@@ -198,6 +209,7 @@ type Allocation struct {
 	PeerName string    `json:"peer_name,omitempty"`
 	UID      string    `json:"uid,omitempty" doc:"Of the app"`
 	Restarts int       `json:"restarts,omitempty" doc:"In place"`
+	Fence    uint64    `json:"fence,omitempty" doc:"Of an exclusive slot: the number of its right to run"`
 	ExitCode *int      `json:"exit_code,omitempty"`
 	Stale    bool      `json:"stale,omitempty" doc:"Its peer is not in reach: this is what was last heard"`
 	AsOf     time.Time `json:"as_of,omitzero"`

@@ -110,6 +110,9 @@ func (s *session) writeStatus(w io.Writer, st api.Status) error {
 		if c.Double != "" {
 			t.add("", "", "-", "-", "twice: "+c.Double, "", "")
 		}
+		for _, l := range c.Leases {
+			t.add("", "", "-", "-", leaseText(l), "", "")
+		}
 	}
 	if err := t.write(w); err != nil {
 		return err
@@ -145,4 +148,14 @@ func keepers(st api.Status) string {
 		text += "; next: " + peerNames(st.Next)
 	}
 	return text
+}
+
+// leaseText is the lease of an exclusive slot in words.
+func leaseText(l api.LeaseStatus) string {
+	text := fmt.Sprintf("slot %d: ", l.Slot)
+	if l.Holder == nil {
+		return text + "waits for its lease: " + clean(l.Waits)
+	}
+	left := time.Duration(l.LeftMS) * time.Millisecond
+	return text + fmt.Sprintf("lease %d of %s, for %s unless it is renewed", l.Number, peerName(*l.Holder), left.Round(time.Second))
 }

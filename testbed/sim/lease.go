@@ -205,7 +205,7 @@ func (o *leaseOracle) ended(p *peer, id placement.AllocationID, r *run) {
 	if late := p.mono() - r.deadline; late > 0 {
 		at = max(r.since, at-late*million/time.Duration(million+p.drift))
 	}
-	o.history = append(o.history, leaseOp{keyOf(id, r), grant{id, r.spec.Fence}, "release", at, at + 1})
+	o.history = append(o.history, leaseOp{keyOf(id, r), grant{id, r.spec.Fence}, "release", at, at})
 }
 
 // waitsForName says whether an exclusive component may run nowhere, though there

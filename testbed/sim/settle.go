@@ -74,7 +74,7 @@ func (w *world) unsettled() []string {
 			if strings.HasSuffix(o, " is reserved") {
 				note("%s: %s", p.id, o)
 			}
-			if w.shutOut > 0 && strings.Contains(o, "lease") { // of keepers that were shut out, perhaps
+			if w.lost > 0 && strings.Contains(o, "lease") { // of keepers that were shut out, perhaps
 				continue
 			}
 			if !conflict || !strings.Contains(o, "conflict") {
