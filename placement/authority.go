@@ -15,6 +15,8 @@ import (
 //	ask, commit,       whoever has the term; an ask also a deputy, which
 //	  release, pin       raises no ledger's term, and a release a deputy whose
 //	                     word the claim's peer can check (rollside.go)
+//	lease              the peer whose claim it is
+//	leased             a keeper, in this life of its store
 //	offer, report,     the peer that owns the claims in it
 //	  pinned, committed
 //

@@ -39,6 +39,8 @@
 //	                         epochs.go and force.go: how its keepers change
 //	this peer's own promises ledger.go, claim.go, admit.go, holding.go
 //	what runs here           work.go, report.go
+//	exclusive slots          exclusive.go, lease.go; lease_keep.go and lease_vote.go
+//	                         vote, lease_hold.go holds, lease_place.go places
 //	what a person is shown   views.go, query.go, inspect.go
 //
 // # Concurrency

@@ -165,7 +165,6 @@ type ComponentStatus struct {
 }
 
 // LeaseStatus is the lease of one exclusive slot.
-// LeaseStatus is the lease of one exclusive slot.
 type LeaseStatus struct {
 	Slot   int      `json:"slot"`
 	Holder *PeerRef `json:"holder,omitempty" doc:"Whose copy may run; none when nobody's may"`

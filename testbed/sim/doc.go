@@ -28,7 +28,8 @@
 // runs; no acknowledged intent lost; no term used by two stewards; no order
 // under a lower term taken, or answered before its term is on disk; no ask
 // granted twice; of edits that compare with one version one made, and a retry
-// made once. Checked after healing: every
+// made once; no exclusive slot executing twice, or under a number that does not
+// rise, and no vote on it but a keeper's. Checked after healing: every
 // slot placed once if it fits anywhere, tables equal, nothing reserved,
 // nothing left of what was removed.
 //
