@@ -100,23 +100,31 @@ func (v *validation) oneSelector(a App) {
 	}
 }
 
-// exclusive says whether any component is, and by which keepers.
-func (a App) exclusive() (on bool, keepers string) {
-	for _, name := range a.ComponentNames() {
-		if e := a.Components[name].Exclusive; e.On {
-			on = true
-			if keepers == "" {
-				keepers = e.Keepers
-			}
+// exclusive says whether any component is.
+func (a App) exclusive() bool {
+	for _, c := range a.Components {
+		if c.Exclusive.On {
+			return true
 		}
 	}
-	return on, keepers
+	return false
+}
+
+// voters selects the keepers of an exclusive app: what a component says, of
+// several that differ the first.
+func (a App) voters() string {
+	for _, name := range a.ComponentNames() {
+		if e := a.Components[name].Exclusive; e.On && e.Keepers != "" {
+			return e.Keepers
+		}
+	}
+	return ""
 }
 
 // minSchema is the oldest schema whose peers may drive the app: one that knows
 // of no leases would run exclusive slots twice.
 func (a App) minSchema() int {
-	if on, _ := a.exclusive(); on {
+	if a.exclusive() {
 		return schemaExclusive
 	}
 	return 1

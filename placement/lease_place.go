@@ -17,10 +17,10 @@ import (
 // that accepts it keeps it too, as one more: with it a majority still needs a
 // majority of the others.
 func (p *Peer) chooseFor(a App) ([]PeerRef, error) {
-	on, selector := a.exclusive()
-	if !on {
+	if !a.exclusive() {
 		return p.members.chooseKeepers(p.cfg.Self, keepersWant), nil
 	}
+	selector := a.voters()
 	where, err := ParseSelector(selector)
 	if err != nil {
 		return nil, fmt.Errorf("create %s: %w: exclusive.keepers: %w", a.Key(), ErrInvalid, err)

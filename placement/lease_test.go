@@ -346,6 +346,21 @@ func TestExclusiveRollOut(t *testing.T) {
 	}
 }
 
+// A deploy says so when a cut between keepers and work would stop it.
+func TestFarKeepers(t *testing.T) {
+	p, _, _ := exclusiveShop(t)
+	shop := p.find(AppKey{"default", "shop"})
+	if notes := p.farKeepers(shop); len(notes) > 0 {
+		t.Errorf("it may run anywhere: %q", notes)
+	}
+	c := shop.win.intent.App.Components["c"]
+	c.Place.Where = "keeps=no"
+	shop.win.intent.App.Components["c"] = c
+	if notes := p.farKeepers(shop); len(notes) != 1 || !strings.Contains(notes[0], "cut off from them it stops") {
+		t.Errorf("its keepers are all elsewhere: %q", notes)
+	}
+}
+
 // Only a driver that can end work by itself gets exclusive slots, and an app
 // that has some is not for older peers.
 func TestExclusiveNeedsAFence(t *testing.T) {

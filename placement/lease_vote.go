@@ -120,8 +120,7 @@ func (p *Peer) voterRef() PeerRef {
 // followLists notes by which list this peer votes on an app's leases, as soon as
 // it knows: what it waits for then is over sooner.
 func (p *Peer) followLists(a *app) {
-	on, _ := a.win.intent.App.exclusive()
-	if l := p.votes.apps[a.uid]; l == nil && !on || !slices.Contains(leaseLists(a).refs(), p.cfg.Self) {
+	if p.votes.apps[a.uid] == nil && !a.win.intent.App.exclusive() || !slices.Contains(leaseLists(a).refs(), p.cfg.Self) {
 		return
 	}
 	p.votes.votesBy(a.uid, a.key, leaseLists(a).id().Now, p.out.now)
