@@ -279,7 +279,7 @@ func (p *Peer) leaseRefused(l *lease, it *leasedItem) {
 	if it.Not == leaseHeld {
 		l.rival = true
 		left := min(max(0, time.Duration(it.Left)*time.Millisecond), p.tune.keeperTerm())
-		l.why = fmt.Sprintf("held by %s for %s more", it.Holder, left.Round(time.Second))
+		l.why = heldBy(it.Holder, left)
 	}
 	if it.Not == leaseLow {
 		l.next = min(l.next, p.out.now.Mono+p.tune.Resend/4)

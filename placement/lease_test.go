@@ -217,6 +217,34 @@ func TestLeaseHolder(t *testing.T) {
 	}
 }
 
+// After a restart of the daemon, work that runs is adopted with its number, and
+// goes on if that is renewed; if it is not, it has no right to run for longer
+// than a lease.
+func TestLeaseAdopted(t *testing.T) {
+	for _, by := range []PeerID{"b", "nobody"} {
+		p, now, l := exclusiveShop(t)
+		c := onlyAlloc(p).claim
+		l.number = 7
+		labels := Labels(l.id, WorkSpec{UID: c.UID, Key: c.Key, Component: c.Component, Spec: c.Spec, Version: c.Version, Fence: 7})
+		delete(p.work.allocs, l.id)
+		p.leases = newLeases()
+		p.votes.apps[c.UID].slots[slotName{"c", 0}].Number = 7
+		step(p, now, WorkListed{Driver: DriverProcess, Work: []Found{{ID: l.id, Labels: labels, State: WorkState{State: AllocRunning, Driver: DriverProcess}, Since: now.Wall.UnixMilli()}}})
+		began := now.Mono
+		if a := onlyAlloc(p); a.state.State != AllocRunning || p.leases.of[l.id] == nil || p.leases.of[l.id].number != 7 {
+			t.Fatalf("found running, it is %s, lease %+v", a.state.State, p.leases.of[l.id])
+		}
+		runFor(p, now, p.tune.Lease, by)
+		a, held := onlyAlloc(p), p.leases.of[l.id]
+		switch {
+		case by == "b" && (a.state.State != AllocRunning || held.adopted || held.until <= began+p.tune.Lease || held.number != 7):
+			t.Errorf("renewed by %s it is %s, lease %+v", by, a.state.State, held)
+		case by != "b" && a.state.State != AllocStopping:
+			t.Errorf("not renewed, it is %s", a.state.State)
+		}
+	}
+}
+
 // What others say of leases counts if it is theirs to say, answers what was
 // asked, and was asked for lately.
 func TestForgedLeases(t *testing.T) {
