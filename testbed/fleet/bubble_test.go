@@ -6,7 +6,9 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -70,7 +72,9 @@ func (s *story) Write(p []byte) (int, error) {
 }
 
 func (s *story) fault(kind string, format string, args ...any) {
-	s.tell("%s: %s", kind, fmt.Sprintf(format, args...))
+	text := fmt.Sprintf(format, args...)
+	s.tell("%s: %s", kind, text)
+	s.t.Logf("%6.1fs %s: %s", time.Since(s.begin).Seconds(), kind, text)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.faults[kind]++
@@ -98,13 +102,14 @@ func (s *story) watch(ctx context.Context) {
 
 // part cuts the mesh in two along sites, for a while.
 func (s *story) part(share int, lasts time.Duration) {
-	inside := map[string]bool{}
+	inside, drawn := map[string]bool{}, map[string]bool{}
 	for _, p := range s.fleet.Peers() {
-		if _, drawn := inside[p.Site]; !drawn {
-			inside[p.Site] = s.rng.IntN(100) < share
+		if !drawn[p.Site] && s.rng.IntN(100) < share {
+			inside[p.Site] = true
 		}
+		drawn[p.Site] = true
 	}
-	s.fault("partition", "%v for %v", inside, lasts)
+	s.fault("partition", "%v from the others for %v", slices.Sorted(maps.Keys(inside)), lasts)
 	s.fleet.Partition(func(p *fleet.Peer) bool { return inside[p.Site] })
 	time.Sleep(lasts)
 	s.tell("heal")
@@ -194,6 +199,7 @@ func TestFifty(t *testing.T) {
 		s.tell("%d peers know each other", len(s.fleet.Peers()))
 		s.live()
 		s.tell("the load ended")
+		t.Logf("%6.1fs the last fault is mended, the load ended", time.Since(s.begin).Seconds())
 		v, err := s.finish()
 		if err != nil {
 			t.Error(err)
@@ -217,15 +223,15 @@ func (s *story) live() {
 		doors = append(doors, p.Door())
 	}
 	people := load.People{
-		Doors: doors, Book: s.book, Seed: 1, Persons: 4, Names: len(doors) / 3, ReplicasMax: 4, PauseMax: time.Second, App: app,
+		Doors: doors, Book: s.book, Seed: 1, Persons: 4, Names: len(doors) / 3, ReplicasMax: 4, PauseMax: 1200 * time.Millisecond, App: app,
 	}
 	var wg sync.WaitGroup
 	wg.Go(func() { people.Run(ctx) })
 	wg.Go(func() { s.watch(ctx) })
-	time.Sleep(3 * time.Second) // of virtual time, as all here
-	s.part(40, 10*time.Second)
-	s.churn(len(doors)/10, 6*time.Second)
-	s.oneWay(2, 6*time.Second)
+	time.Sleep(2 * time.Second) // of virtual time, as all here
+	s.part(40, 8*time.Second)
+	s.churn(len(doors)/10, 5*time.Second)
+	s.oneWay(2, 4*time.Second)
 	cancel()
 	wg.Wait()
 }

@@ -188,18 +188,29 @@ func (f *finish) resolve(ctx context.Context) (int, error) {
 		if err != nil {
 			return 0, fmt.Errorf("resolve the conflict of %s: %w", row.App, err)
 		}
-		op := Op{Name: row.App, Begin: time.Now(), Attempts: 1}
-		for _, c := range detail.Spec.Components {
-			op.Replicas += c.Wanted()
-		}
-		r, err := door.PutApp(ctx, detail.Spec, api.PutOptions{IfMatch: detail.ETag})
-		op.answered(err, r.Revision, r.Durability)
-		f.book.Add(op)
-		if err != nil {
+		if err := f.decide(ctx, door, detail); err != nil {
 			return 0, fmt.Errorf("resolve the conflict of %s: %w", row.App, err)
 		}
 	}
 	return len(done), nil
+}
+
+// decide makes one edit over all sides of a conflict, again while it is not
+// known whether it was made.
+func (f *finish) decide(ctx context.Context, door Door, seen api.AppDetail) error {
+	op := Op{Name: seen.App.App, Begin: time.Now()}
+	for _, c := range seen.Spec.Components {
+		op.Replicas += c.Wanted()
+	}
+	defer func() { f.book.Add(op) }()
+	for {
+		op.Attempts++
+		r, err := door.PutApp(ctx, seen.Spec, api.PutOptions{IfMatch: seen.ETag, IdempotencyKey: "decide-" + seen.ETag})
+		op.answered(err, r.Revision, r.Durability)
+		if op.Outcome != Unknown || op.Attempts == attemptsMax {
+			return err
+		}
+	}
 }
 
 // running holds what really runs to what is wanted: every slot once, and
