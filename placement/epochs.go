@@ -222,7 +222,7 @@ func (s *Steward) tendKeepers() {
 	}
 	next := a.next.list
 	if next.Peers == nil {
-		if better, why := p.members.betterKeepers(a.keepers.list.Peers, keepersWant, p.out.now.Mono); better != nil {
+		if better, why := p.betterKeepers(a); better != nil {
 			s.propose(better, why)
 		} else if a.keepers.after(p.catalog.keepers[a.uid]) && s.mayRepeat("publish-keepers") {
 			p.publish(Publish{Table: TableKeepers, Key: string(a.uid), Value: Encode(a.keepers.signed)})
@@ -236,7 +236,7 @@ func (s *Steward) tendKeepers() {
 		p.beginSteward(a, false)
 		return
 	case lost:
-		better, why := p.members.betterKeepers(a.keepers.list.Peers, keepersWant, p.out.now.Mono)
+		better, why := p.betterKeepers(a)
 		if better == nil {
 			better, why = a.keepers.list.Peers, "who was to come is gone"
 		}
@@ -261,8 +261,7 @@ func (s *Steward) tendKeepers() {
 // that it would bring is gone.
 func (s *Steward) newcomerLost() bool {
 	return s.p.mayWithdraw(s.a) && slices.ContainsFunc(s.a.next.list.Peers, func(ref PeerRef) bool {
-		why, _ := s.p.members.keeperGone(ref, s.p.out.now.Mono)
-		return why != "" && !slices.Contains(s.a.keepers.list.Peers, ref)
+		return !s.p.keeperLives(ref) && !slices.Contains(s.a.keepers.list.Peers, ref)
 	})
 }
 
@@ -312,6 +311,15 @@ func (k Keepers) ids() []PeerID {
 // storeTag names what is stored: what stands, and who is to keep it.
 func (p *Peer) storeTag(a *app) string {
 	return fmt.Sprintf("%s/%d/%d.%s", etag(a.versions), a.keepers.list.Epoch, a.next.list.Term.Number, a.next.list.Term.Peer)
+}
+
+// betterKeepers is a list that is one step better than an app's, and why; nil
+// when there is none.
+func (p *Peer) betterKeepers(a *app) (better []PeerRef, why string) {
+	if a.win.intent.App.exclusive() {
+		return p.betterVoters(a)
+	}
+	return p.members.betterKeepers(a.keepers.list.Peers, keepersWant, p.out.now.Mono)
 }
 
 // betterKeepers is a list that is one step better than this one, and why; nil

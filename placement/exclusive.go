@@ -81,6 +81,9 @@ func (v *validation) exclusive(c Component) {
 		v.bad(".stop.grace", g.String(), fmt.Sprintf("an exclusive slot must have stopped before its lease of %s ends", LeaseDefault),
 			fmt.Sprintf("at most %s, or leave it out", exclusiveGraceMax))
 	}
+	if c.Disconnect.StopAfter != 0 {
+		v.bad(".disconnect.stop_after", c.Disconnect.StopAfter.String(), "an exclusive slot stops when its lease runs out", "leave it out")
+	}
 	if c.Disconnect.Reconcile != "" {
 		v.bad(".disconnect.reconcile", c.Disconnect.Reconcile, "of an exclusive slot only one copy ever runs, so there is nothing to choose", "leave it out")
 	}

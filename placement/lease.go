@@ -57,17 +57,15 @@ const (
 	numberJumpMax = 1 << 32
 )
 
-// listsID names the lists that a vote counts under; Next is 0 unless they are
-// being changed.
+// listsID names the lists that a vote counts under: the epoch of the one that
+// counts and, while it is being changed, the term that the next was proposed
+// under.
 type listsID struct {
 	Now  uint64 `cbor:"n"`
-	Next uint64 `cbor:"x,omitempty"`
+	Next Term   `cbor:"x,omitzero"`
 }
 
-// leaseLists is the keepers that vote on the leases of an app.
-func leaseLists(a *app) lists { return lists{now: a.keepers} }
-
-func (l lists) id() listsID { return listsID{Now: l.now.list.Epoch, Next: l.next.list.Epoch} }
+func (l lists) id() listsID { return listsID{Now: l.now.list.Epoch, Next: l.next.list.Term} }
 
 type (
 	// leaseMsg asks a keeper for leases, renews them or frees them: all that its

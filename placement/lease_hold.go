@@ -166,7 +166,7 @@ func (p *Peer) askLease(l *lease, to map[PeerRef][]leaseItem) {
 	default:
 		l.wait = min(2*l.wait, p.tune.Lease/5)
 	}
-	by := leaseLists(a)
+	by := a.lists()
 	if l.under != by.id() {
 		l.under = by.id()
 		clear(l.granted)
@@ -238,7 +238,7 @@ func (p *Peer) onLeased(from PeerID, m *leasedMsg) {
 		if l == nil || a == nil || it.Number != l.number {
 			continue
 		}
-		by := leaseLists(a)
+		by := a.lists()
 		if it.Lists != by.id() || it.Lists != l.under || !slices.Contains(by.refs(), m.By) {
 			if it.Not == leaseOther {
 				l.why = it.Not.text()
@@ -361,13 +361,13 @@ func (p *Peer) checkOverrun(l *lease) {
 
 // fenced says whether work that ended did so for want of a lease, not by itself:
 // then it is no failure of its own.
-func (p *Peer) fenced(id AllocationID) bool {
+func (p *Peer) fenced(id AllocationID, byDeadline bool) bool {
 	l := p.leases.of[id]
 	if l == nil || l.over {
 		return false
 	}
 	p.checkOverrun(l)
-	if l.adopted || p.out.now.Mono >= l.until {
+	if l.adopted || byDeadline || p.out.now.Mono >= l.until {
 		l.until, l.adopted, l.wanted = 0, false, false
 		l.heard = max(l.heard, l.number) // the next number is another right
 		return true

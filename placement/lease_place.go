@@ -69,6 +69,46 @@ func (m *members) chooseByName(key AppKey, where Selector, n int) []PeerRef {
 	return list
 }
 
+// betterVoters brings the keepers of an exclusive app nearer to those that its
+// name chooses, as for an app of that name that is created now. Who is merely dead
+// stays: on the other side of a cut it may vote for an app of the same name.
+func (p *Peer) betterVoters(a *app) (better []PeerRef, why string) {
+	list := a.keepers.list.Peers
+	where, err := ParseSelector(a.win.intent.App.voters())
+	if err != nil {
+		return nil, ""
+	}
+	named := p.members.chooseByName(a.key, where, keepersWant)
+	next := slices.IndexFunc(named, func(ref PeerRef) bool {
+		lasts := p.members.calm(ref.Peer, p.out.now.Mono) || ref == p.cfg.Self
+		return lasts && !slices.ContainsFunc(list, func(o PeerRef) bool { return o == ref })
+	})
+	without := func(i int) []PeerRef { return slices.Delete(slices.Clone(list), i, i+1) }
+	for i, ref := range list {
+		why, forever := p.members.keeperGone(ref, p.out.now.Mono)
+		switch {
+		case !forever:
+		case next >= 0 && !slices.ContainsFunc(without(i), func(o PeerRef) bool { return o.Peer == named[next].Peer }):
+			return append(without(i), named[next]), why
+		case len(list) > 1:
+			return without(i), why
+		}
+	}
+	if next < 0 || slices.ContainsFunc(list, func(o PeerRef) bool { return o.Peer == named[next].Peer }) {
+		return nil, ""
+	}
+	why = fmt.Sprintf("the app's name chooses %s", named[next].Peer)
+	for i := len(list) - 1; i >= 0 && len(list) >= keepersWant; i-- {
+		if !slices.Contains(named, list[i]) && list[i].Peer != p.cfg.Self.Peer {
+			return append(without(i), named[next]), why
+		}
+	}
+	if len(list) > keepersWant {
+		return nil, ""
+	}
+	return append(slices.Clone(list), named[next]), why
+}
+
 // handOver ends an older copy of an exclusive slot, once the newer one waits for
 // nothing but the lease: its claim is granted and its artifact there, so that the
 // gap between the two is short. Neither waits for the other while that is not so.

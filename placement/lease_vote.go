@@ -62,8 +62,9 @@ func (p *Peer) leaseVote(it *leaseItem) (answer leasedItem, s *leaseSlot, writes
 		answer.Not = leaseUnknown
 		return answer, &leaseSlot{}, nil
 	}
-	by := leaseLists(a).id()
+	by := a.lists().id()
 	if by != it.Lists {
+		p.tellLists(it.Claim.Owner.Peer, it.UID)
 		answer.Not = leaseOther
 		return answer, &leaseSlot{}, nil
 	}
@@ -89,7 +90,7 @@ func (p *Peer) leaseVote(it *leaseItem) (answer leasedItem, s *leaseSlot, writes
 // store, and of an app whose intent it holds.
 func (p *Peer) votesOn(a *app, it *leaseItem) bool {
 	broken := p.tune.Break == FaultNewVotes
-	if !slices.ContainsFunc(leaseLists(a).refs(), func(ref PeerRef) bool { return ref == p.cfg.Self || broken && ref.Peer == p.cfg.Self.Peer }) {
+	if !slices.ContainsFunc(a.lists().refs(), func(ref PeerRef) bool { return ref == p.cfg.Self || broken && ref.Peer == p.cfg.Self.Peer }) {
 		return false
 	}
 	held := a.versions
@@ -120,8 +121,8 @@ func (p *Peer) voterRef() PeerRef {
 // followLists notes by which list this peer votes on an app's leases, as soon as
 // it knows: what it waits for then is over sooner.
 func (p *Peer) followLists(a *app) {
-	if p.votes.apps[a.uid] == nil && !a.win.intent.App.exclusive() || !slices.Contains(leaseLists(a).refs(), p.cfg.Self) {
+	if p.votes.apps[a.uid] == nil && !a.win.intent.App.exclusive() || !slices.Contains(a.lists().refs(), p.cfg.Self) {
 		return
 	}
-	p.votes.votesBy(a.uid, a.key, leaseLists(a).id().Now, p.out.now)
+	p.votes.votesBy(a.uid, a.key, a.lists().id().Now, p.out.now)
 }

@@ -38,7 +38,7 @@ type Work struct {
 	listed func(driver string) bool
 	from   func(c *claim) []PeerID                                      // who may have the artifact
 	lease  func(a *alloc) (number uint64, until time.Duration, ok bool) // of an exclusive slot
-	lapsed func(id AllocationID) bool                                   // its lease ended
+	lapsed func(id AllocationID, byDeadline bool) bool                  // its lease ended
 	allocs map[AllocationID]*alloc
 	byArt  map[string]map[AllocationID]bool // waiting for an artifact
 }
@@ -183,9 +183,9 @@ func (w *Work) changed(id AllocationID, s WorkState) (*alloc, verdict) {
 	switch {
 	case a.state.State == AllocStopping && !ended:
 	case a.fenced && s.State != AllocStopped: // its own end comes before the answer to the Stop, which would be taken for that of the next one
-	case a.fenced, ended && (a.state.State == AllocStarting || a.state.State == AllocRunning) && w.lapsed(id):
+	case a.fenced, ended && (a.state.State == AllocStarting || a.state.State == AllocRunning) && w.lapsed(id, s.Fenced):
 		if a.fenced {
-			w.lapsed(id)
+			w.lapsed(id, s.Fenced)
 		}
 		a.fenced = false
 		w.enter(a, WorkState{State: AllocPending, Reason: "waits for its lease: the last one ended"})
