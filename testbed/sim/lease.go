@@ -149,7 +149,8 @@ func (o *leaseOracle) keeps(p *peer, uid placement.UID) bool {
 	known := false
 	for _, q := range o.w.peers {
 		if k, ok := o.w.oracle.kept(q, uid); ok && k.Keepers.UID != "" {
-			if known = true; slices.Contains(k.Keepers.Peers, placement.PeerRef{Peer: p.id, Incarnation: p.inc}) {
+			known = true
+			if ref := (placement.PeerRef{Peer: p.id, Incarnation: p.inc}); slices.Contains(k.Keepers.Peers, ref) || slices.Contains(k.Next.Peers, ref) {
 				return true
 			}
 		}
