@@ -11,6 +11,7 @@ func (w *world) heal() {
 	for _, p := range w.peers {
 		p.disk.full, p.disk.slow = false, 0
 		p.failing = false
+		w.thawed = max(w.thawed, p.frozen)
 		p.lag, p.frozen, p.skew = 0, min(p.frozen, w.now), p.skewed
 		p.cordoned, p.offered = false, p.capacity
 		p.superviseAll() // those of a machine that was to sleep for longer

@@ -30,6 +30,7 @@ type Plan struct {
 	Late  int     // so many peers join during the faults
 
 	Exclusive bool // apps have an exclusive component
+	Policies  bool // components have disconnect policies of their own
 
 	Mutant  string // what is broken on purpose in the world under the cores: one of mutants
 	Tune    placement.Tuning
@@ -122,6 +123,7 @@ func PlanOf(seed uint64) Plan {
 	if peers > sitesMin && one(6) {
 		p.Late = 1 + rng.IntN(peers-sitesMin)
 	}
+	p.Policies = rand.New(rand.NewPCG(seed, 3)).IntN(3) == 0
 	p.Actions = slices.Concat(drawRequests(rng, p), drawFaults(rng, p))
 	if forgets := func(a Action) bool { return a.Do == doAmnesia }; slices.ContainsFunc(p.Actions, forgets) && one(2) {
 		p.Replay = drawRate(rng, 0.4) // what an earlier life said comes when there is another

@@ -32,6 +32,9 @@ func (w *world) request(p *peer, rng *rand.Rand) {
 	if w.plan.Exclusive {
 		addExclusive(app, rng)
 	}
+	if w.plan.Policies {
+		withPolicies(app, rand.New(rand.NewPCG(rng.Uint64(), 4)))
+	}
 	ev := placement.Submit{App: app, Artifacts: artifacts}
 	switch rng.IntN(10) {
 	case 0:

@@ -15,9 +15,13 @@ const settleEvery = 2 * time.Second
 
 // settle waits until everything is as it should be.
 func (w *world) settle() {
-	end := w.now + w.plan.Settle
+	end, twice := w.now+w.plan.Settle, max(w.now, w.thawed)+w.duplicatesGone()
 	for len(w.failed) == 0 {
 		w.until(w.now + settleEvery)
+		if w.now >= twice {
+			w.checkTwice()
+			twice = end + time.Hour
+		}
 		open := w.unsettled()
 		if len(open) == 0 {
 			return
@@ -141,6 +145,7 @@ func (w *world) placedOnce(views []placement.AppView, note func(string, ...any))
 					note("%s is removed, and %s[%d] runs at %v", v.Intent.Key, name, n, at)
 				case v.Intent.Removed || len(at) == 1:
 				case v.Conflict && len(at) > 1 && len(at) == len(sides[k]): // what either side runs stays
+				case len(at) == 0 && w.died && comp.Policy().Replace == placement.ReplaceNever: // it waits for a peer that never comes back
 				case len(at) == 0 && v.Conflict && w.plan.Ahead: // whose clock is ahead takes another side for the winner
 				case len(at) == 0 && w.roomFor(comp) && !waitsForName(v, name):
 					note("%s/%s[%d] runs nowhere", v.Intent.Key, name, n)

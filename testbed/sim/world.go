@@ -38,7 +38,8 @@ type world struct {
 	lost, amnesias int   // peers that are gone for good, and disks
 	oracle         *oracle
 	failed         []string
-	report         Report // once it is over
+	thawed         time.Duration // when the last machine goes on that was suspended as all healed
+	report         Report        // once it is over
 }
 
 type event struct {
