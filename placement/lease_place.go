@@ -112,19 +112,32 @@ func (p *Peer) betterVoters(a *app) (better []PeerRef, why string) {
 // handOver ends an older copy of an exclusive slot, once the newer one waits for
 // nothing but the lease: its claim is granted and its artifact there, so that the
 // gap between the two is short. Neither waits for the other while that is not so.
+//
+// An older copy that itself waits for the lease of another one makes way: a
+// version came after it, and nothing would be moved to that while both are there.
 func (c *course) handOver(s situation, claims []fact) {
 	if !s.exclusive {
 		return
 	}
-	ready := Slots{}
+	ready, held := Slots{}, Slots{}
 	for _, f := range claims {
-		if f.live && f.Spec == s.spec {
+		switch {
+		case !f.live:
+		case f.Spec == s.spec:
 			ready = ready.Union(f.Ready)
+		case !s.conflict:
+			held = held.Union(f.Running)
 		}
 	}
 	for _, f := range claims {
-		if part := f.Slots.Intersect(ready); f.live && f.Spec != s.spec && !part.IsEmpty() {
+		if !f.live || f.Spec == s.spec {
+			continue
+		}
+		if part := f.Slots.Intersect(ready); !part.IsEmpty() {
 			c.done = append(c.done, share{f, part, "a newer version waits for its lease"})
+		}
+		if part := f.Ready.Intersect(held).Minus(ready); !part.IsEmpty() {
+			c.done = append(c.done, share{f, part, "a newer version came while it waited for its lease"})
 		}
 	}
 }

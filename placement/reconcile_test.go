@@ -54,3 +54,25 @@ func TestReconcileIsCareful(t *testing.T) {
 		t.Error("a deputy stops something")
 	}
 }
+
+// TestNewestExclusiveVersionIsReached: a copy of a version in between waits for
+// the lease of the one that it was to replace, which ends for the newest alone.
+func TestNewestExclusiveVersionIsReached(t *testing.T) {
+	old, between := running("a", 10, 1, 0), running("b", 20, 2, 0)
+	between.Ready, between.Running, between.Replaces = between.Slots, Slots{}, &old.ID
+	old.Exclusive, between.Exclusive = true, true
+	s := situation{wanted: FirstSlots(1), spec: 3, exclusive: true, mayStop: true, mayMove: true, claims: []fact{old, between}}
+	if c := reconcile(s); len(c.done) != 1 || c.done[0].claim.peer != "b" {
+		t.Fatalf("the one that waits does not make way: %+v", c)
+	}
+	s.claims = []fact{old}
+	if c := reconcile(s); len(c.moves) != 1 {
+		t.Fatalf("nothing moves to the newest: %+v", c)
+	}
+	newest := running("c", 30, 3, 0)
+	newest.Ready, newest.Running, newest.Replaces, newest.Exclusive = newest.Slots, Slots{}, &old.ID, true
+	s.claims = []fact{old, newest}
+	if c := reconcile(s); len(c.done) != 1 || c.done[0].claim.peer != "a" {
+		t.Fatalf("the oldest does not make way for the newest: %+v", c)
+	}
+}
