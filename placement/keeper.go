@@ -22,6 +22,7 @@ type keepRecord struct {
 	Term    Term     `cbor:"t,omitzero"` // the highest granted by this keeper
 	Holders []PeerID `cbor:"h,omitempty"`
 	Next    Signed   `cbor:"x,omitzero"` // the list that is to follow: accepted, and perhaps decided
+	Heard   Term     `cbor:"e,omitzero"` // as heard, when this was written
 
 	versions []version
 	list     Keepers
@@ -29,6 +30,7 @@ type keepRecord struct {
 	adopting bool             // next was decided, and counts as soon as the disk says so
 	seen     map[Version]bool // versions that the catalog has listed since start
 	heard    Term             // the highest term that somebody is known to act under
+	granted  time.Duration    // when Term was, in this run of the daemon
 	refused  uint64           // the highest term number that a keeper is known to have granted
 	onDisk   []Version        // what the last write that is on disk held
 	diskAt   uint64           // number of that write
@@ -116,7 +118,10 @@ func (k *Keeper) load(uid UID, data []byte) error {
 		}
 		r.next = next.list
 	}
-	r.list, r.heard = kl.list, r.Term
+	r.list, r.heard = kl.list, r.Heard
+	if r.heard == (Term{}) { // written by a release that did not say
+		r.heard = r.Term
+	}
 	r.wrote()()
 	k.records[uid] = r
 	return nil
@@ -135,6 +140,7 @@ func (k *Keeper) write(r *keepRecord) []Write {
 		r.Intents = append(r.Intents, v.signed)
 	}
 	written := *r
+	written.Heard = r.heard
 	if r.adopting {
 		written.adopt(r.pending())
 	}
@@ -231,7 +237,7 @@ func (k *Keeper) raise(m *raiseMsg, view *members, now Now) (writes []Write, rep
 	if k.votes(r, m.Term, view, now) {
 		reply.Granted = true
 		if m.Term.Compare(r.Term) > 0 {
-			r.Term = m.Term
+			r.Term, r.granted = m.Term, now.Mono
 		}
 		writes = k.write(r)
 	}
@@ -258,9 +264,20 @@ func (k *Keeper) votes(r *keepRecord, t Term, view *members, now Now) bool {
 	if rank(t.Peer) < 0 {
 		return false
 	}
-	holder := r.heard.Peer
+	holder := k.follows(r, now.Mono)
 	return holder == "" || holder == t.Peer || rank(holder) < 0 || !k.lives(order[rank(holder)], view) ||
 		rank(t.Peer) < rank(holder) && view.calm(t.Peer, now.Mono)
+}
+
+// follows is who drives an app as far as this keeper knows: whoever acts under a
+// term, but whoever it has granted a later one, for as long as winning that and
+// saying so may take. A grant alone is no win: of two that raise a term at once
+// neither may have got it, and each side would wait for the other.
+func (k *Keeper) follows(r *keepRecord, now time.Duration) PeerID {
+	if r.Term.Compare(r.heard) > 0 && r.Term.Peer != k.self.Peer && now-r.granted < k.tune.winWait() && r.granted > 0 {
+		return r.Term.Peer
+	}
+	return r.heard.Peer
 }
 
 // lives says whether a keeper lives in that life of its store.

@@ -103,10 +103,9 @@ func newSteward(p *Peer, a *app, term Term) *Steward {
 // the holder of the term while it lives, but the first live keeper once it has
 // been back for a time of calm; or "" when none lives.
 func (p *Peer) leader(a *app) PeerID {
-	var first, holder PeerID
-	heard := Term{}
+	var first, holder, follows PeerID
 	if kr := p.keeper.records[a.uid]; kr != nil {
-		heard = kr.heard
+		follows = p.keeper.follows(kr, p.out.now.Mono)
 	}
 	for _, ref := range a.keepers.list.Peers {
 		if !p.keeperLives(ref) {
@@ -115,7 +114,7 @@ func (p *Peer) leader(a *app) PeerID {
 		if first == "" {
 			first = ref.Peer
 		}
-		if ref.Peer == heard.Peer {
+		if ref.Peer == follows {
 			holder = ref.Peer
 		}
 	}
@@ -327,9 +326,10 @@ func (p *Peer) onRaise(from PeerID, m *raiseMsg) {
 		}
 	})
 	switch {
-	case reply.Granted && from != p.cfg.Self.Peer:
+	case reply.Granted && from != p.cfg.Self.Peer && m.Asked != 0: // it acts under it
 		p.hearTerm(m.UID, m.Term)
 	case reply.Granted:
+		p.timers.before(timerRoles, "", p.out.now.Mono+p.tune.winWait())
 		p.overtaken(m.UID, m.Term)
 	}
 }

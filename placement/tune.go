@@ -91,6 +91,9 @@ func Faults() []Fault {
 		FaultTakeMove, FaultCountTwice, FaultSkipLease, FaultIgnoreExpiry, FaultLeaseRestart, FaultNewVotes}
 }
 
+// winWait is how long a term that was granted may take to be acted under.
+func (t Tuning) winWait() time.Duration { return 2 * t.CensusWait }
+
 func orDefault[T comparable](v *T, def T) {
 	var zero T
 	if *v == zero {
