@@ -118,6 +118,7 @@ func (p *Peer) onOffer(from PeerID, m *offerMsg) {
 	}
 	s.closeAsk(m.Ask.Counter)
 	if m.Fence.Compare(s.term) > 0 {
+		s.followTerm(m.Fence)
 		s.confirm()
 	}
 	if !m.Granted.IsEmpty() {

@@ -207,6 +207,7 @@ func (p *Peer) onReport(from PeerID, m *reportMsg) {
 		}
 	}
 	if a.steward != nil {
+		a.steward.followTerm(m.Term)
 		a.steward.heard(from, m)
 		p.dirty[m.UID] = true
 	}

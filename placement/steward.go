@@ -301,6 +301,14 @@ func (s *Steward) askVotes() {
 	}
 }
 
+// followTerm has a deputy act under the term that a peer of its side has seen:
+// what it orders would be refused under a lower one. It has none of its own.
+func (s *Steward) followTerm(t Term) {
+	if s.deputy && t.Compare(s.term) > 0 && t.within(max(s.term.Number, s.p.highest(s.a.uid))) {
+		s.term = t
+	}
+}
+
 // confirm asks the keepers whether this steward's term is still the last one,
 // after a ledger said that it is not: a ledger's word alone ends no steward.
 func (s *Steward) confirm() {
