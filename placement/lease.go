@@ -38,6 +38,9 @@ import (
 //
 // A vote counts under the lists that it was asked under, and keeper and holder
 // must know the same ones: who renews by an old list can't go on past its end.
+//
+// Numbers rise under one list since any two majorities of it share a keeper, and
+// from list to list since each has numbers of its own (floorOf).
 
 // leaseShare divides a lease: it is renewed that often before it ends.
 const leaseShare = 3
@@ -55,7 +58,14 @@ const (
 	// numberJumpMax is how far one message may raise the number of a slot, so
 	// that nobody who lies uses the numbers up.
 	numberJumpMax = 1 << 32
+	// epochNumbers is how many numbers a slot has under one list of keepers.
+	epochNumbers = 1 << 40
 )
+
+// floorOf is what the numbers are above that are granted under a list: all that
+// were granted under those before it. A keeper that takes the place of another
+// knows none of them, and may make a majority with one that missed the last.
+func floorOf(epoch uint64) uint64 { return (max(epoch, firstEpoch) - firstEpoch) * epochNumbers }
 
 // listsID names the lists that a vote counts under: the epoch of the one that
 // counts and, while it is being changed, the term that the next was proposed

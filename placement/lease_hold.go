@@ -208,7 +208,8 @@ func (l *lease) item(stands, over bool) leaseItem {
 // time, and whoever is first then has the votes.
 func (p *Peer) yield(l *lease, by lists, to map[PeerRef][]leaseItem) (yields bool) {
 	yields = l.rival && l.tries >= splitTries && len(l.granted) > 0
-	if l.number > l.heard && l.until == 0 && !yields {
+	highest := max(l.heard, floorOf(by.id().Now))
+	if l.number > highest && l.until == 0 && !yields {
 		return false
 	}
 	if yields {
@@ -219,7 +220,7 @@ func (p *Peer) yield(l *lease, by lists, to map[PeerRef][]leaseItem) (yields boo
 		}
 		l.next = p.out.now.Mono + p.tune.Resend + time.Duration(p.rng.Int64N(int64(8*p.tune.Resend)))
 	}
-	l.number = max(l.number, l.heard) + 1
+	l.number = max(l.number, highest) + 1
 	l.until, l.adopted, l.rival, l.tries = 0, false, false, 0
 	clear(l.granted)
 	return yields
@@ -269,7 +270,7 @@ func uidOf(l *lease) UID {
 
 // leaseRefused notes why a keeper did not grant a lease.
 func (p *Peer) leaseRefused(l *lease, it *leasedItem) {
-	if it.Highest <= l.heard+numberJumpMax {
+	if it.Highest <= max(l.heard, floorOf(l.under.Now))+numberJumpMax {
 		l.heard = max(l.heard, it.Highest)
 	}
 	if p.out.now.Mono < l.until {

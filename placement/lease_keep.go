@@ -115,17 +115,18 @@ func (k *LeaseKeeper) open(uid UID) *leaseApp {
 	return a
 }
 
-// votesBy notes the list by which this peer votes on an app from now on. One by
-// which it did not vote before may have granted, with others, what this peer
-// knows nothing of.
-func (k *LeaseKeeper) votesBy(uid UID, key AppKey, epoch uint64, now Now) *leaseApp {
+// votesBy notes the list by which this peer votes on an app from now on; member
+// says that it is in it, not only in the one that is to follow. One by which it
+// did not vote before may have granted, with others, what this peer knows nothing
+// of.
+func (k *LeaseKeeper) votesBy(uid UID, key AppKey, epoch uint64, member bool, now Now) *leaseApp {
 	a := k.apps[uid]
 	switch {
 	case a == nil && len(k.apps) >= leaseAppsMax && !k.dropGone():
 		return nil
 	case a == nil:
 		a = k.open(uid)
-		if epoch > firstEpoch {
+		if epoch > firstEpoch || !member {
 			a.quiet = now.Mono + k.tune.keeperTerm()
 		}
 	case a.Gone || a.by != epoch:
@@ -216,23 +217,23 @@ func (k *LeaseKeeper) vote(a *leaseApp, it *leaseItem, now Now) (answer leasedIt
 	if s = a.slots[name]; s == nil {
 		s = &leaseSlot{UID: a.UID, Component: it.Component, Slot: it.Slot, Highest: a.Floor}
 	}
-	mine := s.Claim == it.Claim
+	mine, highest := s.Claim == it.Claim, max(s.Highest, floorOf(a.by))
 	others := s.Claim != (ClaimID{}) && !mine && now.Mono < s.until && k.tune.Break != FaultIgnoreExpiry
 	switch {
 	case others:
 		answer.Not, answer.Holder = leaseHeld, s.Claim.Owner.Peer
 		answer.Left = (s.until - now.Mono).Milliseconds()
 	case mine && it.Number == s.Number: // renewed
-	case it.Number > s.Highest+numberJumpMax:
+	case it.Number > highest+numberJumpMax:
 		answer.Not = leaseLow
 	case it.Stands: // nobody else holds it, then; its number was above all before it once
 	case now.Mono < a.quiet:
 		answer.Not, answer.Left = leaseQuiet, (a.quiet - now.Mono).Milliseconds()
-	case it.Number <= s.Highest:
+	case it.Number <= highest:
 		answer.Not = leaseLow
 	}
 	if answer.Not != "" {
-		answer.Highest = s.Highest
+		answer.Highest = highest
 		return answer, s, false
 	}
 	changed = !mine || it.Number != s.Number || s.onDisk < s.writes
@@ -246,7 +247,7 @@ func (k *LeaseKeeper) vote(a *leaseApp, it *leaseItem, now Now) (answer leasedIt
 // claim got it anew ends nothing.
 func (k *LeaseKeeper) free(a *leaseApp, it *leaseItem) (s *leaseSlot, changed bool) {
 	s = a.slots[slotName{it.Component, it.Slot}]
-	if s == nil || s.Claim != it.Claim || it.Number < s.Number || it.Number > s.Highest+numberJumpMax {
+	if s == nil || s.Claim != it.Claim || it.Number < s.Number || it.Number > max(s.Highest, floorOf(a.by))+numberJumpMax {
 		return s, false
 	}
 	s.Claim, s.until = ClaimID{}, 0

@@ -16,11 +16,12 @@ func claimOf(owner PeerID, n uint64) ClaimID {
 // slot 0 and how, and why not.
 func TestLeaseVotes(t *testing.T) {
 	x, y := claimOf("x", 1), claimOf("y", 2)
+	second := floorOf(2) + 1 // the lowest number under the second list
 	type ask struct {
 		at     int // seconds
 		claim  ClaimID
 		number uint64
-		how    string // "", "stands", "over", "restart", "epoch", "forget"
+		how    string // "", "stands", "over", "restart", "epoch", "next", "forget"
 		not    leaseNot
 	}
 	for name, asks := range map[string][]ask{
@@ -36,16 +37,18 @@ func TestLeaseVotes(t *testing.T) {
 		"a request from before it was freed": {{0, x, 1, "", ""}, {1, x, 2, "over", ""}, {2, x, 2, "", leaseLow}},
 		"after a restart as if just granted": {{0, x, 1, "", ""}, {9, x, 1, "restart", ""}, {20, y, 2, "", leaseHeld}, {22, y, 2, "", ""}},
 		"after a restart it can be renewed":  {{0, x, 1, "", ""}, {9, x, 1, "restart", ""}, {10, x, 1, "", ""}},
-		"a new list waits":                   {{0, x, 1, "", ""}, {1, x, 1, "over", ""}, {1, x, 1, "epoch", ""}, {2, y, 2, "", leaseQuiet}, {14, y, 2, "", ""}},
+		"a new list waits":                   {{0, x, 1, "", ""}, {1, x, 1, "over", ""}, {1, x, 1, "epoch", ""}, {2, y, second, "", leaseQuiet}, {14, y, second, "", ""}},
+		"a new list has numbers of its own":  {{0, x, 9, "epoch", ""}, {14, y, 10, "", leaseLow}, {14, y, second, "", ""}},
+		"who is to follow the first waits":   {{0, x, 1, "next", ""}, {1, y, 2, "", leaseQuiet}, {14, y, 2, "", ""}},
 		"but what stands goes on":            {{0, x, 1, "epoch", ""}, {1, x, 7, "stands", ""}, {2, x, 7, "", ""}},
 		"what stands may be lower":           {{0, x, 5, "", ""}, {13, y, 3, "stands", ""}, {26, x, 5, "", leaseLow}, {26, x, 6, "", ""}},
-		"a restart in the wait begins anew":  {{0, x, 1, "epoch", ""}, {6, x, 1, "restart", ""}, {13, y, 2, "", leaseQuiet}, {19, y, 2, "", ""}},
+		"a restart in the wait begins anew":  {{0, x, 1, "epoch", ""}, {6, x, 1, "restart", ""}, {13, y, second, "", leaseQuiet}, {19, y, second, "", ""}},
 		"forgotten and back: it waits":       {{0, x, 4, "", ""}, {1, x, 4, "forget", ""}, {2, y, 9, "", leaseQuiet}, {15, y, 4, "", leaseLow}, {15, y, 5, "", ""}},
 		"numbers are not used up":            {{0, x, 1 << 40, "", leaseLow}, {0, x, 1, "", ""}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tune := Tuning{}.withDefaults()
-			k, disk, epoch := newLeaseKeeper(tune), map[string]Write{}, uint64(1)
+			k, disk, epoch, member := newLeaseKeeper(tune), map[string]Write{}, uint64(1), true
 			var back time.Duration // this much of the time was before the last restart
 			write := func(ws ...Write) {
 				for _, w := range ws {
@@ -67,17 +70,20 @@ func TestLeaseVotes(t *testing.T) {
 						}
 					}
 					k.begin(now)
-					k.votesBy("u", AppKey{}, epoch, now)
+					k.votesBy("u", AppKey{}, epoch, true, now)
 					continue
 				case "epoch":
 					epoch++
-					k.votesBy("u", AppKey{}, epoch, now)
+					k.votesBy("u", AppKey{}, epoch, true, now)
+					continue
+				case "next":
+					member = false
 					continue
 				case "forget":
 					write(k.forget("u")...)
 					continue
 				}
-				l := k.votesBy("u", AppKey{}, epoch, now)
+				l := k.votesBy("u", AppKey{}, epoch, member, now)
 				write(l.write())
 				write(k.settled(l, now)...)
 				it := &leaseItem{UID: "u", Component: "c", Claim: a.claim, Number: a.number, Stands: a.how == "stands"}
@@ -322,7 +328,7 @@ func TestLeasesOfAName(t *testing.T) {
 	k := newLeaseKeeper(Tuning{}.withDefaults())
 	key, standing := AppKey{"default", "shop"}, func(UID) bool { return true }
 	now := Now{}
-	first, second := k.votesBy("u1", key, 1, now), k.votesBy("u2", key, 1, now)
+	first, second := k.votesBy("u1", key, 1, true, now), k.votesBy("u2", key, 1, true, now)
 	if _, ok := k.takeName(first, standing, now); !ok {
 		t.Fatal("the first is refused")
 	}

@@ -68,7 +68,7 @@ func (p *Peer) leaseVote(it *leaseItem) (answer leasedItem, s *leaseSlot, writes
 		answer.Not = leaseOther
 		return answer, &leaseSlot{}, nil
 	}
-	l := k.votesBy(a.uid, a.key, by.Now, now)
+	l := k.votesBy(a.uid, a.key, by.Now, p.keeper.listed(a.keepers.list), now)
 	if l == nil {
 		answer.Not = leaseUnknown
 		return answer, &leaseSlot{}, nil
@@ -124,5 +124,5 @@ func (p *Peer) followLists(a *app) {
 	if p.votes.apps[a.uid] == nil && !a.win.intent.App.exclusive() || !slices.Contains(a.lists().refs(), p.cfg.Self) {
 		return
 	}
-	p.votes.votesBy(a.uid, a.key, a.lists().id().Now, p.out.now)
+	p.votes.votesBy(a.uid, a.key, a.lists().id().Now, p.keeper.listed(a.keepers.list), p.out.now)
 }
