@@ -142,15 +142,21 @@ func (o *leaseOracle) sent(p *peer, in placement.Inspection) {
 	}
 }
 
-// keeps says whether a peer is a keeper of an app, in the life of its store that
-// it has now, by any list that is on a disk. Of an app that is on none it may
-// have been.
+// keeps says whether a peer is or was a keeper of an app, in the life of its store
+// that it has now, by any list that is or was on a disk: a vote that waits for the
+// disk may leave when the next list counts, and counts under the last one only.
+// Of an app that is on no disk it may have been.
 func (o *leaseOracle) keeps(p *peer, uid placement.UID) bool {
-	known := false
+	known, ref := false, placement.PeerRef{Peer: p.id, Incarnation: p.inc}
+	for _, list := range o.w.oracle.lists[uid] {
+		if slices.Contains(list.Peers, ref) {
+			return true
+		}
+	}
 	for _, q := range o.w.peers {
 		if k, ok := o.w.oracle.kept(q, uid); ok && k.Keepers.UID != "" {
 			known = true
-			if ref := (placement.PeerRef{Peer: p.id, Incarnation: p.inc}); slices.Contains(k.Keepers.Peers, ref) || slices.Contains(k.Next.Peers, ref) {
+			if slices.Contains(k.Keepers.Peers, ref) || slices.Contains(k.Next.Peers, ref) {
 				return true
 			}
 		}
