@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"math/bits"
 	"slices"
 	"strconv"
 	"strings"
@@ -23,36 +24,61 @@ const slotsBytesMax = (SlotsMax/65536)*(8192+16) + 64
 // slotsTextMax bounds the text that ParseSlots reads.
 const slotsTextMax = 1 << 20
 
+// smallSlots is how many slots a small set may be of: most components have no
+// more, and such a set costs no memory.
+const smallSlots = 64
+
 // Slots is a set of slot numbers. It is a value: every operation returns a new
 // set and changes none, so a Slots may be shared freely. The zero Slots is
 // empty.
 type Slots struct {
-	b *roaring.Bitmap // nil when empty; never changed once it is in a Slots
+	small uint64          // slot n as bit n; 0 when some slot is not below smallSlots
+	b     *roaring.Bitmap // nil when small; never changed once it is in a Slots
 }
-
-var noSlots = roaring.New()
 
 func wrapSlots(b *roaring.Bitmap) Slots {
 	if b.IsEmpty() {
 		return Slots{}
 	}
-	return Slots{b}
+	if b.Maximum() >= smallSlots {
+		return Slots{b: b}
+	}
+	s := Slots{}
+	for it := b.Iterator(); it.HasNext(); {
+		s.small |= 1 << it.Next()
+	}
+	return s
 }
 
+// bitmap is the set for the library, which must not change it.
 func (s Slots) bitmap() *roaring.Bitmap {
-	if s.b == nil {
-		return noSlots
+	if s.b != nil {
+		return s.b
 	}
-	return s.b
+	b := roaring.New()
+	for left := s.small; left != 0; left &= left - 1 {
+		b.Add(uint32(bits.TrailingZeros64(left)))
+	}
+	return b
 }
+
+// bothSmall says whether two sets can be worked on as bits.
+func bothSmall(s, o Slots) bool { return s.b == nil && o.b == nil }
 
 // SlotsOf is the set of the slots given.
 func SlotsOf(slots ...Slot) Slots {
-	b := roaring.New()
-	for _, n := range slots {
-		b.Add(uint32(n))
+	s := Slots{}
+	for i, n := range slots {
+		if n >= smallSlots {
+			b := s.bitmap()
+			for _, n := range slots[i:] {
+				b.Add(uint32(n))
+			}
+			return Slots{b: b}
+		}
+		s.small |= 1 << n
 	}
-	return wrapSlots(b)
+	return s
 }
 
 // SlotRange is the slots from lo up to, and without, hi.
@@ -60,37 +86,61 @@ func SlotRange(lo, hi Slot) Slots {
 	if hi <= lo {
 		return Slots{}
 	}
+	if hi <= smallSlots {
+		return Slots{small: (^uint64(0) >> (smallSlots - (hi - lo))) << lo}
+	}
 	b := roaring.New()
 	b.AddRange(uint64(lo), uint64(hi))
-	return wrapSlots(b)
+	return Slots{b: b}
 }
 
 // FirstSlots is the slots 0..n-1: what a component with n replicas wants.
 func FirstSlots(n int) Slots { return SlotRange(0, Slot(max(0, min(n, SlotsMax)))) }
 
 // Len is the number of slots in the set.
-func (s Slots) Len() int { return int(s.bitmap().GetCardinality()) }
+func (s Slots) Len() int {
+	if s.b == nil {
+		return bits.OnesCount64(s.small)
+	}
+	return int(s.b.GetCardinality())
+}
 
 // IsEmpty says whether the set has no slot.
-func (s Slots) IsEmpty() bool { return s.b == nil }
+func (s Slots) IsEmpty() bool { return s == Slots{} }
 
 // Contains says whether n is in the set.
-func (s Slots) Contains(n Slot) bool { return s.b != nil && s.b.Contains(uint32(n)) }
+func (s Slots) Contains(n Slot) bool {
+	if s.b == nil {
+		return n < smallSlots && s.small&(1<<n) != 0
+	}
+	return s.b.Contains(uint32(n))
+}
 
 // Equal says whether both sets have the same slots.
-func (s Slots) Equal(o Slots) bool { return s.bitmap().Equals(o.bitmap()) }
+func (s Slots) Equal(o Slots) bool {
+	if s.b == nil || o.b == nil {
+		return s == o
+	}
+	return s.b.Equals(o.b)
+}
 
 // Add is the set with n.
 func (s Slots) Add(n Slot) Slots {
+	if s.b == nil && n < smallSlots {
+		return Slots{small: s.small | 1<<n}
+	}
 	b := s.bitmap().Clone()
 	b.Add(uint32(n))
-	return Slots{b}
+	return Slots{b: b}
 }
 
 // Remove is the set without n.
 func (s Slots) Remove(n Slot) Slots {
 	if !s.Contains(n) {
 		return s
+	}
+	if s.b == nil {
+		return Slots{small: s.small &^ (1 << n)}
 	}
 	b := s.b.Clone()
 	b.Remove(uint32(n))
@@ -100,40 +150,59 @@ func (s Slots) Remove(n Slot) Slots {
 // Union is the slots in either set.
 func (s Slots) Union(o Slots) Slots {
 	switch {
-	case s.b == nil:
+	case bothSmall(s, o):
+		return Slots{small: s.small | o.small}
+	case s.IsEmpty():
 		return o
-	case o.b == nil:
+	case o.IsEmpty():
 		return s
 	}
-	return Slots{roaring.Or(s.b, o.b)}
+	return Slots{b: roaring.Or(s.bitmap(), o.bitmap())}
 }
 
 // Minus is the slots of s that are not in o.
 func (s Slots) Minus(o Slots) Slots {
-	if s.b == nil || o.b == nil {
+	switch {
+	case bothSmall(s, o):
+		return Slots{small: s.small &^ o.small}
+	case s.IsEmpty() || o.IsEmpty():
 		return s
 	}
-	return wrapSlots(roaring.AndNot(s.b, o.b))
+	return wrapSlots(roaring.AndNot(s.bitmap(), o.bitmap()))
 }
 
 // Intersects says whether some slot is in both sets.
-func (s Slots) Intersects(o Slots) bool { return s.b != nil && o.b != nil && s.b.Intersects(o.b) }
+func (s Slots) Intersects(o Slots) bool {
+	if bothSmall(s, o) {
+		return s.small&o.small != 0
+	}
+	return s.bitmap().Intersects(o.bitmap())
+}
 
 // Intersect is the slots in both sets.
 func (s Slots) Intersect(o Slots) Slots {
-	if s.b == nil || o.b == nil {
+	switch {
+	case bothSmall(s, o):
+		return Slots{small: s.small & o.small}
+	case s.IsEmpty() || o.IsEmpty():
 		return Slots{}
 	}
-	return wrapSlots(roaring.And(s.b, o.b))
+	return wrapSlots(roaring.And(s.bitmap(), o.bitmap()))
 }
 
 // Min is the n lowest slots of the set, or all of it.
 func (s Slots) Min(n int) Slots {
-	if n <= 0 || s.b == nil {
+	switch {
+	case n <= 0:
 		return Slots{}
-	}
-	if n >= s.Len() {
+	case n >= s.Len():
 		return s
+	case s.b == nil:
+		out := s
+		for range s.Len() - n {
+			out.small &^= 1 << (bits.Len64(out.small) - 1)
+		}
+		return out
 	}
 	last, err := s.b.Select(uint32(n - 1))
 	if err != nil {
@@ -146,8 +215,17 @@ func (s Slots) Min(n int) Slots {
 
 // All iterates over the slots, lowest first.
 func (s Slots) All() iter.Seq[Slot] {
+	if s.b == nil {
+		return func(yield func(Slot) bool) {
+			for left := s.small; left != 0; left &= left - 1 {
+				if !yield(Slot(bits.TrailingZeros64(left))) {
+					return
+				}
+			}
+		}
+	}
 	return func(yield func(Slot) bool) {
-		for it := s.bitmap().Iterator(); it.HasNext(); {
+		for it := s.b.Iterator(); it.HasNext(); {
 			if !yield(Slot(it.Next())) {
 				return
 			}
@@ -160,12 +238,8 @@ func (s Slots) Slice() []Slot { return slices.Collect(s.All()) }
 
 // String is the text form: runs, lowest first, "0-5,8". Empty is "".
 func (s Slots) String() string {
-	if s.b == nil {
-		return ""
-	}
 	var out []byte
-	for n := s.b.NextValue(0); n >= 0; {
-		end := runEnd(s.b, n)
+	for n, end := range s.runs() {
 		if len(out) > 0 {
 			out = append(out, ',')
 		}
@@ -174,9 +248,33 @@ func (s Slots) String() string {
 			out = append(out, '-')
 			out = strconv.AppendInt(out, end-1, 10)
 		}
-		n = s.b.NextValue(uint32(end))
 	}
 	return string(out)
+}
+
+// runs iterates over the runs of the set, lowest first: the first slot of each,
+// and the one after its last.
+func (s Slots) runs() iter.Seq2[int64, int64] {
+	return func(yield func(n, end int64) bool) {
+		if s.b == nil {
+			for left := s.small; left != 0; {
+				n := bits.TrailingZeros64(left)
+				end := n + bits.TrailingZeros64(^(left >> n))
+				if !yield(int64(n), int64(end)) {
+					return
+				}
+				left &^= SlotRange(Slot(n), Slot(end)).small
+			}
+			return
+		}
+		for n := s.b.NextValue(0); n >= 0; {
+			end := runEnd(s.b, n)
+			if !yield(n, end) {
+				return
+			}
+			n = s.b.NextValue(uint32(end))
+		}
+	}
 }
 
 // ParseSlots reads what String wrote.
@@ -219,11 +317,11 @@ func (s *Slots) UnmarshalText(text []byte) error {
 // MarshalBinary writes the portable roaring format, compressed, so that equal
 // sets give equal bytes; it is what CBOR carries. Empty is no bytes.
 func (s Slots) MarshalBinary() ([]byte, error) {
-	if s.b == nil {
+	if s.IsEmpty() {
 		return []byte{}, nil
 	}
 	b := roaring.New()
-	b.Or(s.b) // a rebuilt copy: clones keep their container types
+	b.Or(s.bitmap()) // a rebuilt copy: clones keep their container types
 	b.RunOptimize()
 	return b.ToBytes()
 }

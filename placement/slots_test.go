@@ -68,7 +68,15 @@ func TestSlotsAlgebra(t *testing.T) {
 		check("minus", a.Minus(b), func(n Slot) bool { return am[n] && !bm[n] })
 		check("intersect", a.Intersect(b), func(n Slot) bool { return am[n] && bm[n] })
 		check("remove", a.Remove(3), func(n Slot) bool { return am[n] && n != 3 })
-		check("range", a.Union(SlotRange(5, 12)), func(n Slot) bool { return am[n] || n >= 5 && n < 12 })
+		lo, hi := Slot(rapid.IntRange(0, 70).Draw(t, "lo")), Slot(rapid.IntRange(0, 70).Draw(t, "hi"))
+		check("range", a.Union(SlotRange(lo, hi)), func(n Slot) bool { return am[n] || n >= lo && n < hi })
+		check("of", SlotsOf(a.Slice()...), func(n Slot) bool { return am[n] })
+		if back, err := ParseSlots(at); err != nil || !back.Equal(a) {
+			t.Fatalf("%q is read as %v (%v)", at, back, err)
+		}
+		if a.Intersects(b) == a.Intersect(b).IsEmpty() {
+			t.Fatalf("%v and %v intersect: %t", a, b, a.Intersects(b))
+		}
 		k := rapid.IntRange(0, 40).Draw(t, "k")
 		low := a.Slice()
 		low = low[:min(k, len(low))]
