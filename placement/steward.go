@@ -494,9 +494,6 @@ func (s *Steward) heard(from PeerID, m *reportMsg) {
 		s.answered[from] = true
 	}
 	s.addHolders([]PeerID{from})
-	if s.deputy && m.Term.Compare(s.term) > 0 {
-		s.term = m.Term // a ledger takes nothing under a lower one, not from a deputy either
-	}
 	if len(m.Claims) == 0 && len(m.Failed) == 0 && m.Nonce == 0 {
 		return
 	}
