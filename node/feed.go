@@ -155,7 +155,7 @@ func (n *Node) refreshDigest(ctx context.Context, peer string) {
 // showDigest gossips this peer's digest when it changed.
 func (n *Node) showDigest(ctx context.Context) {
 	var digest placement.Digest
-	if err := n.loop.look(ctx, func(core *placement.Peer) { digest = core.Digest(n.loop.now()) }); err != nil {
+	if err := n.loop.look(ctx, func(core *placement.Peer) { digest = core.Digest() }); err != nil {
 		return
 	}
 	whole, err := cbor.Marshal(digest)

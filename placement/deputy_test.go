@@ -23,7 +23,7 @@ func TestDeputyRunsWhatItsSideCreated(t *testing.T) {
 	for _, id := range []PeerID{"b", "c"} {
 		other, _ := newTestPeer(id)
 		step(a, now, MemberChanged{Peer: id, Site: SiteID(id), State: MemberAlive})
-		step(a, now, DigestChanged{Digest: other.Digest(*now)})
+		step(a, now, DigestChanged{Digest: other.Digest()})
 	}
 	three := 3
 	app := testApp("shop")

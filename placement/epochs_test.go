@@ -56,7 +56,7 @@ func (v *village) see() {
 				continue
 			}
 			v.step(p, MemberChanged{Peer: b, Site: SiteID("s" + b), State: MemberAlive})
-			v.step(p, DigestChanged{Digest: v.peers[b].Digest(*v.now)})
+			v.step(p, DigestChanged{Digest: v.peers[b].Digest()})
 			for key, value := range v.table {
 				v.tell(p, key, value)
 			}

@@ -53,7 +53,7 @@ func (p *Peer) onAsk(from PeerID, m *askMsg) {
 				p.checkClaims(c.UID)
 			}
 		}
-		reply.Digest, reply.Order = p.Digest(p.out.now), p.order()
+		reply.Digest, reply.Order = p.Digest(), p.order()
 		p.out.send(from, message{Offer: &reply})
 	})
 }

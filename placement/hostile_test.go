@@ -51,7 +51,7 @@ func corpus(t testing.TB) [][]byte {
 	a, now := newTestPeer("a")
 	b, _ := newTestPeer("b")
 	step(a, now, MemberChanged{Peer: "b", Site: "t", State: MemberAlive})
-	step(a, now, DigestChanged{Digest: b.Digest(*now)})
+	step(a, now, DigestChanged{Digest: b.Digest()})
 	step(b, now, MemberChanged{Peer: "a", Site: "s", State: MemberAlive})
 	pending := step(a, now, Submit{Ticket: 1, App: testApp("shop")})
 	var all [][]byte
@@ -109,7 +109,7 @@ func TestHostileMessages(t *testing.T) {
 		}
 		p.Apps()
 		p.Open()
-		p.Digest(*now)
+		p.Digest()
 	}
 }
 

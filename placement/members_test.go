@@ -1,6 +1,7 @@
 package placement
 
 import (
+	"strconv"
 	"testing"
 	"time"
 )
@@ -44,5 +45,37 @@ func TestMassLoss(t *testing.T) {
 		if got := m.massLoss(now); got != c.waits {
 			t.Errorf("%s: waits %v, want %v", c.name, got, c.waits)
 		}
+	}
+}
+
+// TestDigestsOutliveTheClock: what a peer says of itself is believed though its
+// clock was set back, and it was started again, since it spoke last.
+func TestDigestsOutliveTheClock(t *testing.T) {
+	a, now := newTestPeer("a")
+	b, its := newTestPeer("b")
+	tell := func() *Digest {
+		step(a, now, DigestChanged{Digest: b.Digest()})
+		return a.members.peers["b"].digest
+	}
+	step(a, now, MemberChanged{Peer: "b", Site: "sb", State: MemberAlive})
+	tell()
+	its.Wall = its.Wall.Add(-time.Hour)
+	step(b, its, HostChanged{Host: Host{ID: "h", Cordoned: true}})
+	if tell().Full == "" {
+		t.Error("a digest from before the clock was set back outweighs the one after it")
+	}
+	limit := b.counters.limit
+	b = New(Config{Self: PeerRef{Peer: "b", Incarnation: 1}, Name: "b", Site: "s", Seed: 1})
+	if err := b.Load(tableMeta, keyCounter, []byte(strconv.FormatUint(limit, 10))); err != nil {
+		t.Fatal(err)
+	}
+	effects := b.Begin(*its)
+	if full := tell().Full; full != "the host is not known yet" {
+		t.Errorf("a peer that starts says %q of itself, as others hear it", full)
+	}
+	drive(b, its, effects)
+	step(b, its, HostChanged{Host: Host{ID: "h"}})
+	if full := tell().Full; full != "" {
+		t.Errorf("a peer that has started says %q of itself, as others hear it", full)
 	}
 }

@@ -285,14 +285,33 @@ func (p *Peer) Open() []string {
 }
 
 // Digest is this peer's summary of what it could still take.
-func (p *Peer) Digest(now Now) Digest {
+func (p *Peer) Digest() Digest {
 	d := p.digest()
 	if b := p.digestBasis(); b != p.digestTold {
 		p.digestTold = b
 		p.digestSeq++
 	}
-	d.Sequence = uint64(now.Wall.UnixMilli())<<12 | p.digestSeq&0xfff
+	d.Sequence = p.digestSequence()
 	return d
+}
+
+const (
+	// digestChanges is how many digests of one start have sequences of their own.
+	digestChanges = 1 << 24
+	// digestEra is above the sequences of releases that took them from the clock.
+	digestEra = 1 << 62
+)
+
+// digestSequence rises with each digest that differs, from start to start too,
+// and whatever is done to this machine's clock meanwhile: who has a later one
+// takes no earlier one.
+func (p *Peer) digestSequence() uint64 {
+	c := &p.counters
+	start := c.boot
+	if start == 0 {
+		start = c.next // above all that were on disk before; the start will be above that
+	}
+	return digestEra + start*digestChanges + min(p.digestSeq, digestChanges-1)
 }
 
 // DigestChanged says whether the digest differs from the one last taken.

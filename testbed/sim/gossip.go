@@ -118,7 +118,7 @@ func (p *peer) sync() {
 			p.exchange(o, name)
 		}
 	}
-	d := p.core.Digest(p.clock()) // what no rumour brought
+	d := p.core.Digest() // what no rumour brought
 	w.at(o, w.delay(p, o), func() { o.step(placement.DigestChanged{Digest: d}) })
 }
 
@@ -176,7 +176,7 @@ func (p *peer) detect() {
 				p.member(o, s.state)
 				p.later(w.between(0, 100*time.Millisecond), func() {
 					if o.core != nil && w.open(o, p) {
-						p.step(placement.DigestChanged{Digest: o.core.Digest(o.clock())})
+						p.step(placement.DigestChanged{Digest: o.core.Digest()})
 					}
 				})
 			}
@@ -215,7 +215,7 @@ const digestEvery = 500 * time.Millisecond
 func (p *peer) tellDigest() {
 	p.telling = false
 	p.digest = p.w.now + digestEvery
-	d := p.core.Digest(p.clock())
+	d := p.core.Digest()
 	for _, o := range p.w.peers {
 		if o != p {
 			p.w.carry(p, o, func() { o.step(placement.DigestChanged{Digest: d}) })
