@@ -118,6 +118,8 @@ func (l *Ledger) fits(now Now, ask *askMsg, comp Component, wanted, known *Inten
 		return Slots{}, noFence(driver)
 	case !l.listed[driver]:
 		return Slots{}, "driver " + driver + " has not yet said what it runs"
+	case l.unbooked() != "":
+		return Slots{}, l.unbooked()
 	case wanted.MinSchema > l.tune.Schema:
 		l.tune.mark(MarkAskOfNewer)
 		return Slots{}, "the app was made by a newer release than this peer runs"

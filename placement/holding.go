@@ -421,9 +421,9 @@ func (p *Peer) onWorkListed(ev WorkListed) {
 			p.out.emit(Stop{ID: f.ID, Reason: "its slot was given back"})
 		}
 	}
+	p.book(ev.Driver, booked)
 	for _, c := range p.ledger.sorted() {
 		if booked[c.ID] {
-			p.out.persist([]Write{p.ledger.writeClaim(c)}, func(*PersistFailed) {})
 			p.checkClaims(c.UID)
 		}
 		if c.Spec.Kind() != "" && c.Spec.Driver() == ev.Driver {

@@ -25,6 +25,7 @@ type Ledger struct {
 	price  float64
 	host   Host
 	listed map[string]bool // drivers that have said what they run
+	booked map[string]bool // drivers that did so in this life of the store: see accounts.go
 	claims map[ClaimID]*claim
 	byApp  map[UID]map[ClaimID]*claim
 	askers map[askerKey]*askerRecord
@@ -41,7 +42,7 @@ type Ledger struct {
 
 func newLedger(self PeerRef, tune Tuning, price float64) *Ledger {
 	return &Ledger{
-		self: self, tune: tune, price: price, listed: map[string]bool{},
+		self: self, tune: tune, price: price, listed: map[string]bool{}, booked: map[string]bool{},
 		claims: map[ClaimID]*claim{}, byApp: map[UID]map[ClaimID]*claim{},
 		askers: map[askerKey]*askerRecord{}, terms: map[UID]Term{},
 		noted: map[UID]Term{}, newest: map[PeerID]Incarnation{}, owed: map[ClaimID]uint64{},

@@ -395,6 +395,9 @@ func (p *Peer) Load(table, key string, value []byte) error {
 		if key == keyCounter {
 			return p.counters.load(value)
 		}
+		if strings.HasPrefix(key, keyBooked) {
+			return p.ledger.loadBooked(key, value)
+		}
 		return nil
 	case tableCuts:
 		return p.loadCut(UID(key), value)

@@ -372,6 +372,8 @@ func (p *Peer) digest() Digest {
 		d.Full = "this peer was shut out"
 	case l.host.Full != "":
 		d.Full = l.host.Full
+	case l.unbooked() != "":
+		d.Full = l.unbooked()
 	case p.counters.boot == 0:
 		d.Full = "the disk has not answered yet"
 	}
