@@ -36,19 +36,32 @@ const inboxMax = 4096
 
 func (o *out) emit(e Effect) { o.effects = append(o.effects, e) }
 
-func (o *out) send(to PeerID, m message) {
+func (o *out) send(to PeerID, m message) { o.sendAll([]PeerID{to}, m) }
+
+// sendAll sends several peers the same message, which is encoded once.
+func (o *out) sendAll(to []PeerID, m message) {
 	m.V = messageVersion
-	if to == o.self {
-		if len(o.inbox) < inboxMax {
-			o.inbox = append(o.inbox, m)
+	var body []byte
+	for _, id := range to {
+		if id == o.self {
+			if len(o.inbox) < inboxMax {
+				o.inbox = append(o.inbox, m)
+			}
+			continue
 		}
-		return
+		if body == nil {
+			body = o.encoded(m)
+		}
+		o.emit(Send{To: id, Body: body, m: &m})
 	}
+}
+
+func (o *out) encoded(m message) []byte {
 	body := Encode(m)
 	if o.future {
 		body = withFuture(body)
 	}
-	o.emit(Send{To: to, Body: body, m: &m})
+	return body
 }
 
 // persist writes a batch and calls done once it is on disk (nil) or is known

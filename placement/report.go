@@ -1,6 +1,7 @@
 package placement
 
 import (
+	"maps"
 	"slices"
 	"time"
 )
@@ -99,11 +100,8 @@ func (p *Peer) reportNow(uid UID) {
 	}
 	if len(to) > 0 {
 		m := p.report(uid, 0)
-		for _, id := range sortedKeys(to) {
-			if p.members.live(id) {
-				p.out.send(id, message{Report: &m})
-			}
-		}
+		maps.DeleteFunc(to, func(id PeerID, _ bool) bool { return !p.members.live(id) })
+		p.out.sendAll(sortedKeys(to), message{Report: &m})
 	}
 	if len(claims) > 0 {
 		p.timers.before(timerReport, string(uid), p.out.now.Mono+p.tune.ReportEvery)

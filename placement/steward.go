@@ -470,11 +470,8 @@ func (s *Steward) beginCensus() {
 
 func (s *Steward) askCensus() {
 	s.next = s.p.out.now.Mono + s.p.tune.Resend
-	for _, id := range s.holders {
-		if !s.answered[id] && s.p.members.live(id) {
-			s.p.out.send(id, message{Census: &censusMsg{UID: s.a.uid, Term: s.term, Deputy: s.deputy, Nonce: s.nonce}})
-		}
-	}
+	to := slices.DeleteFunc(slices.Clone(s.holders), func(id PeerID) bool { return s.answered[id] || !s.p.members.live(id) })
+	s.p.out.sendAll(to, message{Census: &censusMsg{UID: s.a.uid, Term: s.term, Deputy: s.deputy, Nonce: s.nonce}})
 }
 
 // addHolders enters peers that hold, or will be asked to hold, the app.

@@ -80,14 +80,13 @@ func (p *Peer) storeNow(uid UID) {
 			}
 		}
 	}
-	open := false
+	var to []PeerID
 	for _, ref := range a.lists().refs() {
 		if !st.acked[ref] && p.keeperLives(ref) {
-			open = true
-			p.out.send(ref.Peer, message{Store: m})
+			to = append(to, ref.Peer)
 		}
 	}
-	if open {
+	if p.out.sendAll(to, message{Store: m}); len(to) > 0 {
 		p.timers.set(timerStore, string(uid), p.out.now.Mono+st.wait)
 		st.wait = min(st.wait*2, p.tune.RoundMax)
 	}
