@@ -155,7 +155,7 @@ func (s *Steward) situation(name string) situation {
 		mayStop: !s.deputy, mayMove: !s.deputy && len(s.a.versions) == 1 || s.rollsSide(),
 	}
 	if exists {
-		sit.wanted, sit.spec = s.wantedHere(name, pol, FirstSlots(comp.Wanted())), SpecHash(comp)
+		sit.wanted, sit.spec = s.wantedHere(name, pol, FirstSlots(comp.Wanted())), s.a.win.spec(name)
 	}
 	if sit.exclusive = comp.Exclusive.On; sit.exclusive && s.deputy {
 		s.note("%s: slots %s need a lease, which nobody gets: no majority of the keepers is in reach", name, sit.wanted)
@@ -286,7 +286,7 @@ func (s *Steward) place(name string, slots, lost Slots, replaces *fact) {
 // What a roll-out is about to replace does not count, or the new version would
 // be spread evenly over what goes.
 func (s *Steward) placed(name string) map[PeerID]int {
-	spec, mayMove := SpecHash(s.a.win.intent.App.Components[name]), !s.deputy && len(s.a.versions) == 1
+	spec, mayMove := s.a.win.spec(name), !s.deputy && len(s.a.versions) == 1
 	out := map[PeerID]int{}
 	for id, r := range s.a.rows {
 		for _, c := range r.claims() {

@@ -29,7 +29,16 @@ type Catalog struct {
 type version struct {
 	signed Signed
 	intent Intent
-	raw    []byte // as the table has it; nil when it came another way
+	specs  map[string]uint64 // see spec
+	raw    []byte            // as the table has it; nil when it came another way
+}
+
+// spec is the SpecHash of a component.
+func (v *version) spec(name string) uint64 {
+	if hash, ok := v.specs[name]; ok {
+		return hash
+	}
+	return SpecHash(v.intent.App.Components[name]) // of an edit that was not read, or has no such component
 }
 
 type keeperList struct {
@@ -61,18 +70,18 @@ func (c *Catalog) readIntent(s Signed) (version, error) {
 			return v, fmt.Errorf("record of %s: %w", s.By, err)
 		}
 	}
-	if i, ok := c.opened.get(s); ok {
-		v.intent = i
-		return v, nil
+	e, ok := c.opened.get(s)
+	if !ok {
+		if err := Decode(s.Body, &v.intent); err != nil {
+			return v, err
+		}
+		if err := v.intent.check(s); err != nil {
+			return v, err
+		}
+		e = c.opened.add(s, v.intent)
 	}
-	err := Decode(s.Body, &v.intent)
-	if err == nil {
-		err = v.intent.check(s)
-	}
-	if err == nil {
-		c.opened.add(s, v.intent)
-	}
-	return v, err
+	v.intent, v.specs = e.intent, e.specs
+	return v, nil
 }
 
 func (c *Catalog) readKeepers(s Signed) (keeperList, error) {

@@ -267,7 +267,7 @@ func (p *Peer) checkClaim(a *app, c *claim) {
 	}
 	if c.Spec.Kind() == "" { // booked again from labels
 		for _, v := range a.versions {
-			if comp, ok := v.intent.App.Components[c.Component]; ok && SpecHash(comp) == c.SpecHash {
+			if comp, ok := v.intent.App.Components[c.Component]; ok && v.spec(c.Component) == c.SpecHash {
 				c.Spec = comp
 				p.fillArtifact(c, &v.intent)
 				p.out.persist([]Write{p.ledger.writeClaim(c)}, func(*PersistFailed) {})

@@ -1,6 +1,10 @@
 package placement
 
-import "time"
+import (
+	"maps"
+	"slices"
+	"time"
+)
 
 // fate is what becomes of the slots of a component at a peer, in the eyes of
 // whoever drives the app. It is decided here for those that act on it and for
@@ -102,7 +106,7 @@ func (s *Steward) facts(name string, pol Policy) (facts []fact, fates map[PeerID
 		r := a.rows[id]
 		if r == nil {
 			if slots := p.held(a.uid, id, name); !slots.IsEmpty() {
-				spec := SpecHash(a.win.intent.App.Components[name])
+				spec := a.win.spec(name)
 				facts = append(facts, fact{peer: id, lost: f.lost, claimStatus: claimStatus{
 					Component: name, Spec: spec, Slots: slots, Running: slots,
 				}})
@@ -123,14 +127,9 @@ func (s *Steward) facts(name string, pol Policy) (facts []fact, fates map[PeerID
 // holdersKnown is the peers that have something of an app, as far as is known
 // here, sorted.
 func (p *Peer) holdersKnown(a *app) []PeerID {
-	all := map[PeerID]bool{}
-	for id := range a.rows {
-		all[id] = true
-	}
-	for id := range p.catalog.status[a.uid] {
-		all[id] = true
-	}
-	return sortedKeys(all)
+	all := slices.AppendSeq(slices.Collect(maps.Keys(a.rows)), maps.Keys(p.catalog.status[a.uid]))
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // wantedHere is the part of what is wanted of a component that this steward may

@@ -142,7 +142,7 @@ func (p *Peer) granted(a *app, from PeerID, o *openAsk, m *offerMsg) {
 	}
 	if m.Order.compare(r.report.Order) >= 0 {
 		v, _ := p.catalog.readIntent(o.m.Intent) // this peer's own, or one that it has read
-		spec := SpecHash(v.intent.App.Components[o.component])
+		spec := v.spec(o.component)
 		known := slices.ContainsFunc(r.report.Claims, func(c claimStatus) bool { return c.ID == m.Claim })
 		if !known {
 			r.granted[m.Claim] = grantedClaim{after: m.Order, status: claimStatus{

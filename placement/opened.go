@@ -12,20 +12,26 @@ type opened struct {
 type openedIntent struct {
 	by     PeerID
 	intent Intent
+	specs  map[string]uint64
 }
 
 // openedBytesMax bounds the bodies that are remembered; past it all are
 // forgotten, and read again as they come.
 const openedBytesMax = 4 << 20
 
-func (o *opened) get(s Signed) (Intent, bool) {
+func (o *opened) get(s Signed) (openedIntent, bool) {
 	e, ok := o.intents[string(s.Body)]
-	return e.intent, ok && e.by == s.By
+	return e, ok && e.by == s.By
 }
 
-func (o *opened) add(s Signed, i Intent) {
+func (o *opened) add(s Signed, i Intent) openedIntent {
+	e := openedIntent{by: s.By, intent: i, specs: map[string]uint64{}}
+	for name, comp := range i.App.Components {
+		e.specs[name] = SpecHash(comp)
+	}
 	if o.bytes += len(s.Body); o.intents == nil || o.bytes > openedBytesMax {
 		o.intents, o.bytes = map[string]openedIntent{}, len(s.Body)
 	}
-	o.intents[string(s.Body)] = openedIntent{s.By, i}
+	o.intents[string(s.Body)] = e
+	return e
 }
