@@ -77,8 +77,9 @@ func clockJump(w *world, a Action, p, _ *peer, rng *rand.Rand) {
 }
 
 // suspend freezes a machine: its daemon and its work do nothing, and afterwards
-// everything at once. Its monotonic clock goes on.
-func suspend(w *world, a Action, p, _ *peer, _ *rand.Rand) { p.frozen = w.now + a.Lasts }
+// everything at once. Its monotonic clock goes on. One that sleeps already wakes
+// no earlier: what it has to do then is planned for that time.
+func suspend(w *world, a Action, p, _ *peer, _ *rand.Rand) { p.frozen = max(p.frozen, w.now+a.Lasts) }
 
 // cordon lets a host take no new work.
 func cordon(w *world, a Action, p, _ *peer, _ *rand.Rand) {
