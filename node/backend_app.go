@@ -47,7 +47,7 @@ func (n backend) PutApp(ctx context.Context, req api.PutRequest) (api.PutResult,
 	out.Warnings = append(out.Warnings, r.Notes...)
 	if !r.Quorum {
 		out.Warnings = append(out.Warnings, fmt.Sprintf(
-			"%d of %d keepers hold it: should they be lost before the others are reached, so is this edit", r.Copies, out.Durability.Keepers))
+			"no majority of its %d keepers has it on disk: should those that have it be lost before the others are reached, so is this edit", out.Durability.Keepers))
 	}
 	return out, nil
 }

@@ -48,8 +48,8 @@ type AppDetail struct {
 
 // Durability says who holds an edit on disk.
 type Durability struct {
-	Copies  int       `json:"copies" doc:"Keepers that hold the intent and its bytes on disk"`
-	Keepers int       `json:"keepers" doc:"How many there are"`
+	Copies  int       `json:"copies" doc:"Peers that hold the intent and its bytes on disk: keepers and, below a majority of them, the peer that took the edit"`
+	Keepers int       `json:"keepers" doc:"How many the app has"`
 	Quorum  bool      `json:"quorum" doc:"The copies are a majority of the keepers"`
 	Peers   []PeerRef `json:"peers" doc:"Those that hold it"`
 }

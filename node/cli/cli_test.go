@@ -354,7 +354,7 @@ func TestDeployMinCopies(t *testing.T) {
 	if code := term.run(t.Context(), app, "deploy", "-", "--min-copies", "2"); code != 1 || !strings.Contains(term.err.String(), "--min-copies") {
 		t.Errorf("%d %s", code, term.err)
 	}
-	if code := term.run(t.Context(), app, "deploy", "-"); code != 0 || !strings.Contains(term.err.String(), "no majority yet") {
+	if code := term.run(t.Context(), app, "deploy", "-"); code != 0 || !strings.Contains(term.err.String(), "no majority of its 3 keepers yet") {
 		t.Errorf("%d %s", code, term.err)
 	}
 }

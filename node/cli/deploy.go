@@ -193,10 +193,12 @@ func (s *session) tellPut(r api.PutResult) {
 
 // tellDurability says who holds an edit.
 func (s *session) tellDurability(app string, d api.Durability) {
-	s.say("%s is accepted: on disk at %d of %s (%s)", app, d.Copies, plural(d.Keepers, "keeper"), peerNames(d.Peers))
-	if !d.Quorum {
-		s.say("note: that is no majority yet; the edit spreads as peers come into reach (--min-copies insists)")
+	if d.Quorum {
+		s.say("%s is accepted: on disk at %d of %s (%s)", app, d.Copies, plural(d.Keepers, "keeper"), peerNames(d.Peers))
+		return
 	}
+	s.say("%s is accepted: on disk at %s (%s)", app, plural(d.Copies, "peer"), peerNames(d.Peers))
+	s.say("note: that is no majority of its %s yet; the edit spreads as peers come into reach (--min-copies insists)", plural(d.Keepers, "keeper"))
 }
 
 const editTries = 3
