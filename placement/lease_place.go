@@ -151,14 +151,28 @@ func (s *Steward) noteLeases(name string, sit situation) {
 		}
 	}
 	for n := range ready.Minus(running).Min(notesMax).All() {
-		why := "its keepers have not answered yet"
-		if l := s.p.votes.apps[s.a.uid]; l != nil {
-			if v := l.slots[slotName{name, n}]; v != nil && v.Claim != (ClaimID{}) {
-				why = heldBy(v.Claim.Owner.Peer, v.until-s.p.out.now.Mono)
-			}
-		}
-		s.note("%s: slot %d waits for its lease: %s", name, n, why)
+		s.note("%s: slot %d waits for its lease: %s", name, n, s.p.leaseWaits(s.a.uid, name, n))
 	}
+}
+
+// leaseWaits says why nobody has the lease of a slot, as far as this peer knows:
+// it voted for another, or its own claim waits for the votes of others.
+func (p *Peer) leaseWaits(uid UID, component string, n Slot) string {
+	l := p.votes.apps[uid]
+	if l == nil {
+		return leaseUnanswered
+	}
+	v := l.slots[slotName{component, n}]
+	if v == nil || v.Claim == (ClaimID{}) {
+		return leaseUnanswered
+	}
+	if v.Claim.Owner.Peer != p.cfg.Self.Peer {
+		return heldBy(v.Claim.Owner.Peer, v.until-p.out.now.Mono)
+	}
+	if mine := p.leases.of[AllocationID{v.Claim, n}]; mine != nil {
+		return cmp.Or(mine.why, leaseUnanswered)
+	}
+	return leaseUnanswered
 }
 
 func heldBy(id PeerID, left time.Duration) string {

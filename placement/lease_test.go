@@ -217,6 +217,12 @@ func TestLeaseHolder(t *testing.T) {
 	if a := onlyAlloc(p); a.state.State != AllocPending || a.restarts != 0 || !strings.Contains(a.state.Reason, "lease") {
 		t.Fatalf("without a lease it is %s (%s) after %d restarts", a.state.State, a.state.Reason, a.restarts)
 	}
+	if v := p.viewLeases(p.apps[l.uid], "c"); len(v) != 1 || v[0].Holder != "" || v[0].Waits == "" {
+		t.Errorf("it has its own vote alone, and is said to have %+v", v)
+	}
+	if why := p.leaseWaits(l.uid, "c", 0); why != leaseUnanswered {
+		t.Errorf("it waits for the others, and says: %s", why)
+	}
 	runFor(p, now, 20*time.Second, "c")
 	if a := onlyAlloc(p); a.state.State != AllocStarting || l.number != 2 {
 		t.Errorf("with a majority again it is %s under number %d", a.state.State, l.number)

@@ -1,6 +1,7 @@
 package placement
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"time"
@@ -16,13 +17,16 @@ type LeaseView struct {
 	Waits  string        // why a slot of this peer has none, or ""
 }
 
+// leaseUnanswered is why a slot waits for a lease before anybody refused it.
+const leaseUnanswered = "no majority of its keepers has answered yet"
+
 // viewLeases is what this peer knows of the leases of a component: what it holds
-// or waits for itself, and what it voted for.
+// or waits for itself, and what it voted for. Its vote for itself is no lease.
 func (p *Peer) viewLeases(a *app, name string) []LeaseView {
 	bySlot := map[Slot]LeaseView{}
 	if l := p.votes.apps[a.uid]; l != nil {
 		for _, s := range l.sorted() {
-			if s.Component == name && s.Claim != (ClaimID{}) && p.out.now.Mono < s.until {
+			if s.Component == name && s.Claim != (ClaimID{}) && p.out.now.Mono < s.until && s.Claim.Owner.Peer != p.cfg.Self.Peer {
 				bySlot[s.Slot] = LeaseView{Slot: s.Slot, Holder: s.Claim.Owner.Peer, Number: s.Number, Left: s.until - p.out.now.Mono}
 			}
 		}
@@ -31,13 +35,13 @@ func (p *Peer) viewLeases(a *app, name string) []LeaseView {
 		if l.uid != a.uid || l.component != name || l.over {
 			continue
 		}
-		v, known := bySlot[l.id.Slot]
+		v := bySlot[l.id.Slot]
 		switch left := l.until - p.out.now.Mono; {
 		case left > 0:
 			v = LeaseView{Slot: l.id.Slot, Holder: p.cfg.Self.Peer, Number: l.number, Left: left}
-		case l.why != "" && l.wanted && !(known && v.Holder == p.cfg.Self.Peer):
-			v.Slot, v.Waits = l.id.Slot, l.why
-		case !known:
+		case l.wanted && v.Holder != p.cfg.Self.Peer:
+			v.Slot, v.Waits = l.id.Slot, cmp.Or(l.why, leaseUnanswered)
+		default:
 			continue
 		}
 		bySlot[l.id.Slot] = v
