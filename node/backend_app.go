@@ -45,10 +45,6 @@ func (n backend) PutApp(ctx context.Context, req api.PutRequest) (api.PutResult,
 	out.Unchanged = !r.Created && beforeErr == nil && !before.Conflict && !before.Intent.Removed &&
 		bytes.Equal(placement.Encode(before.Intent.App), placement.Encode(req.App))
 	out.Warnings = append(out.Warnings, r.Notes...)
-	if !r.Quorum {
-		out.Warnings = append(out.Warnings, fmt.Sprintf(
-			"no majority of its %d keepers has it on disk: should those that have it be lost before the others are reached, so is this edit", out.Durability.Keepers))
-	}
 	return out, nil
 }
 

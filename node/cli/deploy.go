@@ -198,7 +198,8 @@ func (s *session) tellDurability(app string, d api.Durability) {
 		return
 	}
 	s.say("%s is accepted: on disk at %s (%s)", app, plural(d.Copies, "peer"), peerNames(d.Peers))
-	s.say("note: that is no majority of its %s yet; the edit spreads as peers come into reach (--min-copies insists)", plural(d.Keepers, "keeper"))
+	s.say("note: that is no majority of its %s yet: the edit spreads as they come into reach, and should who has it be lost before, so is the edit (--min-copies insists)",
+		plural(d.Keepers, "keeper"))
 }
 
 const editTries = 3

@@ -110,13 +110,11 @@ func (s *session) writeStatus(w io.Writer, st api.Status) error {
 		if c.Double != "" {
 			t.add("", "", "-", "-", "twice: "+c.Double, "", "")
 		}
-		for _, l := range c.Leases {
-			t.add("", "", "-", "-", leaseText(l), "", "")
-		}
 	}
 	if err := t.write(w); err != nil {
 		return err
 	}
+	writeLeases(w, st)
 	if len(st.Open) > 0 {
 		fmt.Fprintln(w, "\nstill to be done:")
 	}
@@ -150,12 +148,22 @@ func keepers(st api.Status) string {
 	return text
 }
 
+// writeLeases says who has the right to run exclusive slots.
+func writeLeases(w io.Writer, st api.Status) {
+	title := "\nleases:\n"
+	for _, c := range st.Components {
+		for _, l := range c.Leases {
+			fmt.Fprintf(w, "%s  %s[%d] %s\n", title, c.Name, l.Slot, leaseText(l))
+			title = ""
+		}
+	}
+}
+
 // leaseText is the lease of an exclusive slot in words.
 func leaseText(l api.LeaseStatus) string {
-	text := fmt.Sprintf("slot %d: ", l.Slot)
 	if l.Holder == nil {
-		return text + "waits for its lease: " + clean(l.Waits)
+		return "waits: " + clean(l.Waits)
 	}
 	left := time.Duration(l.LeftMS) * time.Millisecond
-	return text + fmt.Sprintf("lease %d of %s, for %s unless it is renewed", l.Number, peerName(*l.Holder), left.Round(time.Second))
+	return fmt.Sprintf("is %s's, number %d, for %s unless it is renewed", peerName(*l.Holder), l.Number, left.Round(time.Second))
 }
