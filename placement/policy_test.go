@@ -3,6 +3,7 @@ package placement
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -190,13 +191,28 @@ func TestLostSlots(t *testing.T) {
 
 // Who is shut out never comes back: not even replace: never waits for it.
 func TestForgottenIsNotWaitedFor(t *testing.T) {
-	p, now, _ := cutShop(t, Disconnect{Replace: ReplaceNever})
+	p, now, shop := cutShop(t, Disconnect{Replace: ReplaceNever})
 	die(p, now, "c")
 	pass(p, now, 5*time.Second)
+	shown := func() bool {
+		view, _ := p.App(shop.key)
+		c := view.Components[0]
+		told := slices.ContainsFunc(c.Sites, func(row SiteCount) bool { return row.Peer == "c" })
+		if told != (c.States[AllocLost] > 0) {
+			t.Errorf("c is told of: %t, and %d slots are lost", told, c.States[AllocLost])
+		}
+		return told
+	}
+	if !shown() {
+		t.Error("what it has is not told of before it is replaced")
+	}
 	step(p, now, MemberChanged{Peer: "c", Site: "sc", State: MemberForgotten})
 	pass(p, now, 20*time.Second)
 	if n := heldHere(p).Len(); n != 2 {
 		t.Errorf("%d slots here, want 2", n)
+	}
+	if shown() {
+		t.Error("what it had is told of for ever")
 	}
 }
 

@@ -120,6 +120,7 @@ func (p *Peer) viewComponent(a *app, name string) ComponentView {
 	for id := range a.rows {
 		peers[id] = true
 	}
+	has, here := map[PeerID]Slots{}, Slots{}
 	for _, id := range sortedKeys(peers) {
 		m := p.members.peers[id]
 		row := SiteCount{Peer: id, States: map[AllocState]int{}, Cut: !p.members.live(id), Next: p.outlook(a, pol, id)}
@@ -131,7 +132,7 @@ func (p *Peer) viewComponent(a *app, name string) ComponentView {
 			for state, n := range sum.Components[name] {
 				row.States[state] += n
 			}
-			row.Slots = sum.Slots[name].String()
+			has[id] = sum.Slots[name]
 		}
 		if r := a.rows[id]; r != nil && known {
 			row.AsOf = p.out.now.Wall.Add(r.at - p.out.now.Mono).UnixMilli()
@@ -153,21 +154,31 @@ func (p *Peer) viewComponent(a *app, name string) ComponentView {
 					placed = placed.Union(c.Slots)
 				}
 			}
-			row.Slots = slots.String()
+			has[id] = slots
 		}
+		row.Slots = has[id].String()
 		if len(row.States) == 0 {
 			continue
 		}
+		if !row.Cut {
+			here = here.Union(has[id])
+		}
+		v.Sites = append(v.Sites, row)
+	}
+	wanted := FirstSlots(comp.Wanted())
+	v.Sites = slices.DeleteFunc(v.Sites, func(row SiteCount) bool { // what never comes back is told of until it is replaced
+		return p.members.forgotten(row.Peer) && has[row.Peer].Intersect(wanted).Minus(here).IsEmpty()
+	})
+	for _, row := range v.Sites {
 		for state, n := range row.States {
 			if row.Cut {
 				state = AllocLost
 			}
 			v.States[state] += n
 		}
-		v.Sites = append(v.Sites, row)
 	}
 	if known {
-		v.Missing, v.Double = FirstSlots(comp.Wanted()).Minus(placed).String(), double.String()
+		v.Missing, v.Double = wanted.Minus(placed).String(), double.String()
 	}
 	return v
 }
