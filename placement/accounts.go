@@ -1,6 +1,9 @@
 package placement
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // This file is how a ledger that was lost is made whole. What an earlier life of
 // the store granted is known to the drivers alone, from the labels of what runs
@@ -29,6 +32,12 @@ func (l *Ledger) unbooked() string {
 		}
 	}
 	return ""
+}
+
+// allListed says whether each driver of the host has said what it runs since the
+// start.
+func (l *Ledger) allListed() bool {
+	return l.host.ID != "" && !slices.ContainsFunc(l.host.Drivers, func(driver string) bool { return !l.listed[driver] })
 }
 
 // book writes the claims that were booked again from what a driver listed, and

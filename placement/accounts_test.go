@@ -56,3 +56,39 @@ func TestNothingIsGrantedBeforeAllIsBooked(t *testing.T) {
 		}
 	}
 }
+
+// TestBookedAgainIsStopped: what was booked again from labels, and was being given
+// back when the daemon went down, is stopped by the next one.
+func TestBookedAgainIsStopped(t *testing.T) {
+	id := AllocationID{claimOf("a", 1), 0}
+	begin := func(disk []Write) (*Peer, *Now) {
+		p, now := New(Config{Self: PeerRef{Peer: "a", Incarnation: 2}, Name: "a", Site: "s", Seed: 1}), &Now{Wall: time.Unix(1_800_000_000, 0)}
+		for _, w := range disk {
+			if w.Value != nil {
+				if err := p.Load(w.Table, w.Key, w.Value); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		drive(p, now, p.Begin(*now))
+		step(p, now, HostChanged{Host: Host{ID: "h", Drivers: []string{DriverProcess}, Capacity: Resources{CPU: 4000, Memory: 4 << 30}}})
+		return p, now
+	}
+	app := testApp("shop")
+	runs := WorkListed{Driver: DriverProcess, Work: []Found{{ID: id, State: WorkState{State: AllocRunning}, Labels: Labels(id, WorkSpec{
+		UID: "u", Key: app.Key(), Component: "c", Spec: app.Components["c"]})}}}
+	p, now := begin(nil)
+	step(p, now, runs)
+	c := p.ledger.claims[id.Claim]
+	if c == nil {
+		t.Fatal("it is not booked again")
+	}
+	p.ledger.release(c, c.Slots)
+	p, now = begin([]Write{p.ledger.writeClaim(c)})
+	for _, e := range p.Step(*now, runs) {
+		if s, ok := e.(Stop); ok && s.ID == id {
+			return
+		}
+	}
+	t.Error("nobody stops it")
+}

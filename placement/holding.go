@@ -432,6 +432,11 @@ func (p *Peer) onWorkListed(ev WorkListed) {
 			}
 			p.runClaim(c)
 		}
+		if c.Spec.Kind() == "" && p.ledger.allListed() { // any driver may run it
+			for n := range c.Stopping.Minus(c.leaving).All() {
+				p.work.stop(AllocationID{c.ID, n}, c, "given back before the restart")
+			}
+		}
 		p.letGo(c)
 	}
 }
@@ -439,13 +444,8 @@ func (p *Peer) onWorkListed(ev WorkListed) {
 // letGo gives slots back that were booked again from labels and whose work has
 // ended since: what it was is not known any more, so that it cannot be started.
 func (p *Peer) letGo(c *claim) {
-	if c.Spec.Kind() != "" || c.held || p.ledger.host.ID == "" {
-		return
-	}
-	for _, driver := range p.ledger.host.Drivers {
-		if !p.ledger.listed[driver] {
-			return // it may run there
-		}
+	if c.Spec.Kind() != "" || c.held || !p.ledger.allListed() {
+		return // it may run at a driver that has not said so yet
 	}
 	idle := c.Slots
 	for n := range c.Slots.All() {
