@@ -20,6 +20,7 @@ type oracle struct {
 	gone    map[string]bool              // claims that were on a disk and are not any more
 	over    map[string]placement.Version // by what an edit compared with, or by its key: what came of it
 	lists   keeperLists
+	read    map[string]placement.Kept // by record
 	stats   Report
 	leases  *leaseOracle
 }
@@ -49,7 +50,7 @@ func newOracle(w *world) *oracle {
 	return &oracle{
 		w: w, asked: map[uint64]*request{}, acked: map[placement.UID]*acked{}, removed: map[placement.UID]bool{},
 		terms: map[termKey]placement.PeerID{}, asks: map[placement.AskID]placement.Term{},
-		gone: map[string]bool{}, over: map[string]placement.Version{}, lists: keeperLists{}, leases: newLeaseOracle(w),
+		gone: map[string]bool{}, over: map[string]placement.Version{}, lists: keeperLists{}, read: map[string]placement.Kept{}, leases: newLeaseOracle(w),
 	}
 }
 
@@ -62,10 +63,13 @@ func (o *oracle) kept(p *peer, uid placement.UID) (placement.Kept, bool) {
 	if ok {
 		return k, true
 	}
-	k, err := placement.ReadKept(value)
-	if err != nil {
-		o.w.fail("%s: keeper's record of %s: %v", p.id, uid, err)
-		return k, false
+	if k, ok = o.read[string(value)]; !ok { // of other keepers too: most write the same
+		var err error
+		if k, err = placement.ReadKept(value); err != nil {
+			o.w.fail("%s: keeper's record of %s: %v", p.id, uid, err)
+			return k, false
+		}
+		o.read[string(value)] = k
 	}
 	p.disk.kept[string(uid)] = k
 	return k, true
