@@ -196,6 +196,11 @@ func (c *Catalog) has(uid UID) bool {
 	return ok
 }
 
+// lists says whether the table has a version of an app.
+func (c *Catalog) lists(uid UID, v Version) bool {
+	return slices.ContainsFunc(c.byKey[c.keyOf[uid]], func(l version) bool { return l.intent.UID == uid && l.intent.Version == v })
+}
+
 // versions is the siblings of an app, as the table has them.
 func (c *Catalog) versions(uid UID) []version {
 	var out []version

@@ -101,6 +101,7 @@ func (p *Peer) held(uid UID, id PeerID, component string) Slots {
 func (s *Steward) facts(name string, pol Policy) (facts []fact, fates map[PeerID]fate) {
 	p, a := s.p, s.a
 	fates = map[PeerID]fate{}
+	facts = make([]fact, 0, len(a.rows)) // most have one claim of it
 	for _, id := range p.holdersKnown(a) {
 		f := p.fateOf(pol, id, s.deputy)
 		r := a.rows[id]

@@ -64,7 +64,7 @@ const (
 // reconcile compares what is wanted with what is.
 func reconcile(s situation) course {
 	var c course
-	var standing []fact
+	standing := make([]fact, 0, len(s.claims))
 	placed, double, lost, running := Slots{}, Slots{}, Slots{}, Slots{}
 	for _, f := range s.claims {
 		if f.lost {

@@ -29,8 +29,11 @@ type grantedClaim struct {
 // claims is what a holder has, offers on their way included, sorted.
 func (r *row) claims() []claimStatus {
 	out := r.report.Claims
+	if len(r.granted) > 0 {
+		out = slices.Grow(out[:len(out):len(out)], len(r.granted))
+	}
 	for _, g := range r.granted {
-		out = append(out[:len(out):len(out)], g.status)
+		out = append(out, g.status)
 	}
 	slices.SortFunc(out, func(a, b claimStatus) int { return a.ID.Compare(b.ID) })
 	return out

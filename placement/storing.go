@@ -173,7 +173,7 @@ func (p *Peer) takenBack(from PeerID, uid UID, v Version) bool {
 
 // lists says whether the catalog has a version.
 func (p *Peer) lists(uid UID, v Version) bool {
-	return slices.ContainsFunc(p.catalog.versions(uid), func(l version) bool { return l.intent.Version == v })
+	return p.catalog.lists(uid, v)
 }
 
 // keep writes what a store brought; the edit of this peer itself comes this
