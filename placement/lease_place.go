@@ -115,8 +115,15 @@ func (p *Peer) betterVoters(a *app) (better []PeerRef, why string) {
 //
 // An older copy that itself waits for the lease of another one makes way: a
 // version came after it, and nothing would be moved to that while both are there.
+// So does any that waits for a lease when what is wanted is exclusive no more:
+// nobody grants it one.
 func (c *course) handOver(s situation, claims []fact) {
 	if !s.exclusive {
+		for _, f := range claims {
+			if f.live && f.Exclusive && !s.conflict && f.Spec != s.spec && !f.Ready.IsEmpty() {
+				c.done = append(c.done, share{f, f.Ready, "waits for a lease, and a version came that needs none"})
+			}
+		}
 		return
 	}
 	ready, held := Slots{}, Slots{}

@@ -76,3 +76,24 @@ func TestNewestExclusiveVersionIsReached(t *testing.T) {
 		t.Fatalf("the oldest does not make way for the newest: %+v", c)
 	}
 }
+
+// TestExclusiveNoMore: of two older versions that wait for a lease none gets it
+// once what stands is exclusive no more; what still runs under one stays for its
+// turn.
+func TestExclusiveNoMore(t *testing.T) {
+	one, two, runs := running("a", 10, 1, 0, 1), running("b", 20, 2, 0), running("c", 30, 2, 2)
+	for _, f := range []*fact{&one, &two} {
+		f.Ready, f.Running = f.Slots, Slots{}
+	}
+	one.Exclusive, two.Exclusive, runs.Exclusive = true, true, true
+	s := situation{wanted: FirstSlots(3), spec: 3, mayStop: true, mayMove: true, claims: []fact{one, two, runs}}
+	c := reconcile(s)
+	for _, d := range c.done {
+		if d.claim.peer == "c" {
+			t.Errorf("%s of what runs stops with them: %s", d.slots, d.why)
+		}
+	}
+	if len(c.done) != 2 || !c.done[0].slots.Equal(one.Slots) || !c.done[1].slots.Equal(two.Slots) {
+		t.Errorf("those that wait do not make way: %+v", c.done)
+	}
+}
