@@ -166,11 +166,13 @@ func (p *Peer) decideRole(a *app) {
 }
 
 // unlisted says whether this keeper has held something for a while that stands
-// and that the mesh does not list.
+// and that the mesh does not list: a version, or a list of keepers that whoever
+// was to publish it lost with its store.
 func (p *Peer) unlisted(a *app) bool {
 	kr := p.keeper.records[a.uid]
 	return kr != nil && p.out.now.Mono-kr.changed > p.tune.Grace &&
-		slices.ContainsFunc(a.versions, func(v version) bool { return !p.lists(a.uid, v.intent.Version) })
+		(a.keepers.after(p.catalog.keepers[a.uid]) ||
+			slices.ContainsFunc(a.versions, func(v version) bool { return !p.lists(a.uid, v.intent.Version) }))
 }
 
 // role says whether this peer drives an app, and whether only as a deputy.
