@@ -20,7 +20,8 @@ type oracle struct {
 	gone    map[string]bool              // claims that were on a disk and are not any more
 	over    map[string]placement.Version // by what an edit compared with, or by its key: what came of it
 	lists   keeperLists
-	read    map[string]placement.Kept // by record
+	alone   map[placement.Version]bool // accepted below a majority, whatever became of them
+	read    map[string]placement.Kept  // by record
 	stats   Report
 	leases  *leaseOracle
 }
@@ -50,7 +51,7 @@ func newOracle(w *world) *oracle {
 	return &oracle{
 		w: w, asked: map[uint64]*request{}, acked: map[placement.UID]*acked{}, removed: map[placement.UID]bool{},
 		terms: map[termKey]placement.PeerID{}, asks: map[placement.AskID]placement.Term{},
-		gone: map[string]bool{}, over: map[string]placement.Version{}, lists: keeperLists{}, read: map[string]placement.Kept{}, leases: newLeaseOracle(w),
+		gone: map[string]bool{}, over: map[string]placement.Version{}, lists: keeperLists{}, alone: map[placement.Version]bool{}, read: map[string]placement.Kept{}, leases: newLeaseOracle(w),
 	}
 }
 
@@ -134,7 +135,7 @@ func (o *oracle) conditions(p *peer, req *request, r placement.Result) {
 // once: with a majority of the keepers in reach, of the edits that compare with
 // one version one is made, and a repeated one is made once.
 func (o *oracle) once(p *peer, r placement.Result, what string) {
-	alone := !r.Quorum
+	alone := !r.Quorum || o.alone[r.Version]
 	for _, id := range r.Peers {
 		if k, ok := o.kept(o.w.byID[id], r.UID); ok {
 			alone = alone || slices.Contains(k.Alone, r.Version)
@@ -286,6 +287,9 @@ func (o *oracle) keepWritten(p *peer, wr placement.Write) {
 	was, had := o.kept(p, uid)
 	p.disk.set(wr.Table, wr.Key, wr.Value)
 	is, has := o.kept(p, uid)
+	for _, v := range is.Alone {
+		o.alone[v] = true
+	}
 	if has {
 		o.lists.written(o.w, p, is)
 	}
