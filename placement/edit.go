@@ -216,7 +216,7 @@ func (p *Peer) route(e *edit) {
 			e.phase = editWaiting
 		}
 	case e.req.remote:
-		p.finish(e, Result{Err: fmt.Errorf("edit of %s: %w: %s drives it", e.req.key, ErrUnavailable, p.leader(a))})
+		p.finish(e, Result{Driver: p.leader(a), Err: fmt.Errorf("edit of %s: %w: %s drives it", e.req.key, ErrUnavailable, p.leader(a))})
 	default:
 		p.forward(e, p.leader(a))
 	}

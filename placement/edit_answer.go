@@ -316,7 +316,13 @@ func (p *Peer) onForwarded(from PeerID, m *forwardedMsg) {
 			continue
 		}
 		if m.Kind == ErrUnavailable.Error() {
-			return // views differ for the moment: forwarded again until the deadline
+			// Views differ for the moment: it is forwarded again until the deadline,
+			// and at once to whom a keeper takes for the driver. That is not the first
+			// of the list for a while after the first came back.
+			if p.isKeeper(e.req.uid, m.Driver) && m.Driver != from && p.members.live(m.Driver) {
+				p.forward(e, m.Driver)
+			}
+			return
 		}
 		r := Result{UID: m.UID, Version: m.Version, ETag: m.ETag, Created: m.Created, Copies: len(m.Peers), Peers: m.Peers, Quorum: m.Quorum, Notes: m.Notes}
 		if m.Kind != "" {
@@ -364,7 +370,7 @@ func (p *Peer) answer(e *edit, r Result) {
 	}
 	for _, req := range e.remotes {
 		m := &forwardedMsg{
-			Request: req, UID: r.UID, Version: r.Version, ETag: r.ETag, Created: r.Created, Peers: r.Peers, Quorum: r.Quorum, Notes: r.Notes,
+			Request: req, UID: r.UID, Version: r.Version, ETag: r.ETag, Created: r.Created, Peers: r.Peers, Quorum: r.Quorum, Driver: r.Driver, Notes: r.Notes,
 		}
 		if r.Err != nil {
 			m.Kind, m.Text = kindOf(r.Err), clip(r.Err.Error())

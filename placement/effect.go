@@ -125,6 +125,7 @@ type Result struct {
 	Copies  int      // keepers that hold the intent and its bytes on disk
 	Peers   []PeerID // those keepers
 	Quorum  bool     // Copies is a majority of the keepers
+	Driver  PeerID   // with ErrUnavailable: who drives the app, if this peer does not
 	Notes   []string // what the person should know, though nothing failed
 }
 

@@ -67,6 +67,7 @@ type (
 		Peers   []PeerID  `cbor:"p,omitempty"`
 		Quorum  bool      `cbor:"q,omitempty"`
 		Notes   []string  `cbor:"o,omitempty"`
+		Driver  PeerID    `cbor:"d,omitempty"` // whom to ask instead
 	}
 
 	// storeMsg asks a keeper to hold an intent and its bytes. Term is zero for

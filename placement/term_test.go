@@ -44,3 +44,25 @@ func TestOwnVoteIsNoWin(t *testing.T) {
 		}
 	}
 }
+
+// For a while after the first keeper came back another one drives the app: who
+// keeps nothing of it takes the first for its driver, and is told better.
+func TestEditFindsTheDriver(t *testing.T) {
+	v := newVillage(t, FaultNone, "a", "b", "c", "d")
+	v.deploy("a")
+	v.apart("a")
+	v.pass(30 * time.Second)
+	v.apart()
+	v.pass(time.Second)
+	if v.acting("a") || !v.acting("b") {
+		t.Fatalf("a acts %t, b %t: the test shows nothing", v.acting("a"), v.acting("b"))
+	}
+	edited, n := testApp("shop"), 3
+	c := edited.Components["c"]
+	c.Replicas = &n
+	edited.Components["c"] = c
+	v.step(v.peers["d"], Submit{Ticket: 2, App: edited})
+	if got := v.peers["d"].find(AppKey{"default", "shop"}).win.intent.App.Components["c"].Wanted(); got != n {
+		t.Errorf("%d slots are wanted, and 3 were asked for", got)
+	}
+}
