@@ -417,7 +417,7 @@ func (m *members) sitesOf(list []PeerRef) map[SiteID]bool {
 	return sites
 }
 
-// text names peers for people.
+// idsText names peers for people.
 func idsText(ids []PeerID) string {
 	out := make([]string, len(ids))
 	for i, id := range ids {

@@ -131,7 +131,7 @@ func (k *Keeper) load(uid UID, data []byte) error {
 // new incarnation has forgotten its votes and is no keeper.
 func (k *Keeper) listed(list Keepers) bool { return slices.Contains(list.Peers, k.self) }
 
-// votes says whether this peer is in a list that decides.
+// votesIn says whether this peer is in a list that decides, or is to.
 func (k *Keeper) votesIn(r *keepRecord) bool { return k.listed(r.list) || k.listed(r.next) }
 
 func (k *Keeper) write(r *keepRecord) []Write {
