@@ -30,6 +30,7 @@ type edit struct {
 	phase    editPhase
 	to       PeerID   // of forwarded
 	asked    []PeerID // every such, in this edit's time
+	sentOn   int      // how often it was sent on to whom another took for the driver
 	request  requestID
 	deadline time.Duration
 	uid      UID
@@ -84,6 +85,7 @@ const (
 	answeredMax = 1024
 	retriesMax  = 64 // of one edit, with its Idempotency-Key
 	keepersWant = 3
+	sentOnMax   = 16 // two that take each other for the driver do not go on for ever
 )
 
 func newEdits() edits {

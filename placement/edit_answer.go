@@ -319,7 +319,8 @@ func (p *Peer) onForwarded(from PeerID, m *forwardedMsg) {
 			// Views differ for the moment: it is forwarded again until the deadline,
 			// and at once to whom a keeper takes for the driver. That is not the first
 			// of the list for a while after the first came back.
-			if p.isKeeper(e.req.uid, m.Driver) && m.Driver != from && p.members.live(m.Driver) {
+			if p.isKeeper(e.req.uid, m.Driver) && m.Driver != from && p.members.live(m.Driver) && e.sentOn < sentOnMax {
+				e.sentOn++
 				p.forward(e, m.Driver)
 			}
 			return
