@@ -165,14 +165,7 @@ func (l *Ledger) grant(now Now, ask *askMsg, comp Component, wanted, known *Inte
 		Term: ask.Term, Deputy: ask.Deputy, Replaces: ask.Replaces, Keepers: ask.Keepers,
 		Score: ask.Score, held: true,
 	}
-	for _, art := range wanted.Artifacts {
-		if art.Digest == comp.Artifact() {
-			c.Artifact = art
-		}
-	}
-	if c.Artifact.Digest == "" && comp.Artifact() != "" {
-		c.Artifact = Artifact{Digest: comp.Artifact()}
-	}
+	c.needs(wanted)
 	switch {
 	case ask.Later:
 		c.State, c.Left = claimReserved, int64(l.tune.ReserveExpiry)

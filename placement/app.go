@@ -60,39 +60,79 @@ func (a App) placingOrder(names map[string]bool) []string {
 const DefaultNamespace = "default"
 
 // Component is one part of an app: exactly one of Container, Function and
-// Server is set.
+// Server is set. What is the same for all kinds is in contract.go.
 type Component struct {
-	Container  *Container        `json:"container,omitempty"`
-	Function   *Function         `json:"function,omitempty"`
-	Server     *Server           `json:"server,omitempty"`
-	Replicas   *int              `json:"replicas,omitempty"` // default 1
-	Resources  Resources         `json:"resources,omitzero"`
-	Ports      map[string]int    `json:"ports,omitempty"` // name -> port inside
-	Env        map[string]string `json:"env,omitempty"`
-	Stop       StopPolicy        `json:"stop,omitzero"`
-	Place      Place             `json:"place,omitzero"`
-	Disconnect Disconnect        `json:"disconnect,omitzero"`
-	Exclusive  Exclusive         `json:"exclusive,omitzero"` // at most one copy of each slot
+	Container *Container `json:"container,omitempty"`
+	Function  *Function  `json:"function,omitempty"`
+	Server    *Server    `json:"server,omitempty"`
+	Replicas  *int       `json:"replicas,omitempty"` // default 1
+	// Architecture names those that it runs on, as Go does ("amd64"); empty for
+	// whatever its package has.
+	Architecture []string             `json:"architecture,omitempty"`
+	Resources    Resources            `json:"resources,omitzero"`
+	Ports        map[string]int       `json:"ports,omitempty"` // name -> port inside
+	Env          map[string]string    `json:"env,omitempty"`
+	Secrets      map[string]SecretUse `json:"secrets,omitempty"` // name in the namespace -> where it appears
+	Files        map[string]File      `json:"files,omitempty"`   // path inside -> what it holds
+	Volumes      map[string]Volume    `json:"volumes,omitempty"` // name -> where it is mounted
+	Health       *Health              `json:"health,omitempty"`
+	Restart      *Restart             `json:"restart,omitempty"`
+	Stop         StopPolicy           `json:"stop,omitzero"`
+	Update       *Update              `json:"update,omitempty"`
+	Place        Place                `json:"place,omitzero"`
+	Disconnect   Disconnect           `json:"disconnect,omitzero"`
+	Exclusive    Exclusive            `json:"exclusive,omitzero"` // at most one copy of each slot
 }
 
 // Container is an OCI image to run.
 type Container struct {
-	Image   string   `json:"image"`
-	Command []string `json:"command,omitempty"`
-	Args    []string `json:"args,omitempty"`
+	Image string `json:"image"`
+	// Credentials is the name of a secret that holds "user:password" for the
+	// image's registry.
+	Credentials  string           `json:"credentials,omitempty"`
+	Command      []string         `json:"command,omitempty"` // instead of the image's entry point
+	Args         []string         `json:"args,omitempty"`    // instead of the image's command
+	User         string           `json:"user,omitempty"`    // "name", "uid" or "uid:gid"; default the image's
+	Dir          string           `json:"dir,omitempty"`     // working folder; default the image's
+	ReadOnly     bool             `json:"read_only,omitempty"`
+	Capabilities Capabilities     `json:"capabilities,omitzero"`
+	Tmpfs        map[string]Bytes `json:"tmpfs,omitempty"` // path -> size
+	Pids         int              `json:"pids,omitempty"`  // processes and threads; default 4096
+}
+
+// Capabilities are those of Linux that a container has beyond or below the
+// engine's usual ones; "ALL" is all of them.
+type Capabilities struct {
+	Add  []string `json:"add,omitempty"`
+	Drop []string `json:"drop,omitempty"`
 }
 
 // Function is a WebAssembly module that answers requests.
 type Function struct {
 	Module  string   `json:"module"`            // "sha256:…", or "./path" before upload
 	Timeout Duration `json:"timeout,omitempty"` // of one request; default 10s
+	// Handler names an exported function of a module that stays in memory between
+	// requests; empty for a module that is run anew for each.
+	Handler string `json:"handler,omitempty"`
 }
 
-// Server is a virtual machine (Image) or a program on the bare machine
-// (Process).
+// Server is a virtual machine (Image, or Kernel and Initrd) or a program on the
+// bare machine (Process). Files are "sha256:…", or "./path" before upload.
 type Server struct {
-	Image   string   `json:"image,omitempty"`
-	Process *Process `json:"process,omitempty"`
+	Image     string     `json:"image,omitempty"`  // disk, qcow2 or raw; each slot writes to an overlay of its own
+	Kernel    string     `json:"kernel,omitempty"` // booted directly, with or without a disk
+	Initrd    string     `json:"initrd,omitempty"`
+	Append    string     `json:"append,omitempty"` // to the kernel's command line
+	CloudInit *CloudInit `json:"cloud_init,omitempty"`
+	Bridge    string     `json:"bridge,omitempty"` // of the host; empty for a network of the machine's own
+	Process   *Process   `json:"process,omitempty"`
+}
+
+// CloudInit is what a machine finds at its first boot, as a NoCloud seed.
+type CloudInit struct {
+	UserData string   `json:"user_data,omitempty"`
+	SSHKeys  []string `json:"ssh_keys,omitempty"` // of the default user
+	Hostname string   `json:"hostname,omitempty"` // default app-component-slot
 }
 
 // Process is a program on the bare machine. When Artifact is set, the first
@@ -100,6 +140,9 @@ type Server struct {
 type Process struct {
 	Command  []string `json:"command"`
 	Artifact string   `json:"artifact,omitempty"` // "sha256:…", or "./path" before upload
+	// User is "name", "uid" or "uid:gid"; default one without privileges where
+	// the daemon may choose.
+	User string `json:"user,omitempty"`
 }
 
 // StopPolicy says how work is ended.
@@ -180,29 +223,33 @@ func (c Component) Wanted() int {
 	return *c.Replicas
 }
 
-// Artifact is the digest of the file that must be at a host before this
-// component starts there, or "".
-func (c Component) Artifact() string {
-	name := ""
+// Artifacts are the digests of the files that must be at a host before this
+// component starts there, each once.
+func (c Component) Artifacts() []string {
+	var digests []string
+	add := func(names ...string) {
+		for _, name := range names {
+			if strings.HasPrefix(name, "sha256:") && !slices.Contains(digests, name) {
+				digests = append(digests, name)
+			}
+		}
+	}
 	switch {
 	case c.Function != nil:
-		name = c.Function.Module
+		add(c.Function.Module)
 	case c.Server != nil && c.Server.Process != nil:
-		name = c.Server.Process.Artifact
+		add(c.Server.Process.Artifact)
+	case c.Server != nil:
+		add(c.Server.Image, c.Server.Kernel, c.Server.Initrd)
 	}
-	if strings.HasPrefix(name, "sha256:") {
-		return name
-	}
-	return ""
+	return digests
 }
 
 // Artifacts are the digests that the app needs, sorted, each once.
 func (a App) Artifacts() []string {
 	var digests []string
 	for _, c := range a.Components {
-		if d := c.Artifact(); d != "" {
-			digests = append(digests, d)
-		}
+		digests = append(digests, c.Artifacts()...)
 	}
 	slices.Sort(digests)
 	return slices.Compact(digests)

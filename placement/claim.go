@@ -2,6 +2,7 @@ package placement
 
 import (
 	"hash/fnv"
+	"slices"
 	"time"
 )
 
@@ -48,8 +49,9 @@ type claim struct {
 	Deputy       bool       `cbor:"d,omitempty"`
 	Spec         Component  `cbor:"s"`
 	SpecHash     uint64     `cbor:"h"`
-	Artifact     Artifact   `cbor:"a,omitzero"`
-	Need         Resources  `cbor:"n"` // of one slot
+	Artifact     Artifact   `cbor:"a,omitzero"`  // the first that it needs
+	Artifacts    []Artifact `cbor:"b,omitempty"` // and the others
+	Need         Resources  `cbor:"n"`           // of one slot
 	State        claimState `cbor:"t"`
 	Slots        Slots      `cbor:"l,omitzero"` // held to run
 	Stopping     Slots      `cbor:"x,omitzero"` // being stopped: capacity still held
@@ -78,10 +80,37 @@ type claim struct {
 // holds is the slots that take capacity.
 func (c *claim) holds() Slots { return c.Slots.Union(c.Stopping) }
 
+// artifacts are the files that a slot needs before it starts.
+func (c *claim) artifacts() []Artifact {
+	if c.Artifact.Digest == "" {
+		return nil
+	}
+	return append([]Artifact{c.Artifact}, c.Artifacts...)
+}
+
+// needs notes the files that the claim's component needs, with the sizes that
+// the intent has for them.
+func (c *claim) needs(i *Intent) {
+	c.Artifact, c.Artifacts = Artifact{}, nil
+	for n, digest := range c.Spec.Artifacts() {
+		art := Artifact{Digest: digest}
+		if at := slices.IndexFunc(i.Artifacts, func(a Artifact) bool { return a.Digest == digest }); at >= 0 {
+			art = i.Artifacts[at]
+		}
+		if n == 0 {
+			c.Artifact = art
+		} else {
+			c.Artifacts = append(c.Artifacts, art)
+		}
+	}
+}
+
 // SpecHash tells components apart by what would run. Replicas, place,
-// disconnect and who votes on an exclusive one are left out: changing them restarts nothing.
+// disconnect, how it is updated and restarted, and who votes on an exclusive one
+// are left out: changing them restarts nothing.
 func SpecHash(c Component) uint64 {
 	c.Replicas, c.Place, c.Disconnect, c.Exclusive.Keepers = nil, Place{}, Disconnect{}, ""
+	c.Update, c.Restart = nil, nil
 	h := fnv.New64a()
 	h.Write(Encode(c))
 	return h.Sum64()

@@ -103,9 +103,7 @@ type WorkSpec struct {
 	Component string
 	Spec      Component // as in the version that was granted
 	Version   Version
-	Artifact  Artifact // zero when none is needed
-	From      []PeerID // who holds the artifact, best first
-	Restarts  int      // how often it was restarted in place
+	Restarts  int // how often it was restarted in place
 
 	// Fence numbers the right to run an exclusive slot; it rises with each
 	// grant, and is 0 when the slot is not exclusive. Until is when that right

@@ -269,7 +269,7 @@ func (p *Peer) checkClaim(a *app, c *claim) {
 		for _, v := range a.versions {
 			if comp, ok := v.intent.App.Components[c.Component]; ok && v.spec(c.Component) == c.SpecHash {
 				c.Spec = comp
-				p.fillArtifact(c, &v.intent)
+				c.needs(&v.intent)
 				p.out.persist([]Write{p.ledger.writeClaim(c)}, func(*PersistFailed) {})
 				p.runClaim(c)
 				break
@@ -287,14 +287,6 @@ func (p *Peer) checkClaim(a *app, c *claim) {
 		}
 	}
 	p.releaseSlots(c, c.Slots.Minus(FirstSlots(wanted)), "scaled down")
-}
-
-func (p *Peer) fillArtifact(c *claim, i *Intent) {
-	for _, art := range i.Artifacts {
-		if art.Digest == c.Spec.Artifact() {
-			c.Artifact = art
-		}
-	}
 }
 
 // expireClaim is the timer of a claim that was never confirmed or committed.

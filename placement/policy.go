@@ -93,15 +93,16 @@ type Policy struct {
 //	                           lost_after  replace   reconcile      stop_after
 //	function, container        0s          majority  best_score     never
 //	server that is a process   0s          majority  keep_original  never
-//	server that is a VM        5m          never     keep_original  never
+//	VM with a disk             5m          never     keep_original  never
+//	any that has a volume      5m          never     keep_original  never
 //	any that is exclusive      0s          majority  keep_original  never
 func (c Component) Policy() Policy {
 	p := Policy{StopAfter: c.Disconnect.StopAfter, Replace: ReplaceMajority, Reconcile: KeepOriginal}
 	switch {
+	case len(c.Volumes) > 0, c.Server != nil && c.Server.Process == nil && c.Server.Image != "":
+		p.LostAfter, p.Replace = Duration(lostAfterDisk), ReplaceNever
 	case c.Function != nil || c.Container != nil:
 		p.Reconcile = BestScore
-	case c.Server != nil && c.Server.Process == nil:
-		p.LostAfter, p.Replace = Duration(lostAfterDisk), ReplaceNever
 	}
 	d := c.Disconnect
 	if c.Exclusive.On { // its lease alone decides when it is lost, and which copy runs

@@ -101,7 +101,7 @@ func (a App) validate(lenient bool) error {
 	v.name("namespace", a.Key().Namespace)
 	switch n := len(a.Components); {
 	case n == 0:
-		v.bad("components", nil, "an app needs at least one component", "name one, with a function or a server")
+		v.bad("components", nil, "an app needs at least one component", "name one, with a container, a function or a server")
 	case n > ComponentsMax:
 		v.bad("components", n, fmt.Sprintf("at most %d components", ComponentsMax), "make several apps")
 		return v.errs
@@ -172,6 +172,7 @@ func (v *validation) component(c Component, a App) {
 	v.resources(c.Resources)
 	v.ports(c)
 	v.env(c.Env)
+	v.contract(c)
 	v.place(c.Place, a)
 	v.ending(c)
 	v.exclusive(c)
@@ -179,19 +180,17 @@ func (v *validation) component(c Component, a App) {
 
 func (v *validation) kind(c Component) {
 	switch {
-	case v.lenient && c.Driver() != DriverWasm && c.Driver() != DriverProcess:
-		// No peer of this release runs it.
 	case c.Container != nil:
-		v.bad(".container", nil, "no peer of this release runs containers", "run the program as a server with a process, or compile it to a function")
+		v.container(c.Container)
 	case c.Function != nil:
 		v.file(".function.module", c.Function.Module, true)
 		if t := time.Duration(c.Function.Timeout); t < 0 || t > timeoutMax {
 			v.bad(".function.timeout", t.String(), "out of range", "more than 0, at most "+timeoutMax.String())
 		}
 	case c.Server.Process == nil:
-		v.bad(".server", nil, "no peer of this release runs virtual machines", "give a process: {command: […]}")
-	case c.Server.Image != "":
-		v.bad(".server.image", c.Server.Image, "a server is an image or a process, not both", "leave the image out")
+		v.machine(c.Server)
+	case c.Server.Image != "" || c.Server.Kernel != "":
+		v.bad(".server", nil, "a server is a machine or a process, not both", "leave image and kernel out, or process")
 	default:
 		v.process(c.Server.Process, c.Ports)
 	}
@@ -199,11 +198,7 @@ func (v *validation) kind(c Component) {
 
 func (v *validation) process(p *Process, ports map[string]int) {
 	const field = ".server.process"
-	size := 0
 	for i, word := range p.Command {
-		if size += len(word); strings.ContainsRune(word, 0) {
-			v.bad(fmt.Sprintf("%s.command[%d]", field, i), word, "it holds a NUL", "write it without")
-		}
 		for _, piece := range portWord.FindAllString(word, -1) {
 			name, isPort := strings.CutPrefix(strings.TrimSuffix(piece, "}"), "${port.")
 			if _, known := ports[name]; !strings.HasPrefix(piece, "$$") && (!isPort || !known) {
@@ -212,12 +207,8 @@ func (v *validation) process(p *Process, ports map[string]int) {
 			}
 		}
 	}
-	switch {
-	case len(p.Command) == 0 || p.Command[0] == "":
-		v.bad(field+".command", nil, "a process needs a command", "a list: the program, then its arguments")
-	case len(p.Command) > wordsMax || size > wordsBytesMax:
-		v.bad(field+".command", len(p.Command), "too long", fmt.Sprintf("at most %d words of %d bytes in all", wordsMax, wordsBytesMax))
-	}
+	v.words(field+".command", p.Command, true)
+	v.user(field+".user", p.User)
 	if p.Artifact != "" {
 		v.file(field+".artifact", p.Artifact, false)
 	}
@@ -282,18 +273,26 @@ func (v *validation) env(env map[string]string) {
 	for _, name := range sortedKeys(env) {
 		value := env[name]
 		size += len(name) + len(value)
-		switch {
-		case !envForm.MatchString(name):
-			v.bad(".env", name, "not the name of a variable", "letters, digits and underscores, not a digit first")
-		case strings.ContainsRune(value, 0):
+		if v.variable(".env", name) && strings.ContainsRune(value, 0) {
 			v.bad(".env."+name, nil, "it holds a NUL", "write it without")
-		case slices.Contains(ownEnv, name) || strings.HasPrefix(name, "HANSA_PORT_"):
-			v.bad(".env."+name, nil, "the mesh sets this variable itself", "choose another name")
 		}
 	}
 	if len(env) > envMax || size > envBytesMax {
 		v.bad(".env", len(env), "too large", fmt.Sprintf("at most %d variables of %d bytes in all", envMax, envBytesMax))
 	}
+}
+
+// variable checks the name of one.
+func (v *validation) variable(field, name string) bool {
+	switch {
+	case !envForm.MatchString(name):
+		v.bad(field, name, "not the name of a variable", "letters, digits and underscores, not a digit first")
+	case slices.Contains(ownEnv, name) || strings.HasPrefix(name, "HANSA_PORT_"):
+		v.bad(field, name, "the mesh sets this variable itself", "choose another name")
+	default:
+		return true
+	}
+	return false
 }
 
 func (v *validation) place(p Place, a App) {

@@ -78,18 +78,11 @@ func (w *Work) start(a *alloc) {
 	if c.Spec.Kind() == "" || !w.listed(c.Spec.Driver()) {
 		return
 	}
-	if d := c.Artifact.Digest; d != "" && !w.has(d) {
-		if w.byArt[d] == nil {
-			w.byArt[d] = map[AllocationID]bool{}
-		}
-		w.byArt[d][a.id] = true
-		w.enter(a, WorkState{State: AllocFetching})
-		w.out.emit(Fetch{Artifact: c.Artifact, From: w.from(c), Warm: true})
+	if w.fetch(a) {
 		return
 	}
 	spec := WorkSpec{
-		UID: c.UID, Key: c.Key, Component: c.Component, Spec: c.Spec, Version: c.Version,
-		Artifact: c.Artifact, From: w.from(c), Restarts: a.restarts,
+		UID: c.UID, Key: c.Key, Component: c.Component, Spec: c.Spec, Version: c.Version, Restarts: a.restarts,
 	}
 	if c.Spec.Exclusive.On {
 		if a.state.State != AllocPending {
@@ -102,6 +95,27 @@ func (w *Work) start(a *alloc) {
 	}
 	w.enter(a, WorkState{State: AllocStarting})
 	w.out.emit(Start{ID: a.id, Spec: spec})
+}
+
+// fetch asks for the files that an allocation lacks, and says whether there are
+// any.
+func (w *Work) fetch(a *alloc) bool {
+	missing := false
+	for _, art := range a.claim.artifacts() {
+		if w.has(art.Digest) {
+			continue
+		}
+		if !missing {
+			w.enter(a, WorkState{State: AllocFetching})
+		}
+		missing = true
+		if w.byArt[art.Digest] == nil {
+			w.byArt[art.Digest] = map[AllocationID]bool{}
+		}
+		w.byArt[art.Digest][a.id] = true
+		w.out.emit(Fetch{Artifact: art, From: w.from(a.claim), Warm: true})
+	}
+	return missing
 }
 
 // fence stops what may not go on for want of a lease. Once it has ended it waits

@@ -28,7 +28,6 @@ func (c *checker) bad(path string, value any, message, fix string) {
 
 // later are fields that the manifest is going to have, by type.
 var later = map[string][]string{
-	"Component": {"architecture", "files", "health", "restart", "secrets", "update", "volumes"},
 	"Resources": {"gpu"},
 	"Near":      {"client"},
 }
@@ -81,6 +80,10 @@ func (c *checker) value(path, form string, v any, t reflect.Type) any {
 	case t.Kind() == reflect.String:
 		if _, ok := v.(string); !ok {
 			c.wrong(path, v, aText)
+		}
+	case t.Kind() == reflect.Bool:
+		if _, ok := v.(bool); !ok {
+			c.wrong(path, v, aTruth)
 		}
 	case t.Kind() == reflect.Int:
 		n, ok := v.(json.Number)
@@ -155,6 +158,7 @@ func (c *checker) wrong(path string, v any, want string) {
 // What can be wanted.
 const (
 	aNumber  = "a whole number"
+	aTruth   = "true or false"
 	aText    = "a text"
 	aList    = "a list"
 	anObject = "an object"

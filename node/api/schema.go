@@ -92,46 +92,99 @@ type fieldDoc struct {
 
 // manifestFields are all fields of a manifest, as docs/MANIFEST.md has them.
 var manifestFields = map[string]fieldDoc{
-	"App.version":           {text: "The schema", value: "hansa/v1", oneOf: []string{"hansa/v1"}},
-	"App.app":               {text: "Name of the app", name: true},
-	"App.namespace":         {text: "Namespace of the app", value: placement.DefaultNamespace, name: true},
-	"App.components":        {text: "1 to 256 components, by name"},
-	"Component.container":   {text: "An OCI image; not in this release"},
-	"Component.function":    {text: "A WebAssembly module that answers requests"},
-	"Component.server":      {text: "A program on the bare machine (process) or a virtual machine (image; not in this release)"},
-	"Component.replicas":    {text: "Number of slots", value: 1, most: placement.SlotsMax},
-	"Component.resources":   {text: "What each slot is granted"},
-	"Component.ports":       {text: "Name to the number inside; servers only. The host's port is chosen and shown by hansa ps", least: 1, most: 65535},
-	"Component.env":         {text: "Variables, 64 KiB in all"},
-	"Component.stop":        {text: "How work is ended"},
-	"Component.place":       {text: "Where it may and would rather run"},
-	"Component.disconnect":  {text: "What happens when a site is cut off"},
-	"Component.exclusive":   {text: "At most one copy of each slot runs at a time; {keepers: SELECTOR} chooses the peers that vote on it", value: false},
-	"Container.image":       {text: "Reference of the image"},
-	"Container.command":     {text: "Instead of the image's entry point"},
-	"Container.args":        {text: "Arguments"},
-	"Function.module":       {text: "sha256:… of a module (WASI preview 1, a command), or a ./path for hansa deploy"},
-	"Function.timeout":      {text: "Of one request, at most 1h", value: "10s"},
-	"Server.image":          {text: "Disk image; not in this release"},
-	"Server.process":        {text: "A program on the bare machine"},
-	"Process.command":       {text: "The program, then its arguments; ${port.NAME} is replaced by the port that was given"},
-	"Process.artifact":      {text: "sha256:… of the program, or a ./path for hansa deploy; stands for the word of the command that names it"},
-	"StopPolicy.signal":     {text: "Asks the work to end", value: "SIGTERM", oneOf: placement.StopSignals},
-	"StopPolicy.grace":      {text: "Until it is killed, at most 1h", value: "10s"},
-	"Place.where":           {text: "Must hold: a label selector, for instance tier in (core), region != us"},
-	"Place.prefer":          {text: "Label selector to weight", least: -100, most: 100},
-	"Place.spread":          {text: "Even over the values of this label: site, region, peer, or one of yours"},
-	"Place.near":            {text: "Close by round trip to a component or a site"},
-	"Near.component":        {text: "Another component of the app"},
-	"Near.site":             {text: "A site"},
-	"Near.rtt":              {text: "Hard limit; a wish only when it is left out"},
-	"Disconnect.lost_after": {text: "How long after a peer is called dead its slots are placed anew; by default 0s, and 5m for a virtual machine"},
-	"Disconnect.stop_after": {text: "How long a peer that reaches no majority of the app's keepers runs on: 10s to a year", value: "never"},
-	"Disconnect.replace":    {text: "Which side places lost slots anew; by default majority, and never for a virtual machine", oneOf: placement.Replaces},
-	"Disconnect.reconcile":  {text: "Which of two copies stays after a cut; by default best_score, and keep_original for a server", oneOf: placement.Reconciles},
-	"Resources.cpu":         {text: "Cores, as a Kubernetes quantity: 250m, 2"},
-	"Resources.memory":      {text: "Bytes, as a Kubernetes quantity: 64Mi, 2Gi; at most 4Ti"},
-	"Resources.disk":        {text: "Bytes, as a Kubernetes quantity: 10Gi; at most 4Ti"},
+	"App.version":            {text: "The schema", value: "hansa/v1", oneOf: []string{"hansa/v1"}},
+	"App.app":                {text: "Name of the app", name: true},
+	"App.namespace":          {text: "Namespace of the app", value: placement.DefaultNamespace, name: true},
+	"App.components":         {text: "1 to 256 components, by name"},
+	"Component.container":    {text: "An OCI image"},
+	"Component.function":     {text: "A WebAssembly module that answers requests"},
+	"Component.server":       {text: "A program on the bare machine (process) or a virtual machine (image or kernel)"},
+	"Component.replicas":     {text: "Number of slots", value: 1, most: placement.SlotsMax},
+	"Component.resources":    {text: "What each slot is granted"},
+	"Component.ports":        {text: "Name to the number inside; not of functions. The host's port is chosen and shown by hansa ps", least: 1, most: 65535},
+	"Component.env":          {text: "Variables, 64 KiB in all"},
+	"Component.secrets":      {text: "Name of a secret of the namespace to where it appears"},
+	"Component.files":        {text: "Whole path inside to a small file; 64 KiB in all"},
+	"Component.volumes":      {text: "Name to a folder at one host, to which the slot then sticks"},
+	"Component.health":       {text: "How it is found out whether a slot works"},
+	"Component.restart":      {text: "How often a slot that ended is started again before it is moved"},
+	"Component.update":       {text: "How a change replaces slots"},
+	"Component.architecture": {text: "Those that it runs on; any that its package has when it is left out"},
+	"Component.stop":         {text: "How work is ended"},
+	"Component.place":        {text: "Where it may and would rather run"},
+	"Component.disconnect":   {text: "What happens when a site is cut off"},
+	"Component.exclusive":    {text: "At most one copy of each slot runs at a time; {keepers: SELECTOR} chooses the peers that vote on it", value: false},
+	"Container.image":        {text: "Reference of the image"},
+	"Container.credentials":  {text: "Name of a secret that holds user:password for its registry"},
+	"Container.user":         {text: "name, uid or uid:gid; by default the image's"},
+	"Container.dir":          {text: "Working folder; by default the image's"},
+	"Container.read_only":    {text: "Nothing but volumes and tmpfs can be written", value: false},
+	"Container.capabilities": {text: "Linux capabilities beside the engine's usual ones"},
+	"Container.tmpfs":        {text: "Path inside to the size of a file system in memory"},
+	"Container.pids":         {text: "Processes and threads", value: 4096, most: 1 << 20},
+	"Capabilities.add":       {text: "For instance NET_BIND_SERVICE"},
+	"Capabilities.drop":      {text: "For instance ALL"},
+	"Container.command":      {text: "Instead of the image's entry point"},
+	"Container.args":         {text: "Arguments"},
+	"Function.module":        {text: "sha256:… of a module (WASI preview 1, a command), or a ./path for hansa deploy"},
+	"Function.handler":       {text: "An exported function that answers requests in an instance that stays; empty for a new instance for each"},
+	"Function.timeout":       {text: "Of one request, at most 1h", value: "10s"},
+	"Server.image":           {text: "sha256:… of a disk image (qcow2, raw), or a ./path for hansa deploy"},
+	"Server.kernel":          {text: "sha256:… of a kernel to boot directly, or a ./path"},
+	"Server.initrd":          {text: "sha256:… of its initial file system, or a ./path"},
+	"Server.append":          {text: "To the kernel's command line"},
+	"Server.cloud_init":      {text: "What the machine finds at its first boot (NoCloud)"},
+	"Server.bridge":          {text: "A bridge of the host; a network of its own when it is left out"},
+	"CloudInit.user_data":    {text: "As cloud-init takes it, 32 KiB at most"},
+	"CloudInit.ssh_keys":     {text: "Public keys of the default user"},
+	"CloudInit.hostname":     {text: "By default app-component-slot"},
+	"Server.process":         {text: "A program on the bare machine"},
+	"Process.command":        {text: "The program, then its arguments; ${port.NAME} is replaced by the port that was given"},
+	"Process.artifact":       {text: "sha256:… of the program, or a ./path for hansa deploy; stands for the word of the command that names it"},
+	"Process.user":           {text: "name, uid or uid:gid; by default one without privileges, where the daemon can choose"},
+	"Health.http":            {text: "A page that answers with 200 to 399"},
+	"Health.tcp":             {text: "A port that takes connections"},
+	"Health.exec":            {text: "A command inside that ends with code 0"},
+	"Health.start_period":    {text: "Failures do not count before it is over or the first success", value: "30s"},
+	"Health.interval":        {text: "Between checks", value: "10s"},
+	"Health.timeout":         {text: "Of one check", value: "5s"},
+	"Health.threshold":       {text: "Failures in a row until it is unhealthy; as many again and it is restarted", value: 3, least: 0, most: 100},
+	"HTTPCheck.port":         {text: "Name of a port; may be left out where there is one"},
+	"HTTPCheck.path":         {text: "Path of the page", value: "/"},
+	"TCPCheck.port":          {text: "Name of a port; may be left out where there is one"},
+	"ExecCheck.command":      {text: "The program, then its arguments"},
+	"Restart.budget":         {text: "Restarts within the window; then it is moved", value: 5, least: 0, most: 1000},
+	"Restart.window":         {text: "In which restarts count", value: "5m"},
+	"Restart.backoff":        {text: "Before the first restart, doubled with each", value: "1s"},
+	"Restart.backoff_max":    {text: "The longest pause before one", value: "30s"},
+	"Update.max_unavailable": {text: "Slots, or percent of them, that may be missing meanwhile", value: "25%"},
+	"Update.max_surge":       {text: "Slots, or percent of them, that may run beyond those", value: "25%"},
+	"Update.min_healthy":     {text: "How long a new slot is healthy before it counts", value: "10s"},
+	"Update.deadline":        {text: "Without progress", value: "5m"},
+	"Update.auto_revert":     {text: "Go back to what ran before when the deadline is over", value: true},
+	"File.content":           {text: "Text of the file"},
+	"File.mode":              {text: "Octal", value: "0644"},
+	"SecretUse.env":          {text: "A variable that holds it"},
+	"SecretUse.file":         {text: "Whole path inside of a file that holds it"},
+	"SecretUse.mode":         {text: "Of the file, octal", value: "0400"},
+	"Volume.path":            {text: "Where it is inside; of a virtual machine it may be left out: the disk's serial number is its name"},
+	"Volume.size":            {text: "Bytes, as a Kubernetes quantity: 10Gi; counted as disk"},
+	"StopPolicy.signal":      {text: "Asks the work to end", value: "SIGTERM", oneOf: placement.StopSignals},
+	"StopPolicy.grace":       {text: "Until it is killed, at most 1h", value: "10s"},
+	"Place.where":            {text: "Must hold: a label selector, for instance tier in (core), region != us"},
+	"Place.prefer":           {text: "Label selector to weight", least: -100, most: 100},
+	"Place.spread":           {text: "Even over the values of this label: site, region, peer, or one of yours"},
+	"Place.near":             {text: "Close by round trip to a component or a site"},
+	"Near.component":         {text: "Another component of the app"},
+	"Near.site":              {text: "A site"},
+	"Near.rtt":               {text: "Hard limit; a wish only when it is left out"},
+	"Disconnect.lost_after":  {text: "How long after a peer is called dead its slots are placed anew; by default 0s, and 5m for a virtual machine"},
+	"Disconnect.stop_after":  {text: "How long a peer that reaches no majority of the app's keepers runs on: 10s to a year", value: "never"},
+	"Disconnect.replace":     {text: "Which side places lost slots anew; by default majority, and never for a virtual machine", oneOf: placement.Replaces},
+	"Disconnect.reconcile":   {text: "Which of two copies stays after a cut; by default best_score, and keep_original for a server", oneOf: placement.Reconciles},
+	"Resources.cpu":          {text: "Cores, as a Kubernetes quantity: 250m, 2"},
+	"Resources.memory":       {text: "Bytes, as a Kubernetes quantity: 64Mi, 2Gi; at most 4Ti"},
+	"Resources.disk":         {text: "Bytes, as a Kubernetes quantity: 10Gi; at most 4Ti"},
 }
 
 // aliasQuantities describes placement's numbers by their text forms.
@@ -141,6 +194,7 @@ func aliasQuantities(r huma.Registry) {
 	r.RegisterTypeAlias(reflect.TypeFor[placement.Duration](), reflect.TypeFor[durationText]())
 	r.RegisterTypeAlias(reflect.TypeFor[placement.OrNever](), reflect.TypeFor[orNeverText]())
 	r.RegisterTypeAlias(reflect.TypeFor[placement.Exclusive](), reflect.TypeFor[exclusiveForm]())
+	r.RegisterTypeAlias(reflect.TypeFor[placement.Amount](), reflect.TypeFor[amountForm]())
 }
 
 // The text forms of placement's types, for schemas.
@@ -151,6 +205,7 @@ type (
 	orNeverText  string
 	// exclusiveForm is true, false or an object.
 	exclusiveForm bool
+	amountForm    int
 )
 
 // Schema describes a CPU: a quantity as text, or a number of cores.
@@ -173,6 +228,13 @@ func (exclusiveForm) Schema(huma.Registry) *huma.Schema {
 		Type: huma.TypeObject, Required: []string{"keepers"}, AdditionalProperties: false,
 		Properties: map[string]*huma.Schema{"keepers": {Type: huma.TypeString, Description: "A label selector, for instance tier in (core)"}},
 	}}}
+}
+
+// Schema describes a number of slots, or a share of them.
+func (amountForm) Schema(huma.Registry) *huma.Schema {
+	least := 0.0
+	return &huma.Schema{OneOf: []*huma.Schema{{Type: huma.TypeInteger, Minimum: &least},
+		{Type: huma.TypeString, Pattern: "^[0-9]{1,3}%$"}}, Examples: []any{1, "25%"}}
 }
 
 // Schema describes a duration.

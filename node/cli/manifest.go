@@ -157,7 +157,8 @@ func localFields(c *placement.Component) []localField {
 	if c.Server != nil {
 		server := *c.Server
 		c.Server = &server
-		fields = append(fields, localField{"server.image", &server.Image})
+		fields = append(fields, localField{"server.image", &server.Image},
+			localField{"server.kernel", &server.Kernel}, localField{"server.initrd", &server.Initrd})
 		if server.Process != nil {
 			process := *server.Process
 			server.Process = &process

@@ -22,6 +22,9 @@ const (
 	PortsMax    = 64       // ports of one task
 	CommandMax  = 256      // words of a command
 	IDBytesMax  = 512      // an allocation's id
+	FilesMax    = 192      // files of one task
+	VolumesMax  = 16       // volumes of one task
+	DevicesMax  = 64       // devices of one task
 )
 
 // Defaults for the zero fields of a Task.
@@ -30,6 +33,7 @@ const (
 	GraceDefault      = 10 * time.Second
 	LogMaxDefault     = 16 << 20 // bytes of log kept for a task
 	TimeoutDefault    = 30 * time.Second
+	PidsDefault       = 4096 // processes and threads of a container
 )
 
 // What fences go by. Measured with five others at work on a machine of two
@@ -108,6 +112,64 @@ type Warmer interface {
 	Warm(ctx context.Context, digest, path string) error
 }
 
+// Execer is implemented by drivers whose tasks can be entered.
+type Execer interface {
+	// Exec runs a command beside a running task, with its surroundings (folders,
+	// environment, user, limits, network), or attaches to its console. It blocks
+	// until the command has ended and all that it wrote was taken, and returns
+	// its exit code. ErrUnknownTask is wrapped if the task does not run,
+	// ErrInvalid if the task can't be entered this way. When ctx is done the
+	// command is killed.
+	Exec(ctx context.Context, id string, x Exec) (code int, err error)
+}
+
+// Exec is one command to run beside a task.
+type Exec struct {
+	Command []string // empty for the shell of the task's surroundings
+	// Console attaches to the task's own console instead, where it has one; then
+	// Exec returns when Stdin ends.
+	Console bool
+	// TTY gives the command a terminal: what it writes to standard error then
+	// comes on Stdout too.
+	TTY    bool
+	Size   Size        // of the terminal at first
+	Resize <-chan Size // and later; nil for never
+	Stdin  io.Reader   // nil is empty
+	Stdout io.Writer
+	Stderr io.Writer
+}
+
+// Size is that of a terminal, in characters.
+type Size struct {
+	Rows uint16 `json:"rows"`
+	Cols uint16 `json:"cols"`
+}
+
+// Meter is implemented by drivers that measure what tasks use.
+type Meter interface {
+	// Usage is what each running task uses, by its id. It is cheap, for it is
+	// asked for often; what is not known is left out.
+	Usage(ctx context.Context) (map[string]Usage, error)
+}
+
+// Usage is what a task has used since it was started last.
+type Usage struct {
+	CPU      time.Duration `json:"cpu"`                // time on a core, of all that belongs to it
+	Memory   int64         `json:"memory"`             // bytes now
+	Tasks    int           `json:"tasks,omitempty"`    // processes and threads now, 0 where they are not counted
+	Requests uint64        `json:"requests,omitempty"` // that a function answered
+	At       time.Time     `json:"at"`                 // when this was measured
+}
+
+// Collector is implemented by drivers that can leave things behind which List
+// does not name: folders, overlays, networks, containers of a daemon that died.
+type Collector interface {
+	// Collect removes what is left of the tasks for which gone says so: those
+	// ids were ended, on the word of a ledger. What gone does not say is left
+	// alone, also if it is unknown.
+	Collect(ctx context.Context, gone func(id string) bool) error
+}
+
 // Fencer is implemented by drivers that can end a task at a deadline without
 // the daemon's help, and whose Info says Fence.
 type Fencer interface {
@@ -142,8 +204,10 @@ type Task struct {
 	Kind string `json:"kind"`
 
 	// Exactly one of these says what to run.
-	Function *Function `json:"function,omitempty"`
-	Process  *Process  `json:"process,omitempty"`
+	Function  *Function  `json:"function,omitempty"`
+	Process   *Process   `json:"process,omitempty"`
+	Container *Container `json:"container,omitempty"`
+	Machine   *Machine   `json:"machine,omitempty"`
 
 	// Artifacts maps a digest ("sha256:<hex>") to a local file that is
 	// present and verified before Start. Drivers read these files, and never
@@ -153,9 +217,16 @@ type Task struct {
 	Env map[string]string `json:"env,omitempty"`
 	// Ports by name.
 	Ports map[string]Port `json:"ports,omitempty"`
+	// Files are written before the task starts, anew at each start.
+	Files []File `json:"files,omitempty"`
+	// Volumes are folders of the host that exist before Start and outlive the task.
+	Volumes []Volume `json:"volumes,omitempty"`
+	// Devices are the accelerators that the task may use, as the host names them.
+	Devices []string `json:"devices,omitempty"`
 
 	CPU    int64 `json:"cpu,omitempty"`    // milli-CPU; 0 is no limit
 	Memory int64 `json:"memory,omitempty"` // bytes; 0 is no limit
+	Disk   int64 `json:"disk,omitempty"`   // bytes that it may write beside its volumes; 0 is no limit
 
 	StopSignal string        `json:"stop_signal,omitempty"` // "SIGTERM"; default StopSignalDefault
 	Grace      time.Duration `json:"grace,omitempty"`       // from stop signal to kill; default GraceDefault
@@ -171,6 +242,68 @@ type Task struct {
 type Function struct {
 	Module  string        `json:"module"`            // digest, a key of Task.Artifacts
 	Timeout time.Duration `json:"timeout,omitempty"` // of one call; default TimeoutDefault
+	// Handler names an exported function that answers requests one after another
+	// in one instance; empty for an instance for each request.
+	Handler string `json:"handler,omitempty"`
+}
+
+// Container is an OCI image to run.
+type Container struct {
+	Image string `json:"image"` // reference
+	// Username and Password are for the image's registry. They are never
+	// written down or logged.
+	Username string   `json:"-"`
+	Password string   `json:"-"`
+	Command  []string `json:"command,omitempty"` // instead of the image's entry point
+	Args     []string `json:"args,omitempty"`    // instead of the image's command
+	User     string   `json:"user,omitempty"`
+	Dir      string   `json:"dir,omitempty"`
+	ReadOnly bool     `json:"read_only,omitempty"`
+	CapAdd   []string `json:"cap_add,omitempty"`
+	CapDrop  []string `json:"cap_drop,omitempty"`
+	// Tmpfs are paths inside with the size of what can be written there; 0 is
+	// the engine's default.
+	Tmpfs map[string]int64 `json:"tmpfs,omitempty"`
+	Pids  int              `json:"pids,omitempty"` // default PidsDefault
+	// Network is shared by the tasks that name it at this host, in which Alias
+	// is a name of this one.
+	Network string `json:"network,omitempty"`
+	Alias   string `json:"alias,omitempty"`
+}
+
+// Machine is a virtual machine. Files are digests, keys of Task.Artifacts.
+type Machine struct {
+	Image     string     `json:"image,omitempty"` // backing file of its first disk
+	Kernel    string     `json:"kernel,omitempty"`
+	Initrd    string     `json:"initrd,omitempty"`
+	Append    string     `json:"append,omitempty"`
+	CloudInit *CloudInit `json:"cloud_init,omitempty"` // nil without a seed
+	Bridge    string     `json:"bridge,omitempty"`     // empty for user-mode networking
+}
+
+// CloudInit is what a NoCloud seed says.
+type CloudInit struct {
+	UserData string   `json:"user_data,omitempty"`
+	SSHKeys  []string `json:"ssh_keys,omitempty"`
+	Hostname string   `json:"hostname"`
+}
+
+// File is a small file inside.
+type File struct {
+	Path string `json:"path"` // whole, inside
+	// Content is not written down or logged where it is Secret: such a file
+	// lives in memory, where the runtime can have that.
+	Content []byte `json:"content"`
+	Mode    uint32 `json:"mode"`
+	Secret  bool   `json:"secret,omitempty"`
+}
+
+// Volume is a folder of the host that a task finds at Path.
+type Volume struct {
+	Name   string `json:"name"`
+	Path   string `json:"path,omitempty"` // inside; of a machine may be empty: it gets a disk with that name
+	Source string `json:"source"`         // folder of the host
+	Size   int64  `json:"size"`           // bytes
 }
 
 // Process is a program on the bare machine.
@@ -183,6 +316,9 @@ type Process struct {
 	// Artifact is the digest of the program, a key of Task.Artifacts; empty
 	// when the machine has the program already.
 	Artifact string `json:"artifact,omitempty"`
+	// User is "name", "uid" or "uid:gid"; default one without privileges, where
+	// the driver can change users.
+	User string `json:"user,omitempty"`
 	// Dir is a folder within the task's private working folder; default that
 	// folder itself.
 	Dir string `json:"dir,omitempty"`

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -31,10 +32,12 @@ func (t *Task) Validate() error {
 		return invalid("%d ports are over %d", len(t.Ports), PortsMax)
 	case t.Fence != nil && t.Fence.Until <= 0:
 		return invalid("its fence has no deadline")
-	case t.CPU < 0 || t.Memory < 0 || t.Grace < 0 || t.LogMax < 0:
-		return invalid("cpu, memory, grace and the log's size can't be negative")
-	case (t.Function == nil) == (t.Process == nil):
-		return invalid("it must have either a function or a process")
+	case len(t.Files) > FilesMax || len(t.Volumes) > VolumesMax || len(t.Devices) > DevicesMax:
+		return invalid("more than %d files, %d volumes or %d devices", FilesMax, VolumesMax, DevicesMax)
+	case t.CPU < 0 || t.Memory < 0 || t.Disk < 0 || t.Grace < 0 || t.LogMax < 0:
+		return invalid("cpu, memory, disk, grace and the log's size can't be negative")
+	case t.runs() != 1:
+		return invalid("it must have exactly one of function, process, container and machine")
 	}
 	size := 0
 	for k, v := range t.Env {
@@ -51,13 +54,19 @@ func (t *Task) Validate() error {
 			return invalid("port %q: %v", name, err)
 		}
 	}
-	if t.Function != nil {
-		if t.Function.Timeout < 0 {
-			return invalid("the timeout can't be negative")
+	for _, digest := range t.needs() {
+		if t.Artifacts[digest] == "" {
+			return invalid("the artifact %q is not among the artifacts", digest)
 		}
-		if t.Artifacts[t.Function.Module] == "" {
-			return invalid("the module %q is not among the artifacts", t.Function.Module)
-		}
+	}
+	switch {
+	case t.Function != nil && t.Function.Timeout < 0:
+		return invalid("the timeout can't be negative")
+	case t.Container != nil && t.Container.Image == "":
+		return invalid("it has no image")
+	case t.Machine != nil && t.Machine.Image == "" && t.Machine.Kernel == "":
+		return invalid("it has neither an image nor a kernel")
+	case t.Process == nil:
 		return nil
 	}
 	p := t.Process
@@ -72,10 +81,31 @@ func (t *Task) Validate() error {
 			return invalid("a word of the command holds a NUL byte")
 		}
 	}
-	if p.Artifact != "" && t.Artifacts[p.Artifact] == "" {
-		return invalid("the artifact %q is not among the artifacts", p.Artifact)
-	}
 	return nil
+}
+
+// runs is how many things the task is to run.
+func (t *Task) runs() (n int) {
+	for _, set := range []bool{t.Function != nil, t.Process != nil, t.Container != nil, t.Machine != nil} {
+		if set {
+			n++
+		}
+	}
+	return n
+}
+
+// needs is the digests that the task's runtime opens.
+func (t *Task) needs() []string {
+	var all []string
+	switch {
+	case t.Function != nil:
+		return []string{t.Function.Module}
+	case t.Process != nil:
+		all = []string{t.Process.Artifact}
+	case t.Machine != nil:
+		all = []string{t.Machine.Image, t.Machine.Kernel, t.Machine.Initrd}
+	}
+	return slices.DeleteFunc(all, func(digest string) bool { return digest == "" })
 }
 
 // Clone returns a copy that shares nothing that can be changed.
@@ -91,6 +121,22 @@ func (t Task) Clone() Task {
 		p.Command = append([]string(nil), p.Command...)
 		t.Process = &p
 	}
+	if t.Container != nil {
+		c := *t.Container
+		c.Command, c.Args = slices.Clone(c.Command), slices.Clone(c.Args)
+		c.CapAdd, c.CapDrop, c.Tmpfs = slices.Clone(c.CapAdd), slices.Clone(c.CapDrop), maps.Clone(c.Tmpfs)
+		t.Container = &c
+	}
+	if t.Machine != nil {
+		m := *t.Machine
+		if m.CloudInit != nil {
+			ci := *m.CloudInit
+			ci.SSHKeys = slices.Clone(ci.SSHKeys)
+			m.CloudInit = &ci
+		}
+		t.Machine = &m
+	}
+	t.Files, t.Volumes, t.Devices = slices.Clone(t.Files), slices.Clone(t.Volumes), slices.Clone(t.Devices)
 	if t.Fence != nil {
 		f := *t.Fence
 		t.Fence = &f
@@ -108,6 +154,11 @@ func (t Task) WithDefaults() Task {
 	}
 	if t.LogMax == 0 {
 		t.LogMax = LogMaxDefault
+	}
+	if t.Container != nil && t.Container.Pids == 0 {
+		c := *t.Container
+		c.Pids = PidsDefault
+		t.Container = &c
 	}
 	if t.Function != nil && t.Function.Timeout == 0 {
 		f := *t.Function

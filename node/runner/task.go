@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -43,39 +44,106 @@ func (r *Runner) build(id placement.AllocationID, t *task, spec placement.WorkSp
 	env["HANSA_ALLOCATION"] = id.String()
 	out := driver.Task{
 		ID: DriverID(id), Kind: c.Kind(), Env: env,
-		CPU: int64(c.Resources.CPU), Memory: int64(c.Resources.Memory),
+		CPU: int64(c.Resources.CPU), Memory: int64(c.Resources.Memory), Disk: int64(c.Resources.Disk),
 		StopSignal: c.Stop.Signal, Grace: time.Duration(c.Stop.Grace),
 	}
 	if r.cfg.Labels != nil {
 		out.Labels = r.cfg.Labels(id, spec)
 	}
-	if digest := c.Artifact(); digest != "" {
+	for _, digest := range c.Artifacts() {
 		path, ok := r.cfg.Path(digest)
 		if !ok {
 			return out, fmt.Errorf("the artifact %s is not at this peer", digest)
 		}
-		out.Artifacts = map[string]string{digest: path}
+		if out.Artifacts == nil {
+			out.Artifacts = map[string]string{}
+		}
+		out.Artifacts[digest] = path
+	}
+	files, err := filesOf(c)
+	if err != nil {
+		return out, err
+	}
+	out.Files = files
+	if err := r.allotPorts(id, t, c.Ports, &out); err != nil {
+		return out, err
 	}
 	switch {
 	case c.Function != nil:
-		out.Function = &driver.Function{Module: c.Function.Module, Timeout: time.Duration(c.Function.Timeout)}
+		out.Function = &driver.Function{Module: c.Function.Module, Timeout: time.Duration(c.Function.Timeout), Handler: c.Function.Handler}
+	case c.Container != nil:
+		out.Container = containerOf(spec)
 	case c.Server != nil && c.Server.Process != nil:
-		out.Process = &driver.Process{Command: c.Server.Process.Command, Artifact: c.Artifact()}
-		r.mu.Lock()
-		runs := t.run != life{} && t.run != t.ended
-		r.mu.Unlock()
-		given, err := r.ports.allot(id, c.Ports, runs)
-		if err != nil {
-			return out, err
-		}
-		out.Ports = map[string]driver.Port{}
-		for name, inside := range c.Ports {
-			out.Ports[name] = driver.Port{Inside: inside, Host: given[name]}
-		}
+		p := c.Server.Process
+		out.Process = &driver.Process{Command: p.Command, Artifact: p.Artifact, User: p.User}
+	case c.Server != nil:
+		out.Machine = machineOf(id, spec)
 	default:
 		return out, fmt.Errorf("a %s cannot be run by this version", c.Kind())
 	}
 	return out, nil
+}
+
+// filesOf are the files that a component's manifest holds, by path.
+func filesOf(c placement.Component) ([]driver.File, error) {
+	var files []driver.File
+	for _, name := range slices.Sorted(maps.Keys(c.Files)) {
+		mode, err := placement.FileMode(c.Files[name].Mode, fileMode)
+		if err != nil {
+			return nil, fmt.Errorf("file %s: %w", name, err)
+		}
+		files = append(files, driver.File{Path: name, Content: []byte(c.Files[name].Content), Mode: mode})
+	}
+	return files, nil
+}
+
+const fileMode = 0o644
+
+func containerOf(spec placement.WorkSpec) *driver.Container {
+	c := spec.Spec.Container
+	out := &driver.Container{
+		Image: c.Image, Command: c.Command, Args: c.Args, User: c.User, Dir: c.Dir, ReadOnly: c.ReadOnly,
+		CapAdd: c.Capabilities.Add, CapDrop: c.Capabilities.Drop, Pids: c.Pids,
+		Network: string(spec.UID), Alias: spec.Component,
+	}
+	if len(c.Tmpfs) > 0 {
+		out.Tmpfs = map[string]int64{}
+		for path, size := range c.Tmpfs {
+			out.Tmpfs[path] = int64(size)
+		}
+	}
+	return out
+}
+
+func machineOf(id placement.AllocationID, spec placement.WorkSpec) *driver.Machine {
+	s := spec.Spec.Server
+	m := &driver.Machine{Image: s.Image, Kernel: s.Kernel, Initrd: s.Initrd, Append: s.Append, Bridge: s.Bridge}
+	if ci := s.CloudInit; ci != nil {
+		m.CloudInit = &driver.CloudInit{UserData: ci.UserData, SSHKeys: ci.SSHKeys, Hostname: ci.Hostname}
+		if ci.Hostname == "" {
+			m.CloudInit.Hostname = fmt.Sprintf("%s-%s-%d", spec.Key.App, spec.Component, id.Slot)
+		}
+	}
+	return m
+}
+
+// allotPorts gives an allocation its host ports.
+func (r *Runner) allotPorts(id placement.AllocationID, t *task, wanted map[string]int, out *driver.Task) error {
+	if len(wanted) == 0 {
+		return nil
+	}
+	r.mu.Lock()
+	runs := t.run != life{} && t.run != t.ended
+	r.mu.Unlock()
+	given, err := r.ports.allot(id, wanted, runs)
+	if err != nil {
+		return err
+	}
+	out.Ports = make(map[string]driver.Port, len(wanted))
+	for name, inside := range wanted {
+		out.Ports[name] = driver.Port{Inside: inside, Host: given[name]}
+	}
+	return nil
 }
 
 // ports allots host ports and remembers whose they are, so that a restart in
