@@ -73,6 +73,7 @@ type Node struct {
 	settled    settledSince
 	told       map[recordKey][]table.Dot // what the core knows of each key; only the loop's goroutine
 	full       string                    // why this peer takes no new work; only feed
+	execs      chan struct{}             // one for each command that is run beside work here
 
 	mu       sync.Mutex // guards what follows
 	answers  map[uint64]chan placement.Result
@@ -92,7 +93,7 @@ func New(cfg Config, deps Deps) (*Node, error) {
 	}
 	n := &Node{
 		cfg: cfg.withDefaults(), deps: deps, log: deps.Log, started: make(chan struct{}),
-		answers: map[uint64]chan placement.Result{}, forcing: map[uint64]chan placement.Forced{}, here: map[invoke.Target][]string{}, heard: map[string]lastHeard{},
+		answers: map[uint64]chan placement.Result{}, forcing: map[uint64]chan placement.Forced{}, here: map[invoke.Target][]string{}, heard: map[string]lastHeard{}, execs: make(chan struct{}, execsMax),
 		rtts: map[string]time.Duration{}, fetching: map[string]bool{}, told: map[recordKey][]table.Dot{},
 		trustMoved: make(chan struct{}, 1), metrics: prometheus.NewRegistry(), since: time.Now(), clock: machineClock(),
 	}

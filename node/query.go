@@ -94,6 +94,7 @@ func (n *Node) serveQueries() {
 	n.serveSides()
 	n.serveForgotten()
 	n.link.HandleStream(kindLogs, n.serveLogs)
+	n.link.HandleStream(kindExec, n.serveExec)
 }
 
 // reply is what one peer answered.

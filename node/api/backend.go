@@ -103,6 +103,10 @@ type WorkBackend interface {
 	// Logs is the output of an allocation wherever it runs, in lines of
 	// "TIME STREAM TAG TEXT" (see LogLine).
 	Logs(ctx context.Context, id string, o LogOptions) (io.ReadCloser, error)
+	// Exec runs a command beside an allocation wherever that runs, or attaches
+	// to its console, and returns its exit code. It blocks until the command has
+	// ended and all its output was written, and kills it when ctx is done.
+	Exec(ctx context.Context, id string, x Exec) (code int, err error)
 	// Invoke passes a request to the nearest instance of a function. The
 	// request carries no credentials any more; path begins with "/" or is
 	// empty. Whatever goes wrong is answered through w (see WriteProblem).

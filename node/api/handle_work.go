@@ -73,6 +73,7 @@ func (s *Server) workRoutes() {
 		return answer(s.backend.Allocation(ctx, in.ID))
 	})
 	s.registerLogs()
+	s.registerExec()
 	s.registerFunctions()
 }
 

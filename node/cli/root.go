@@ -37,6 +37,10 @@ func Main(ctx context.Context, args []string, streams Streams, getenv func(strin
 
 func (s *session) main(ctx context.Context, args []string) int {
 	err := s.run(ctx, args)
+	var ended *commandEnded
+	if errors.As(err, &ended) {
+		return ended.code // it has said itself what was wrong
+	}
 	if err != nil {
 		lines := strings.Split(s.explain(err), "\n")
 		for i := range lines {
@@ -98,7 +102,7 @@ Try it on this machine:
   hansa deploy examples/shop/shop.yaml
   hansa ps
 
-Exit codes: 0 done, 1 failed, 2 wrong usage.`
+Exit codes: 0 done, 1 failed, 2 wrong usage; hansa exec ends with the command's.`
 
 func (s *session) root() *cobra.Command {
 	root := &cobra.Command{
@@ -146,7 +150,7 @@ func (s *session) addVerbs(root *cobra.Command) {
 		}
 	}
 	add(groupApps, s.deployVerb(), s.planVerb(), s.appsVerb(), s.statusVerb(), s.psVerb(), s.explainVerb(),
-		s.logsVerb(), s.scaleVerb(), s.removeVerb(), s.invokeVerb())
+		s.logsVerb(), s.execVerb(), s.scaleVerb(), s.removeVerb(), s.invokeVerb())
 	add(groupMesh, s.peersVerb(), s.sitesVerb(), s.hostsVerb(), s.eventsVerb(), s.conflictsVerb())
 	add(groupPeer, s.agentVerb(), s.devVerb(), s.initVerb(), s.inviteVerb(), s.joinVerb(), s.forgetVerb())
 	add(groupPeer, s.backupVerb(), s.restoreVerb())
