@@ -2,6 +2,7 @@ package drivertest
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -12,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/hansa-mesh/hansa/node/driver"
 	"github.com/hansa-mesh/hansa/node/driver/boottime"
 )
 
@@ -35,8 +37,17 @@ func GuestMain() {
 //	beat            prints CLOCK_BOOTTIME in nanoseconds every few ms, heeds no signal
 //	hog BYTES       touches that much memory, prints "done", runs
 //	spin            burns CPU until killed
+//	burn MS         burns that much CPU, prints "took MS" of wall time, ends with 0
 //	where           prints the working folder
-//	flood BYTES     writes that many bytes in lines, then ends with 0
+//	who             prints its user, its groups and whether it can gain privileges
+//	flood BYTES     writes that many bytes in lines, then "the end", and ends with 0
+//	fill FILE BYTES writes that many bytes to the file, prints "wrote BYTES", ends with 0, or 1 on an error
+//	read FILE...    prints mode, name and content of each file; ends with 0, or 1 if one can't be read
+//	write FILE TEXT replaces what the file holds
+//	append FILE TEXT adds a line to the file, then prints its lines
+//	cat             copies input to output
+//	both            prints "out" to standard output, "err" to standard error, ends with 3
+//	tty             prints "size ROWS COLS", anew when that changes; ends with 7 at the line "quit"
 func Guest(args []string) int {
 	number := func(i int) int {
 		if i >= len(args) {
@@ -104,6 +115,24 @@ func Guest(args []string) int {
 		}
 		fmt.Println("done", len(b))
 		return run(0)
+	case "burn":
+		return guestBurn(time.Duration(number(1)) * time.Millisecond)
+	case "fill":
+		return guestFill(args, number(2))
+	case "read":
+		return guestRead(args[1:])
+	case "write", "append":
+		return guestWrite(args)
+	case "who":
+		return guestWho()
+	case "cat":
+		return say(io.Copy(os.Stdout, os.Stdin))
+	case "both":
+		fmt.Println("out")
+		fmt.Fprintln(os.Stderr, "err")
+		return 3
+	case "tty":
+		return guestTTY()
 	case "spin":
 		for until := time.Now().Add(time.Minute); time.Now().Before(until); {
 		}
@@ -147,14 +176,18 @@ func guestFlood(size int) int {
 			return 1
 		}
 	}
+	fmt.Println("the end")
 	return 0
 }
 
+// greeting is what the verb listen says to who connects.
+const greeting = "hello\n"
+
 func guestListen(args []string, run func(int) int) int {
-	if len(args) < 3 {
+	if len(args) < 2 {
 		return 2
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:"+args[2])
+	l, err := net.Listen("tcp", ":"+os.Getenv(driver.PortEnv(args[1])))
 	if err != nil {
 		fmt.Println(err)
 		return 1
@@ -165,6 +198,7 @@ func guestListen(args []string, run func(int) int) int {
 			if err != nil {
 				return
 			}
+			_, _ = io.WriteString(c, greeting) // who leaves before needs none
 			c.Close()
 		}
 	}()

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -25,15 +26,18 @@ type Harness struct {
 	Cannot map[string]string
 }
 
-// Machine is a place where tasks run, which outlives driver objects.
+// Machine is a place where tasks run, which outlives driver objects. What may be
+// nil says what a driver can't do, and the tests that need it are skipped.
 type Machine struct {
 	// Open returns a driver over the machine's state, as the start of a
 	// daemon makes one. The suite calls Run.
 	Open func(t *testing.T, events func(driver.Event)) driver.Driver
 	// Program returns a task that runs a verb of Guest; nil if the driver
-	// runs functions only. For the verb "listen NAME" the suite appends
-	// "${port.NAME}".
+	// runs functions only.
 	Program func(t *testing.T, id string, verb ...string) driver.Task
+	// Command is how Exec runs a verb of Guest within a task; nil if the driver
+	// is no Execer.
+	Command func(t *testing.T, verb ...string) []string
 	// Function returns a task whose function answers a POST with the body it
 	// got, and a GET with its environment, one NAME=value a line; nil if the
 	// driver runs none.
@@ -43,6 +47,48 @@ type Machine struct {
 	Damage func(t *testing.T, id string)
 	// Leftovers counts what runs on the machine (processes), or nil.
 	Leftovers func(t *testing.T) int
+	// Litter leaves something behind of a task with that id, which List does not
+	// name, as a crash would; Littered says whether there still is anything of
+	// it. Both are nil if the driver is no Collector.
+	Litter   func(t *testing.T, id string)
+	Littered func(t *testing.T, id string) bool
+
+	// Network is true if programs have one of their own: they listen on
+	// Port.Inside, where others listen on the port of Port.Host.
+	Network bool
+	// Folder is one within tasks, not there before, in which the suite puts files
+	// and volumes; default folderDefault.
+	Folder string
+	// Disk is the folder with all that the driver keeps on disk, where a secret
+	// must never be found; empty if it has none.
+	Disk string
+	// LogBytes is what a task's log takes on disk, or nil.
+	LogBytes func(t *testing.T, id string) int64
+	// Flood is how many bytes a program writes at once, as fast as it can;
+	// default floodDefault.
+	Flood int64
+}
+
+const (
+	folderDefault = "/srv/hansa-suite"
+	floodDefault  = 200 << 20
+)
+
+// path is a place within tasks.
+func (m Machine) path(name string) string {
+	if m.Folder == "" {
+		return folderDefault + "/" + name
+	}
+	return m.Folder + "/" + name
+}
+
+// listens is the number of the port that a program must listen on.
+func (m Machine) listens(p driver.Port) string {
+	if m.Network || p.Host == "" {
+		return strconv.Itoa(p.Inside)
+	}
+	_, port, _ := strings.Cut(p.Host, ":")
+	return port
 }
 
 // daemon is one life of a driver object, with what it reported.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"reflect"
 	"strings"
@@ -149,12 +150,13 @@ var programTests = []test{
 		if task.Env == nil {
 			task.Env = map[string]string{}
 		}
-		task.Env["HANSA_SITE"], task.Env["ODD"] = "fra", "a \"b\" $c ü"
-		task.Ports = map[string]driver.Port{"http": {Inside: 80, Host: "127.0.0.1:18080"}, "x-y": {Inside: 81}}
+		task.Env["HANSA_SITE"], task.Env["ODD"], task.Env["EMPTY"] = "fra", "a \"b\" $c ü", ""
+		http := driver.Port{Inside: 80, Host: "127.0.0.1:18080"}
+		task.Ports = map[string]driver.Port{"http": http, "x-y": {Inside: 8081}}
 		d.mustStart(task)
 		d.waitEnd("c/0")
 		got := texts(d.lines("c/0", driver.LogOptions{}))
-		for _, want := range []string{"HANSA_SITE=fra\n", "ODD=a \"b\" $c ü\n", "HANSA_PORT_HTTP=18080\n", "HANSA_PORT_X_Y=81\n"} {
+		for _, want := range []string{"HANSA_SITE=fra\n", "ODD=a \"b\" $c ü\n", "EMPTY=\n", "HANSA_PORT_HTTP=" + m.listens(http) + "\n", "HANSA_PORT_X_Y=8081\n"} {
 			if !strings.Contains(got, want) {
 				t.Errorf("the environment lacks %q:\n%s", want, got)
 			}
@@ -163,26 +165,57 @@ var programTests = []test{
 			t.Error("the task sees the daemon's environment")
 		}
 	}},
+	{"EnvironmentOfManyLines", func(t *testing.T, m Machine) {
+		d := start(t, m)
+		task := m.Program(t, "c/0", "env")
+		if task.Env == nil {
+			task.Env = map[string]string{}
+		}
+		task.Env["CERTIFICATE"] = "begin\nFAKE=1\n\tend\n"
+		d.mustStart(task)
+		d.waitEnd("c/0")
+		if got := texts(d.lines("c/0", driver.LogOptions{})); !strings.Contains(got, "CERTIFICATE=begin\nFAKE=1\n\tend\n\n") {
+			t.Errorf("a variable of many lines does not arrive whole:\n%s", got)
+		}
+	}},
 	{"Ports", func(t *testing.T, m Machine) {
 		d := start(t, m)
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		host := l.Addr().String()
-		l.Close()
-		task := m.Program(t, "c/0", "listen", "http", "${port.http}")
+		host := freePort(t)
+		task := m.Program(t, "c/0", "listen", "http")
 		task.Ports = map[string]driver.Port{"http": {Inside: 8080, Host: host}}
 		s := d.mustStart(task)
 		if s.Ports["http"] != host {
 			t.Errorf("the port is reported as %v, want %s", s.Ports, host)
 		}
 		d.waitLine("c/0", "listening")
-		c, err := net.Dial("tcp", host)
-		if err != nil {
-			t.Fatalf("the port does not answer: %v", err)
+		Eventually(t, "an answer of the program at its port", func() bool { return answers(host) })
+		d.mustStop("c/0", -1)
+		if answers(host) {
+			t.Error("the port answers after Stop")
 		}
-		c.Close()
+	}},
+	{"PortThatIsTaken", func(t *testing.T, m Machine) {
+		d := start(t, m)
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		task := m.Program(t, "c/0", "listen", "http")
+		task.Ports = map[string]driver.Port{"http": {Inside: 8080, Host: l.Addr().String()}}
+		// Either the driver finds it out, or the program does.
+		if _, err := d.Start(t.Context(), task); err == nil {
+			if s := d.waitEnd("c/0"); s.ExitCode == 0 {
+				t.Errorf("without its port it ended as %+v", s)
+			}
+		}
+		l.Close()
+		d.mustStart(task)
+		Eventually(t, "an answer once the port is free", func() bool { return answers(l.Addr().String()) })
+		d.mustStop("c/0", -1)
+	}},
+	{"CommandThatNamesNoPort", func(t *testing.T, m Machine) {
+		d := start(t, m)
 		bad := m.Program(t, "c/1", "listen", "http", "${port.nosuch}")
 		if _, err := d.Start(t.Context(), bad); !errors.Is(err, driver.ErrInvalid) {
 			t.Errorf("a command that names no port: %v, want ErrInvalid", err)
@@ -281,4 +314,27 @@ var programTests = []test{
 			t.Errorf("%d tasks are left over", n)
 		}
 	}},
+}
+
+// freePort is an address of this machine where nobody listens.
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// answers reports whether the verb listen is there: it greets.
+func answers(address string) bool {
+	c, err := net.DialTimeout("tcp", address, time.Second)
+	if err != nil {
+		return false
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(time.Second)) // of a connection that was just made
+	b, _ := io.ReadAll(c)
+	return string(b) == greeting
 }

@@ -28,6 +28,10 @@ func Run(t *testing.T, h Harness) {
 	}{
 		{func(Machine) bool { return true }, "", anyTests, false},
 		{func(m Machine) bool { return m.Program != nil }, "this driver runs no programs", programTests, false},
+		{func(m Machine) bool { return m.Program != nil }, "this driver runs no programs", fileTests, false},
+		{func(m Machine) bool { return m.Program != nil }, "this driver runs no programs", hostileTests, false},
+		{func(m Machine) bool { return m.Command != nil }, "this driver's tasks can't be entered", execTests, false},
+		{func(m Machine) bool { return m.Litter != nil }, "this driver leaves nothing behind that List does not name", collectTests, false},
 		{func(m Machine) bool { return m.Function != nil }, "this driver runs no functions", functionTests, false},
 		{func(Machine) bool { return true }, "", fenceTests, true},
 		{func(m Machine) bool { return m.Program != nil }, "this driver runs no programs", fencedProgramTests, true},
@@ -153,10 +157,15 @@ var anyTests = []test{
 	{"InvalidTaskIsRefused", func(t *testing.T, m Machine) {
 		d := start(t, m)
 		noArtifact := m.some(t, "c/1")
-		if noArtifact.Process != nil {
+		switch {
+		case noArtifact.Process != nil:
 			noArtifact.Process.Artifact = "sha256:none"
-		} else {
+		case noArtifact.Function != nil:
 			noArtifact.Function.Module = "sha256:none"
+		case noArtifact.Machine != nil:
+			noArtifact.Machine.Image = "sha256:none"
+		case noArtifact.Container != nil:
+			noArtifact.Container.Image = ""
 		}
 		badEnv := m.some(t, "c/2")
 		badEnv.Env = map[string]string{"A=B": "x"}

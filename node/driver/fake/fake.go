@@ -36,6 +36,10 @@ var (
 	_ driver.Invoker = (*Driver)(nil)
 	_ driver.Warmer  = (*Driver)(nil)
 	_ driver.Fencer  = (*Driver)(nil)
+
+	_ driver.Execer    = (*Driver)(nil)
+	_ driver.Meter     = (*Driver)(nil)
+	_ driver.Collector = (*Driver)(nil)
 )
 
 // New returns a driver; it starts nothing.
@@ -75,12 +79,13 @@ func (d *Driver) Run(ctx context.Context) error {
 
 // Probe implements driver.Driver.
 func (d *Driver) Probe(context.Context) driver.Info {
-	no := driver.Limit{Detail: "the fake has no limits"}
+	no := driver.Limit{Detail: "goroutines can't be slowed down"}
+	counted := driver.Limit{Enforced: true, Detail: "counts what programs say that they take"}
 	return driver.Info{
 		Available: true, Version: "fake", Survives: true, Fence: true,
 		Kinds:    []string{driver.KindFunction, driver.KindServer, driver.KindContainer},
 		Runtimes: []string{"function", "process"},
-		Limits:   map[string]driver.Limit{"cpu": no, "memory": no},
+		Limits:   map[string]driver.Limit{"cpu": no, "memory": counted},
 	}
 }
 
@@ -126,7 +131,7 @@ func (d *Driver) Start(ctx context.Context, t driver.Task) (driver.Status, error
 	runCtx, kill := context.WithCancelCause(context.WithoutCancel(ctx))
 	r := &run{
 		world: w, task: t, kill: kill, signal: make(chan string, 8), done: make(chan struct{}),
-		grown: make(chan struct{}),
+		grown: make(chan struct{}), files: filesOf(t),
 		status: driver.Status{
 			ID: t.ID, Labels: t.Labels, State: driver.StateRunning, ExitCode: -1,
 			StartedAt: time.Now(), Starts: 1, Ports: t.HostPorts(), Fence: t.Fence,
@@ -139,7 +144,10 @@ func (d *Driver) Start(ctx context.Context, t driver.Task) (driver.Status, error
 		old.mu.Unlock()
 	}
 	status := r.status
-	p := &Proc{Task: t, Args: args, Env: t.Environment(), Signals: r.signal, run: r}
+	p := &Proc{
+		Task: t, Args: args, Env: t.Environment(), Signals: r.signal, Stdin: strings.NewReader(""),
+		Size: make(chan driver.Size), run: r, write: r.print,
+	}
 	w.mu.Lock()
 	w.tasks[t.ID] = r
 	r.arm()

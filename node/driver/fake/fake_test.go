@@ -17,7 +17,8 @@ func program(id string, command ...string) driver.Task {
 }
 
 func TestConformance(t *testing.T) {
-	drivertest.Run(t, drivertest.Harness{New: func(t *testing.T) drivertest.Machine {
+	cannot := map[string]string{"EscapedChildrenEnd": "goroutines fork nothing"}
+	drivertest.Run(t, drivertest.Harness{Cannot: cannot, New: func(t *testing.T) drivertest.Machine {
 		world := fake.NewWorld()
 		t.Cleanup(world.KillAll)
 		return drivertest.Machine{
@@ -31,7 +32,11 @@ func TestConformance(t *testing.T) {
 					Artifacts: map[string]string{"sha256:00": "unread"},
 				}
 			},
+			Command:   func(_ *testing.T, verb ...string) []string { return verb },
 			Leftovers: func(*testing.T) int { return world.Running() },
+			Litter:    func(_ *testing.T, id string) { world.Litter(id) },
+			Littered:  func(_ *testing.T, id string) bool { return world.Littered(id) },
+			Flood:     1 << 20,
 		}
 	}})
 }

@@ -3,6 +3,7 @@ package fake
 import (
 	"context"
 	"fmt"
+	"io"
 	"maps"
 	"net"
 	"slices"
@@ -19,7 +20,16 @@ import (
 //	lines N [CODE]        prints "line 0" to "line N-1"; ends with CODE
 //	farewell              runs until it gets a stop signal, then prints "farewell 0" to "farewell 99"
 //	env                   prints its environment, sorted; ends with 0
-//	listen NAME           accepts connections at the port NAME, prints "listening", runs
+//	listen NAME           greets who connects to the port NAME, prints "listening", runs
+//	flood BYTES           prints that many bytes in lines, then "the end"; ends with 0
+//	hog BYTES             takes that much memory, prints "done", runs
+//	spin                  uses a core until it is killed
+//	read FILE...          prints mode, name and content of each file
+//	write FILE TEXT       replaces what the file holds
+//	append FILE TEXT      adds a line to the file, then prints its lines
+//	cat                   copies input to output
+//	both                  prints "out" to standard output, "err" to standard error; ends with 3
+//	tty                   prints "size ROWS COLS", anew when that changes; ends with 7 at the line "quit"
 func Programs() map[string]Program {
 	return map[string]Program{
 		"exit":     func(_ context.Context, p *Proc) int { return number(p, 1, 0) },
@@ -38,6 +48,15 @@ func Programs() map[string]Program {
 		"lines":  printLines,
 		"env":    printEnv,
 		"listen": listen,
+		"flood":  flood,
+		"hog":    hog,
+		"spin":   spin,
+		"read":   readFiles,
+		"write":  writeFile,
+		"append": writeFile,
+		"cat":    cat,
+		"tty":    tty,
+		"both":   func(_ context.Context, p *Proc) int { p.Print("out"); p.PrintError("err"); return 3 },
 	}
 }
 
@@ -109,6 +128,7 @@ func listen(ctx context.Context, p *Proc) int {
 			if err != nil {
 				return
 			}
+			_, _ = io.WriteString(c, "hello\n") // who leaves before needs none
 			c.Close()
 		}
 	}()

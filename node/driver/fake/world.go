@@ -20,11 +20,18 @@ type Proc struct {
 	Args    []string // the command, expanded
 	Env     map[string]string
 	Signals <-chan string // stop signals, by name
+	Stdin   io.Reader
+	Size    <-chan driver.Size // of its terminal, the first one included
 	run     *run
+	write   func(stream, text string)
 }
 
-// Print adds a line to the task's standard output.
-func (p *Proc) Print(line string) { p.run.print("stdout", line) }
+// Print adds a line to the task's standard output, or gives it to whoever runs
+// the program beside a task.
+func (p *Proc) Print(line string) { p.write("stdout", line+"\n") }
+
+// PrintError is Print for the standard error.
+func (p *Proc) PrintError(line string) { p.write("stderr", line+"\n") }
 
 // Program is run as a task; it returns the exit code. When ctx is done it was
 // killed, and what it returns no longer matters.
@@ -39,6 +46,7 @@ type World struct {
 	onStart  func(driver.Task) error
 	watchers map[*Driver]struct{}
 	starts   int
+	litter   map[string]bool // ids of which something was left behind
 
 	made time.Time // for boottime
 }
@@ -53,6 +61,8 @@ type run struct {
 
 	mu     sync.Mutex // guards what follows
 	status driver.Status
+	used   driver.Usage
+	files  map[string]file
 	lines  []driver.LogLine
 	fence  *time.Timer   // ends it at its deadline; nil without one
 	first  int           // number of lines dropped before lines[0]
@@ -63,7 +73,7 @@ type run struct {
 func NewWorld() *World {
 	return &World{
 		tasks: map[string]*run{}, ended: map[string]*run{},
-		programs: map[string]Program{}, watchers: map[*Driver]struct{}{}, made: time.Now(),
+		programs: map[string]Program{}, watchers: map[*Driver]struct{}{}, litter: map[string]bool{}, made: time.Now(),
 	}
 }
 
@@ -197,7 +207,9 @@ func (r *run) print(stream, text string) {
 	if r.status.State.Ended() {
 		return
 	}
-	r.lines = append(r.lines, driver.LogLine{Time: time.Now(), Stream: stream, Text: text})
+	for line := range strings.Lines(text) {
+		r.lines = append(r.lines, driver.LogLine{Time: time.Now(), Stream: stream, Text: strings.TrimSuffix(line, "\n")})
+	}
 	if over := len(r.lines) - linesMax; over > 0 {
 		r.lines, r.first = r.lines[over:], r.first+over
 	}

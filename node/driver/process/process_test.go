@@ -119,8 +119,24 @@ func supervisorOf(t testing.TB, dir, id string) int {
 	return 0
 }
 
+// logBytes is what the log of a task that was not stopped takes.
+func logBytes(t testing.TB, dir, id string) (size int64) {
+	t.Helper()
+	files, _ := filepath.Glob(filepath.Join(dir, "tasks", driver.SafeID(id), "logs", "*"))
+	for _, f := range files {
+		if st, err := os.Stat(f); err == nil {
+			size += st.Size()
+		}
+	}
+	return size
+}
+
 func TestConformance(t *testing.T) {
-	drivertest.Run(t, drivertest.Harness{New: func(t *testing.T) drivertest.Machine {
+	cannot := map[string]string{}
+	for _, name := range []string{"Files", "FilesAreTheTasksOwn", "FilesAnewAtEachStart", "SecretFileIsOnNoDisk", "VolumeSurvives"} {
+		cannot[name] = "programs on the bare machine have no files of their own yet"
+	}
+	drivertest.Run(t, drivertest.Harness{Cannot: cannot, New: func(t *testing.T) drivertest.Machine {
 		dir := dataDir(t)
 		return drivertest.Machine{
 			Open: func(t *testing.T, events func(driver.Event)) driver.Driver {
@@ -137,6 +153,8 @@ func TestConformance(t *testing.T) {
 				}
 			},
 			Leftovers: func(t *testing.T) int { return len(guests(t, dir)) },
+			Disk:      dir,
+			LogBytes:  func(t *testing.T, id string) int64 { return logBytes(t, dir, id) },
 		}
 	}})
 }
