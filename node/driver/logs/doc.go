@@ -12,6 +12,11 @@
 // goes when a fifth is begun. A follower that is overtaken is told so by a
 // line of the stream "hansa".
 //
+// A driver whose runtime stamps the lines itself writes them whole:
+//
+//	w, err := logs.Resume(dir, 16<<20) // after a restart of the daemon, too
+//	w.Lines(line.Append(nil))
+//
 // # Concurrency
 //
 // One Writer for each folder, used by any number of streams; any number of

@@ -73,6 +73,52 @@ func Open(dir string, sizeMax int64) (*Writer, error) {
 	return w, nil
 }
 
+// Resume is Open for a log that a runtime keeps too, and whose writer comes and
+// goes with the daemon: it goes on in the last segment, so that restarts of the
+// daemon push nothing out. A line that was torn by the end of the last writer is
+// cut off.
+func Resume(dir string, sizeMax int64) (*Writer, error) {
+	seqs, err := segments(dir)
+	if errors.Is(err, os.ErrNotExist) || err == nil && len(seqs) == 0 {
+		return Open(dir, sizeMax)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("resume log: %w", err)
+	}
+	w := &Writer{dir: dir, segment: max(sizeMax/segmentsMax, segmentMin), seq: seqs[len(seqs)-1]}
+	if w.file, err = os.OpenFile(filepath.Join(dir, segmentName(w.seq)), os.O_RDWR|os.O_APPEND, 0o600); err != nil {
+		return nil, fmt.Errorf("resume log: %w", err)
+	}
+	if w.size, err = cutTorn(w.file); err != nil {
+		w.file.Close()
+		return nil, fmt.Errorf("resume log: %w", err)
+	}
+	return w, nil
+}
+
+// cutTorn cuts off what follows the last newline and returns the size that is
+// left.
+func cutTorn(f *os.File) (int64, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	size := info.Size()
+	tail := make([]byte, min(size, 2*lineMax))
+	if _, err := f.ReadAt(tail, size-int64(len(tail))); err != nil {
+		return 0, err
+	}
+	whole := size - int64(len(tail)) + int64(bytes.LastIndexByte(tail, '\n')) + 1
+	if whole == size {
+		return size, nil
+	}
+	return whole, f.Truncate(whole)
+}
+
+// Lines appends lines that have their form already, each as
+// driver.LogLine.Append writes it, of at most lineMax bytes of text.
+func (w *Writer) Lines(b []byte) { w.append(b) }
+
 func segmentName(seq int) string { return fmt.Sprintf("%08d.log", seq) }
 
 // segments returns the numbers of the segments in dir, ascending.
