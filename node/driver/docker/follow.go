@@ -1,0 +1,240 @@
+package docker
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"io"
+	"path/filepath"
+	"strings"
+	"time"
+
+	cerrdefs "github.com/containerd/errdefs"
+	"github.com/moby/moby/client"
+
+	"github.com/hansa-mesh/hansa/node/driver"
+	"github.com/hansa-mesh/hansa/node/driver/logs"
+)
+
+const (
+	// overlap is how far before the last line that was copied reading begins
+	// again: the two streams of a container are stamped one beside the other, and
+	// a line may come a little after one that is younger.
+	overlap = 250 * time.Millisecond
+	// recallMax is how many of the last lines are compared with what comes again.
+	recallMax = 20000
+	// frameMax bounds one record of the engine's stream; engines cut lines at
+	// 16 KiB.
+	frameMax = 1 << 20
+	textMax  = 16 << 10 // of one of our lines
+	batchMax = 256 << 10
+)
+
+// position is where the copy of a container's output has got to.
+type position struct {
+	from time.Time // what is older was copied
+	last time.Time
+	have map[uint64]int // lines from then on that were copied, by hash
+}
+
+var lineSeed = maphash.MakeSeed()
+
+// recall finds the position from the copy itself.
+func recall(ctx context.Context, dir string) (position, error) {
+	r, err := logs.Read(ctx, dir, driver.LogOptions{Tail: recallMax}, nil)
+	if err != nil {
+		return position{}, err
+	}
+	defer r.Close()
+	type line struct {
+		at   time.Time
+		hash uint64
+	}
+	var lines []line
+	var p position
+	scan := bufio.NewScanner(r)
+	scan.Buffer(nil, 2*textMax)
+	for scan.Scan() {
+		l, err := driver.ParseLogLine(scan.Text())
+		if err != nil || l.Stream == "hansa" {
+			continue
+		}
+		lines = append(lines, line{l.Time, maphash.Bytes(lineSeed, scan.Bytes())})
+		if l.Time.After(p.last) {
+			p.last = l.Time
+		}
+	}
+	if err := scan.Err(); err != nil {
+		return position{}, err
+	}
+	if p.last.IsZero() {
+		return p, nil
+	}
+	p.from, p.have = p.last.Add(-overlap), map[uint64]int{}
+	for _, l := range lines {
+		if !l.at.Before(p.from) {
+			p.have[l.hash]++
+		}
+	}
+	return p, nil
+}
+
+// copied says whether the line was copied before; each that was counts once.
+func (p *position) copied(at time.Time, line []byte) bool {
+	if at.Before(p.from) {
+		return true
+	}
+	if len(p.have) == 0 || at.After(p.last) {
+		return false
+	}
+	h := maphash.Bytes(lineSeed, bytes.TrimSuffix(line, []byte("\n")))
+	if p.have[h] == 0 {
+		return false
+	}
+	p.have[h]--
+	return true
+}
+
+// follow copies the task's output until it has ended and all was copied. With
+// resume some of it was copied before.
+func (d *Driver) follow(t *task, resume bool) {
+	copying := func() {
+		defer close(t.drained)
+		d.copyOutput(t, resume)
+	}
+	if !d.spawn(copying) {
+		close(t.drained)
+	}
+}
+
+func (d *Driver) copyOutput(t *task, resume bool) {
+	dir := filepath.Join(t.dir, logsDir)
+	w, err := logs.Resume(dir, t.rec.LogMax)
+	if err != nil {
+		d.c.Log.Error("the output of a container is not kept", "task", t.rec.ID, "error", err)
+		for d.ctx.Err() == nil && !d.lookAt(d.ctx, t) && pause(d.ctx, backoffMax) {
+		}
+		return
+	}
+	defer w.Close()
+	var p position
+	for backoff := backoffMin; d.ctx.Err() == nil; backoff = min(2*backoff, backoffMax) {
+		if resume {
+			if p, err = recall(d.ctx, dir); err != nil {
+				d.c.Log.Warn("a log can't be read: lines may come twice", "task", t.rec.ID, "error", err)
+			}
+		}
+		err := d.copyFrom(t, w, &p, true)
+		if cerrdefs.IsNotFound(err) {
+			d.lookAt(d.ctx, t)
+			return
+		}
+		resume = true
+		if d.lookAt(d.ctx, t) {
+			// Whatever came between the end of the stream and the container's.
+			if p, err = recall(d.ctx, dir); err == nil {
+				err = d.copyFrom(t, w, &p, false)
+			}
+			if err == nil || cerrdefs.IsNotFound(err) {
+				return
+			}
+		}
+		if !pause(d.ctx, backoff) {
+			return
+		}
+	}
+}
+
+// copyFrom copies what the engine has from a position on, and with follow what
+// comes.
+func (d *Driver) copyFrom(t *task, w *logs.Writer, p *position, follow bool) error {
+	cli, err := d.engine.client()
+	if err != nil {
+		return err
+	}
+	o := client.ContainerLogsOptions{ShowStdout: true, ShowStderr: true, Timestamps: true, Follow: follow}
+	if !p.from.IsZero() {
+		o.Since = since(p.from)
+	}
+	ctx, cancel := context.WithCancel(d.ctx)
+	defer cancel()
+	stream, err := cli.ContainerLogs(ctx, t.rec.Container, o)
+	if err != nil {
+		return err
+	}
+	defer stream.Close()
+	in := bufio.NewReaderSize(stream, 64<<10)
+	var batch, frame []byte
+	defer func() { w.Lines(batch) }()
+	for {
+		if len(batch) > 0 && (in.Buffered() == 0 || len(batch) > batchMax) {
+			w.Lines(batch)
+			batch = batch[:0]
+		}
+		var name string
+		name, frame, err = readFrame(in, frame)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		batch = p.appendLines(batch, name, frame)
+	}
+}
+
+// readFrame reads one record of the stream, in which an engine tells standard
+// output from standard error.
+func readFrame(in *bufio.Reader, buf []byte) (stream string, frame []byte, err error) {
+	var header [8]byte
+	if _, err := io.ReadFull(in, header[:]); err != nil {
+		return "", buf, err // io.EOF only between two records
+	}
+	size := binary.BigEndian.Uint32(header[4:])
+	if size > frameMax || header[0] > 2 {
+		return "", buf, fmt.Errorf("the engine's log has a record of %d bytes of kind %d", size, header[0])
+	}
+	if uint32(cap(buf)) < size {
+		buf = make([]byte, size)
+	}
+	frame = buf[:size]
+	if _, err := io.ReadFull(in, frame); err != nil {
+		return "", buf, fmt.Errorf("the engine's log is torn: %w", err)
+	}
+	if header[0] == 2 {
+		return "stderr", frame, nil
+	}
+	return "stdout", frame, nil
+}
+
+// appendLines adds a record as lines of ours, unless they were copied before. A
+// record without a newline is a piece of a longer line.
+func (p *position) appendLines(batch []byte, stream string, frame []byte) []byte {
+	stamp, text, ok := strings.Cut(string(frame), " ")
+	at, err := time.Parse(time.RFC3339Nano, strings.TrimSuffix(stamp, "\n"))
+	if err != nil || !ok && !strings.HasSuffix(stamp, "\n") {
+		return batch // no record of an engine
+	}
+	whole := strings.HasSuffix(text, "\n") || !ok
+	text = strings.TrimSuffix(strings.TrimSuffix(text, "\n"), "\r")
+	for {
+		piece := text
+		if len(piece) > textMax {
+			piece = text[:textMax]
+		}
+		text = text[len(piece):]
+		l := driver.LogLine{Time: at, Stream: stream, Partial: !whole || text != "", Text: strings.ReplaceAll(piece, "\n", " ")}
+		before := len(batch)
+		batch = l.Append(batch)
+		if p.copied(at, batch[before:]) {
+			batch = batch[:before]
+		}
+		if text == "" {
+			return batch
+		}
+	}
+}
