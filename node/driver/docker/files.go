@@ -7,6 +7,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -14,6 +15,9 @@ import (
 
 	"github.com/hansa-mesh/hansa/node/driver"
 )
+
+// idFile is in a folder of secret files, and says whose they are.
+const idFile = "id"
 
 // mounts writes the task's files and returns how they and its volumes appear
 // inside. user is the one that the container runs as.
@@ -31,6 +35,14 @@ func (d *Driver) mounts(job driver.Task, user string) ([]mount.Mount, error) {
 	plain, secret := filepath.Join(d.taskDir(job.ID), filesDir), d.secretsOf(job.ID)
 	for _, dir := range []string{plain, secret} { // anew at each start
 		if err := os.RemoveAll(dir); err != nil {
+			return nil, err
+		}
+	}
+	if slices.ContainsFunc(job.Files, func(f driver.File) bool { return f.Secret }) {
+		if err := os.MkdirAll(secret, 0o700); err != nil {
+			return nil, err
+		}
+		if err := os.WriteFile(filepath.Join(secret, idFile), []byte(job.ID), 0o600); err != nil {
 			return nil, err
 		}
 	}

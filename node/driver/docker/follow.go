@@ -102,26 +102,26 @@ func (p *position) copied(at time.Time, line []byte) bool {
 // follow copies the task's output until it has ended and all was copied. With
 // resume some of it was copied before.
 func (d *Driver) follow(t *task, resume bool) {
+	w, err := logs.Resume(filepath.Join(t.dir, logsDir), t.rec.LogMax) // now: Logs must find it
+	if err != nil {
+		d.c.Log.Error("the output of a container is not kept", "task", t.rec.ID, "error", err)
+	}
 	copying := func() {
 		defer close(t.drained)
-		d.copyOutput(t, resume)
+		if w != nil {
+			defer w.Close()
+			d.copyOutput(t, w, resume)
+		}
 	}
 	if !d.spawn(copying) {
 		close(t.drained)
 	}
 }
 
-func (d *Driver) copyOutput(t *task, resume bool) {
-	dir := filepath.Join(t.dir, logsDir)
-	w, err := logs.Resume(dir, t.rec.LogMax)
-	if err != nil {
-		d.c.Log.Error("the output of a container is not kept", "task", t.rec.ID, "error", err)
-		for d.ctx.Err() == nil && !d.lookAt(d.ctx, t) && pause(d.ctx, backoffMax) {
-		}
-		return
-	}
-	defer w.Close()
+func (d *Driver) copyOutput(t *task, w *logs.Writer, resume bool) {
 	var p position
+	var err error
+	dir := filepath.Join(t.dir, logsDir)
 	for backoff := backoffMin; d.ctx.Err() == nil; backoff = min(2*backoff, backoffMax) {
 		if resume {
 			if p, err = recall(d.ctx, dir); err != nil {

@@ -115,8 +115,7 @@ func (d *Driver) Collect(ctx context.Context, gone func(id string) bool) error {
 	return d.collectSecrets(gone)
 }
 
-// collectSecrets deletes secret files of tasks that run no more. Their folders
-// have names that only an id that is known leads to.
+// collectSecrets deletes secret files of tasks that are gone.
 func (d *Driver) collectSecrets(gone func(id string) bool) error {
 	entries, err := os.ReadDir(d.c.SecretsDir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -125,22 +124,18 @@ func (d *Driver) collectSecrets(gone func(id string) bool) error {
 	if err != nil {
 		return fmt.Errorf("collect: %w", err)
 	}
-	keep := map[string]bool{}
-	d.mu.Lock()
-	for id, t := range d.tasks {
-		if !t.over() || !gone(id) {
-			keep[driver.SafeID(id)] = true
-		}
-	}
-	for id := range d.busy {
-		keep[driver.SafeID(id)] = true
-	}
-	d.mu.Unlock()
 	for _, e := range entries {
-		if !keep[e.Name()] {
-			if err := os.RemoveAll(filepath.Join(d.c.SecretsDir, e.Name())); err != nil {
-				return fmt.Errorf("collect: %w", err)
-			}
+		dir := filepath.Join(d.c.SecretsDir, e.Name())
+		b, err := os.ReadFile(filepath.Join(dir, idFile))
+		id := string(b)
+		if err != nil || driver.SafeID(id) != e.Name() || d.isBusy(id) || !gone(id) {
+			continue
+		}
+		if t := d.task(id); t != nil && !t.over() {
+			continue // it is being stopped
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			return fmt.Errorf("collect: %w", err)
 		}
 	}
 	return nil

@@ -157,6 +157,9 @@ func (d *Driver) settle(t *task, e end) {
 		e.at = time.Now()
 	}
 	t.mu.Lock()
+	if e.at.Before(t.status.StartedAt) {
+		e.at = t.status.StartedAt // engines stamp the start of what ends at once after its end
+	}
 	t.status.State, t.status.ExitCode, t.status.Reason = e.state, e.code, e.reason
 	t.status.OOM, t.status.ExitedAt = e.oom, e.at
 	close(t.ended)
