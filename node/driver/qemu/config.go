@@ -1,0 +1,74 @@
+package qemu
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/hansa-mesh/hansa/node/driver"
+)
+
+// Name of the driver.
+const Name = "qemu"
+
+// Config of a Driver.
+type Config struct {
+	// Dir holds the machines' disks and logs. Required; used by one driver at a
+	// time.
+	Dir string
+	// Events receives changes of state while Run runs; nil for none.
+	Events func(driver.Event)
+	// Log; nil discards.
+	Log *slog.Logger
+	// Accel is "kvm", "tcg", or "" for KVM where a machine really runs with it,
+	// else emulation.
+	Accel string
+	// Bridges are those of the host that machines may join; none by default.
+	Bridges []string
+	// ParkedMax bounds the bytes kept of the disks of machines that were
+	// stopped; default 32 GiB.
+	ParkedMax int64
+	// ParkedFor is how long such a disk is kept; default 7 days.
+	ParkedFor time.Duration
+	// StartMax bounds how long qemu may take until it answers; default 30 s.
+	StartMax time.Duration
+	// Executable to run as supervisor; default this program.
+	Executable string
+}
+
+const (
+	parkedMaxDefault = 32 << 30
+	parkedCountMax   = 256
+	parkedForDefault = 7 * 24 * time.Hour
+	startMaxDefault  = 30 * time.Second
+
+	// What a machine has whose manifest does not say.
+	memoryDefault = 512 << 20
+	// memoryMin is what qemu takes at all; a guest says itself what it needs.
+	memoryMin = 16 << 20
+
+	// What qemu takes beside the guest's memory, at most: measured 55 MiB of an
+	// idle machine of 128 MiB with an empty cache of translated code, and some
+	// more under load of disk and network. With emulation that cache comes on top.
+	overheadMemory = 160 << 20
+	codeCache      = 96 << 20
+
+	// machineProcesses bounds what qemu may have of threads, for what it does in
+	// the background beside one for each core of the machine.
+	machineCoresMax = 256
+)
+
+func (c Config) withDefaults() Config {
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.ParkedMax == 0 {
+		c.ParkedMax = parkedMaxDefault
+	}
+	if c.ParkedFor == 0 {
+		c.ParkedFor = parkedForDefault
+	}
+	if c.StartMax == 0 {
+		c.StartMax = startMaxDefault
+	}
+	return c
+}
