@@ -307,7 +307,7 @@ func (n *Node) checkModules(app placement.App) error {
 		if err != nil {
 			return err
 		}
-		err = wasm.CheckModule(file)
+		err = wasm.CheckModule(file, f.Handler)
 		file.Close()
 		if err != nil {
 			return placement.FieldErrors{{Field: "components." + name + ".function.module", Value: f.Module, Problem: err.Error()}}

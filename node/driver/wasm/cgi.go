@@ -85,7 +85,7 @@ func metaVariables(r *driver.Request, length int64) ([]variable, error) {
 		vars = append(vars, variable{"CONTENT_TYPE", t})
 	}
 	if length > 0 || (length == 0 && r.Body != nil) {
-		vars = append(vars, variable{"CONTENT_LENGTH", strconv.FormatInt(length, 10)})
+		vars = append(vars, variable{lengthName, strconv.FormatInt(length, 10)})
 	}
 	vars = append(vars, headerVariables(r)...)
 	size := 0

@@ -53,11 +53,33 @@ var wasiFunctions = strings.Fields(`args_get args_sizes_get clock_res_get clock_
 
 const howToBuild = "build a WASI preview 1 command (Go: GOOS=wasip1 GOARCH=wasm; Rust: --target wasm32-wasip1; C: clang --target=wasm32-wasi)"
 
+const howToBuildHandler = "build a WASI preview 1 reactor (Go: GOOS=wasip1 GOARCH=wasm go build -buildmode=c-shared, with //go:wasmexport; Rust: a cdylib for wasm32-wasip1; C: clang --target=wasm32-wasi -mexec-model=reactor)"
+
 // CheckModule reads a module and says why it can't be run as a function: it
 // is no WebAssembly, or truncated, a component, has no _start, or imports what
-// is not served. It does not validate code: that is the compiler's. The error
+// is not served. With a handler, it is to be a module without _start that exports
+// this function. It does not validate code: that is the compiler's. The error
 // wraps driver.ErrInvalid unless reading itself failed.
-func CheckModule(r io.Reader) error { return newChecker(r).check() }
+func CheckModule(r io.Reader, handler string) error {
+	c := newChecker(r)
+	c.handler = handler
+	if err := c.check(); err != nil {
+		return err
+	}
+	switch {
+	case handler == "" && !c.started:
+		return invalid("the module exports no function _start: it is a library (a reactor), not a command; name its handler, or %s", howToBuild)
+	case handler != "" && c.started:
+		return isCommand(handler)
+	case handler != "" && !c.handles:
+		return invalid("the module exports no function %.60q, which is to be its handler; %s", handler, howToBuildHandler)
+	}
+	return nil
+}
+
+func isCommand(handler string) error {
+	return invalid("the module exports _start, so it is a command, which ends with its first answer, and can't have a handler (%.60q); %s", handler, howToBuildHandler)
+}
 
 func newChecker(r io.Reader) *checker {
 	return &checker{r: bufio.NewReaderSize(r, 64<<10), left: ModuleBytesMax}
@@ -75,6 +97,9 @@ type checker struct {
 	r      *bufio.Reader
 	left   int64 // bytes that may still be read
 	tables tables
+
+	handler          string
+	started, handles bool // whether _start and the handler are exported
 }
 
 // at is how many bytes were read.
@@ -102,7 +127,6 @@ func (c *checker) module() error {
 	case version != 1:
 		return invalid("WebAssembly version %d is not supported", version)
 	}
-	started := false
 	var unknown []string
 	for {
 		begin := c.at()
@@ -127,7 +151,7 @@ func (c *checker) module() error {
 			err = c.section(size, c.readTables)
 			c.tables.begin, c.tables.end = begin, c.at()
 		case sectionExports:
-			err = c.section(size, func() (err error) { started, err = c.exports(); return err })
+			err = c.section(size, c.exports)
 		default:
 			err = c.discard(int64(size))
 		}
@@ -142,9 +166,6 @@ func (c *checker) module() error {
 			unknown = unknown[:unknownMax]
 		}
 		return invalid("the module imports what no function is given: %s%s; %s", strings.Join(unknown, ", "), more, howToBuild)
-	}
-	if !started {
-		return invalid("the module exports no function _start: it is a library (a reactor), not a command; %s", howToBuild)
 	}
 	return nil
 }
@@ -231,27 +252,28 @@ func (c *checker) limits() (low, high uint32, err error) {
 	return low, high, err
 }
 
-// exports reports whether _start is an exported function.
-func (c *checker) exports() (started bool, err error) {
+// exports looks for _start and the handler.
+func (c *checker) exports() error {
 	n, err := c.count()
 	if err != nil {
-		return false, err
+		return err
 	}
 	for range n {
 		name, err := c.name()
 		if err != nil {
-			return false, err
+			return err
 		}
 		kind, err := c.byte()
 		if err != nil {
-			return false, err
+			return err
 		}
 		if _, err := c.uint32(); err != nil {
-			return false, err
+			return err
 		}
-		started = started || (name == "_start" && kind == 0)
+		c.started = c.started || (name == "_start" && kind == 0)
+		c.handles = c.handles || (name == c.handler && kind == 0)
 	}
-	return started, nil
+	return nil
 }
 
 func (c *checker) count() (uint32, error) {

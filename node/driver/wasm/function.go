@@ -26,6 +26,10 @@ type function struct {
 	// ones before: what a call reserves.
 	usual atomic.Int64
 
+	meter    *meter // of its component
+	requests atomic.Uint64
+	cpu      atomic.Int64 // nanoseconds of calls that have ended
+
 	idle chan struct{} // closed when stopping and the last call is over
 	kill chan struct{} // closed when calls must end now
 
@@ -43,7 +47,7 @@ type function struct {
 
 func newFunction(d *Driver, t driver.Task, mod *module, w *logs.Writer, memory int64) *function {
 	f := &function{
-		task: t, module: mod, log: w,
+		task: t, module: mod, log: w, meter: d.meters.get(componentOf(t)),
 		memory: &limiter{queueMax: d.c.QueueMax, holders: d.c.ConcurrencyMax, total: memory},
 		idle:   make(chan struct{}), kill: make(chan struct{}),
 		s: driver.Status{
@@ -130,6 +134,8 @@ func (f *function) freeOnce(d *Driver) {
 	}
 	f.mu.Unlock()
 	f.release()
+	f.memory.drop(time.Now(), 0)
+	d.meters.put(componentOf(f.task))
 	if err := f.log.Close(); err != nil {
 		d.c.Log.Warn("the log of a function is not closed", "task", f.task.ID, "error", err)
 	}

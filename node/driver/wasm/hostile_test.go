@@ -423,7 +423,7 @@ func TestPathInTheLog(t *testing.T) {
 
 func TestCheckModule(t *testing.T) {
 	good := asm{text: okHead, code: opPrint}.bytes()
-	if err := wasm.CheckModule(bytes.NewReader(good)); err != nil {
+	if err := wasm.CheckModule(bytes.NewReader(good), ""); err != nil {
 		t.Errorf("a good module: %v", err)
 	}
 	f, err := os.Open(guest(t))
@@ -431,7 +431,7 @@ func TestCheckModule(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if err := wasm.CheckModule(f); err != nil {
+	if err := wasm.CheckModule(f, ""); err != nil {
 		t.Errorf("a Go module: %v", err)
 	}
 	for _, tc := range []struct {
@@ -453,7 +453,7 @@ func TestCheckModule(t *testing.T) {
 		{"many elements", asm{tables: section(9, make([]byte, 3<<20))}.bytes(), "section 9"},
 		{"unknown wasi", asm{imports: [][2]string{{"wasi_snapshot_preview1", "sock_open"}}}.bytes(), `"sock_open"`},
 	} {
-		err := wasm.CheckModule(bytes.NewReader(tc.b))
+		err := wasm.CheckModule(bytes.NewReader(tc.b), "")
 		if !errors.Is(err, driver.ErrInvalid) || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s: %v, want %q", tc.name, err, tc.want)
 		}
@@ -462,7 +462,7 @@ func TestCheckModule(t *testing.T) {
 	// the exports and after the code it looks whole.
 	whole := 0
 	for n := range good {
-		if wasm.CheckModule(bytes.NewReader(good[:n])) == nil {
+		if wasm.CheckModule(bytes.NewReader(good[:n]), "") == nil {
 			whole++
 		}
 	}
@@ -528,7 +528,7 @@ func FuzzCheckModule(f *testing.F) {
 	f.Add(asm{imports: [][2]string{{"env", "f"}}}.bytes())
 	f.Add([]byte("\x00asm\x0d\x00\x01\x00"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if err := wasm.CheckModule(bytes.NewReader(b)); err != nil && !errors.Is(err, driver.ErrInvalid) {
+		if err := wasm.CheckModule(bytes.NewReader(b), ""); err != nil && !errors.Is(err, driver.ErrInvalid) {
 			t.Errorf("an error of another kind: %v", err)
 		}
 	})

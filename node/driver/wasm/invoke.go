@@ -3,7 +3,6 @@ package wasm
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -12,12 +11,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/tetratelabs/wazero"
-	"github.com/tetratelabs/wazero/experimental"
 	"github.com/tetratelabs/wazero/sys"
 
 	"github.com/hansa-mesh/hansa/node/driver"
-	"github.com/hansa-mesh/hansa/node/driver/logs"
 )
 
 const (
@@ -45,7 +41,9 @@ func (d *Driver) Invoke(ctx context.Context, id string, r *driver.Request) (*dri
 	if f == nil {
 		return nil, fmt.Errorf("invoke %q: %w", id, driver.ErrUnknownTask)
 	}
+	began := time.Now()
 	if err := f.enter(d.c.ConcurrencyMax + d.c.QueueMax); errors.Is(err, errBusy) {
+		f.meter.count(string(driver.CauseBusy))
 		return d.busy(), nil
 	} else if err != nil {
 		return nil, fmt.Errorf("invoke %q: %w", id, err)
@@ -55,10 +53,13 @@ func (d *Driver) Invoke(ctx context.Context, id string, r *driver.Request) (*dri
 		f.leave()
 		if err != nil {
 			d.counts.canceled.Add(1)
+			f.meter.count(driver.OutcomeCanceled)
 			return nil, fmt.Errorf("invoke %q: %w", id, err)
 		}
+		f.meter.count(string(resp.Cause))
 		return resp, nil
 	}
+	c.began = began
 	d.counts.calls.Add(1)
 	go c.run()
 	return c.await(ctx)
@@ -66,18 +67,21 @@ func (d *Driver) Invoke(ctx context.Context, id string, r *driver.Request) (*dri
 
 // call is one request in one instance.
 type call struct {
-	d       *Driver
-	f       *function
-	request *driver.Request
-	vars    []variable
-	account *account
-	ctx     context.Context
-	cancel  context.CancelCauseFunc
-	stdin   io.Reader
-	upload  *pipe // the rest of a large body, or nil
-	body    *pipe
-	out     *output
-	done    chan struct{} // closed when nothing of the guest runs any more
+	d        *Driver
+	f        *function
+	request  *driver.Request
+	began    time.Time
+	vars     []variable
+	length   int64 // of the request's body, -1 if it is not known
+	account  *account
+	instance *instance // that stays in memory; nil for one of this call's own
+	ctx      context.Context
+	cancel   context.CancelCauseFunc
+	stdin    io.Reader
+	upload   *pipe // the rest of a large body, or nil
+	body     *pipe
+	out      *output
+	done     chan struct{} // closed when nothing of the guest runs any more
 
 	// How it ended; written before done is closed, read after.
 	err   error
@@ -108,14 +112,10 @@ func (d *Driver) prepare(ctx context.Context, f *function, r *driver.Request) (*
 	if ctx.Err() != nil {
 		return nil, nil, ctx.Err()
 	}
-	account, err := d.admit(ctx, f)
-	if errors.Is(err, errBusy) {
-		return nil, d.busy(), nil
+	c := &call{d: d, f: f, request: r, vars: vars, length: first.length, done: make(chan struct{})}
+	if resp, err := c.admit(ctx); resp != nil || err != nil {
+		return nil, resp, err
 	}
-	if err != nil {
-		return nil, nil, err
-	}
-	c := &call{d: d, f: f, request: r, vars: vars, account: account, done: make(chan struct{})}
 	timed, stopTimer := context.WithTimeoutCause(ctx, f.task.Function.Timeout, errTimeout)
 	c.ctx, c.cancel = context.WithCancelCause(timed)
 	context.AfterFunc(c.ctx, stopTimer)
@@ -134,17 +134,59 @@ func (d *Driver) busy() *driver.Response {
 	return driver.Busy("too many calls of this function are under way here", time.Second)
 }
 
-// admit takes a place on the driver and the usual memory of the function.
-func (d *Driver) admit(ctx context.Context, f *function) (*account, error) {
+// admit takes a place on the driver, and an instance that is idle or memory for
+// one; what it can't have is the reason for a refusal.
+func (c *call) admit(ctx context.Context) (*driver.Response, error) {
+	d, f := c.d, c.f
 	reserve := min(f.usual.Load(), f.memory.total)
-	if err := f.memory.acquire(ctx, f.kill, reserve, d.c.QueueWait); err != nil {
-		return nil, err
+	warm, err := f.memory.acquire(ctx, f.kill, reserve, d.c.QueueWait)
+	if err == nil {
+		if _, err = d.places.acquire(ctx, f.kill, 1, d.c.QueueWait); err != nil {
+			if warm != nil {
+				warm.retire(true)
+			} else {
+				f.memory.release(reserve)
+			}
+		}
 	}
-	if err := d.places.acquire(ctx, f.kill, 1, d.c.QueueWait); err != nil {
-		f.memory.release(reserve)
+	switch {
+	case errors.Is(err, errBusy):
+		return d.busy(), nil
+	case err != nil:
 		return nil, err
+	case warm != nil:
+		c.instance, c.account = warm, warm.account
+		return nil, nil
 	}
-	return &account{limiter: f.memory, reserved: reserve}, nil
+	c.account = &account{limiter: f.memory, reserved: reserve}
+	if f.task.Function.Handler == "" {
+		return nil, nil
+	}
+	c.instance, err = f.begin(ctx, c.account)
+	if err == nil {
+		return nil, nil
+	}
+	d.places.release(1)
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	return d.unready(f, err), nil
+}
+
+// unready is the answer where no instance could be made that stays in memory.
+func (d *Driver) unready(f *function, err error) *driver.Response {
+	status, cause := http.StatusInternalServerError, driver.CauseCrash
+	switch {
+	case errors.Is(err, errStopped):
+		return driver.Busy(err.Error(), time.Second)
+	case errors.Is(err, errBegin):
+		status, cause = http.StatusGatewayTimeout, driver.CauseTimeout
+	case errors.Is(err, errBeginMemory):
+		status, cause = http.StatusInsufficientStorage, driver.CauseMemory
+	}
+	f.log.Note("%s", firstLines(err, nil))
+	d.count(cause, err)
+	return driver.Problem(status, cause, firstLine(err))
 }
 
 var errRequestTooLarge = errors.New("the request's body is over the limit")
@@ -227,15 +269,25 @@ func (c *call) run() {
 		go c.pump()
 	}
 	stderr := c.f.log.Stream("stderr")
-	err := c.instance(stderr)
-	_ = stderr.Close() // never fails
+	std := stdio{in: c.stdin, out: c.out, err: stderr, sleep: sleeper(c.ctx)}
+	execute := c.cold
+	if c.instance != nil {
+		execute = c.warm
+	}
+	cpu, err := measured(func() error { return execute(std) })
+	closeStreams(stderr)
 	if c.upload != nil {
 		c.upload.drop()
 	}
-	denied := c.account.wasDenied()
-	c.f.learn(c.account.release())
+	c.judge(err, c.account.wasDenied())
+	// What the call held is free before anybody learns that it is over.
+	if c.instance != nil {
+		c.instance.retire(err == nil && c.err == nil && c.ctx.Err() == nil)
+	} else {
+		c.f.learn(c.account.release())
+	}
 	c.d.places.release(1)
-	c.conclude(err, denied)
+	c.conclude(err, cpu)
 	c.cancel(nil)
 }
 
@@ -267,42 +319,28 @@ type uploadError struct{ err error }
 func (e *uploadError) Error() string { return "read the request's body: " + e.err.Error() }
 func (e *uploadError) Unwrap() error { return e.err }
 
-// instance makes one, runs it, and takes it away.
-func (c *call) instance(stderr *logs.Stream) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("the runtime failed: %v", p)
-		}
-	}()
-	config := wazero.NewModuleConfig().WithName("").WithStartFunctions("_start").
-		WithArgs("function").WithStdin(c.stdin).WithStdout(c.out).WithStderr(stderr).
-		WithSysWalltime().WithSysNanotime().WithRandSource(rand.Reader).WithNanosleep(c.sleep)
-	for k, v := range c.f.task.Environment() {
-		config = config.WithEnv(k, v)
-	}
+// cold makes an instance, runs it, and takes it away.
+func (c *call) cold(std stdio) error {
+	config := c.f.config(std, "_start")
 	for _, v := range c.vars {
 		config = config.WithEnv(v.name, v.value)
 	}
-	ctx := experimental.WithMemoryAllocator(c.ctx, c.account)
-	mod, err := c.f.module.runtime.InstantiateModule(ctx, c.f.module.compiled, config)
+	mod, err := c.f.instantiate(c.ctx, c.account, config)
 	if mod != nil {
 		_ = mod.Close(context.Background()) // frees memory that account owns: can't fail
 	}
 	return err
 }
 
-// sleep is the guest's clock: it ends with the call.
-func (c *call) sleep(ns int64) {
-	timer := time.NewTimer(time.Duration(ns))
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-c.ctx.Done():
-	}
+// warm has an instance that stays answer, which gets the variables before the
+// body.
+func (c *call) warm(std stdio) error {
+	std.in = io.MultiReader(bytes.NewReader(scgi(c.vars, c.length)), std.in)
+	return c.instance.call(c.ctx, std)
 }
 
-// conclude decides how the call ended, for the body's reader and for await.
-func (c *call) conclude(err error, denied bool) {
+// judge decides how the call ended.
+func (c *call) judge(err error, denied bool) {
 	head, bad, whole := c.out.result()
 	if c.request.Method == http.MethodHead {
 		whole = whole || head != nil
@@ -338,21 +376,36 @@ func (c *call) conclude(err error, denied bool) {
 	case errors.As(err, &exit):
 		cause, failure = driver.CauseCrash, fmt.Errorf("the function %s before it had answered", driver.ExitReason(code))
 	case err != nil:
-		first, _, _ := strings.Cut(err.Error(), "\n")
-		cause, failure = driver.CauseCrash, fmt.Errorf("the function crashed: %.300s", first)
+		cause, failure = driver.CauseCrash, fmt.Errorf("the function crashed: %s", firstLine(err))
 	case head == nil:
 		cause, failure = driver.CauseBad, errors.New("the function ended without an answer")
 	default:
 		cause, failure = driver.CauseBad, errors.New("the function's answer is shorter than its Content-Length")
 	}
-	if failure == nil {
-		c.body.finish(io.EOF)
-	} else {
-		c.d.count(cause, why)
-		c.f.log.Note("%s %s: %s", c.request.Method, quoted(c.request.Path), firstLines(failure, err))
-		c.body.finish(failure)
-	}
 	c.err, c.cause = failure, cause
+}
+
+// conclude counts the call, and tells the body's reader how it ended.
+func (c *call) conclude(err error, cpu time.Duration) {
+	outcome := driver.OutcomeAnswered
+	if c.err != nil {
+		outcome = c.d.count(c.cause, context.Cause(c.ctx))
+		c.f.log.Note("%s %s: %s", c.request.Method, quoted(c.request.Path), firstLines(c.err, err))
+	}
+	c.f.cpu.Add(int64(cpu))
+	c.f.requests.Add(1)
+	c.f.meter.call(outcome, time.Since(c.began), cpu)
+	if c.err != nil {
+		c.body.finish(c.err)
+	} else {
+		c.body.finish(io.EOF)
+	}
+}
+
+// firstLine is what an error says about a trap, without where that was.
+func firstLine(err error) string {
+	first, _, _ := strings.Cut(err.Error(), "\n")
+	return fmt.Sprintf("%.300s", first)
 }
 
 // quoted keeps a path from writing lines of its own into the log.
@@ -371,7 +424,9 @@ func firstLines(failure, err error) string {
 	return s
 }
 
-func (d *Driver) count(cause driver.Cause, why error) {
+// count counts a failure, and says how metrics call it.
+func (d *Driver) count(cause driver.Cause, why error) (outcome string) {
+	outcome = string(cause)
 	switch cause {
 	case driver.CauseTimeout:
 		d.counts.timeouts.Add(1)
@@ -386,8 +441,10 @@ func (d *Driver) count(cause driver.Cause, why error) {
 	case driver.CauseStopped:
 		if !errors.Is(why, errStopped) {
 			d.counts.canceled.Add(1)
+			outcome = driver.OutcomeCanceled
 		}
 	}
+	return outcome
 }
 
 // await returns the response as soon as there is one to give.

@@ -6,8 +6,8 @@ import (
 	"github.com/tetratelabs/wazero/experimental"
 )
 
-// account is the memory of one call: what it reserved, and the guest's linear
-// memory, which grows out of the task's limiter. It is its own allocator.
+// account is the memory of one instance: what it reserved, and its linear memory,
+// which grows out of the task's limiter. It is its own allocator.
 type account struct {
 	limiter *limiter
 
@@ -67,6 +67,25 @@ func (a *account) release() (peak int64) {
 	}
 	a.space = nil
 	a.limiter.release(a.reserved)
+	return a.size
+}
+
+// begin forgets what was denied to earlier calls.
+func (a *account) begin() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.denied = false
+}
+
+// settle gives back what was reserved beyond the linear memory, whose size it
+// returns: an instance that is idle keeps from others only what it has.
+func (a *account) settle() (size int64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if over := a.reserved - a.size; over > 0 {
+		a.limiter.shrink(over)
+		a.reserved = a.size
+	}
 	return a.size
 }
 

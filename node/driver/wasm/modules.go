@@ -157,7 +157,7 @@ func (mod *module) load(config wazero.RuntimeConfig, binary []byte) (err error) 
 		}
 		return fmt.Errorf("%w: compile: %.500s", driver.ErrInvalid, err)
 	}
-	if err := checkTypes(mod.compiled, mod.runtime.Module(wasi)); err != nil {
+	if err := checkImports(mod.compiled, mod.runtime.Module(wasi)); err != nil {
 		return err
 	}
 	mod.minBytes = 0
@@ -167,13 +167,31 @@ func (mod *module) load(config wazero.RuntimeConfig, binary []byte) (err error) 
 	return nil
 }
 
-// checkTypes refuses what would fail at every call: a _start that wants
-// arguments, and imports of another type than what is served.
-func checkTypes(compiled wazero.CompiledModule, served api.Module) error {
-	start := compiled.ExportedFunctions()["_start"]
-	if start == nil || len(start.ParamTypes()) != 0 || len(start.ResultTypes()) != 0 {
-		return invalid("its _start is no function without arguments and results; %s", howToBuild)
+// serves refuses what would fail at every call: a function that is missing, or
+// wants arguments. An empty handler is that of a module that is run anew.
+func (mod *module) serves(handler string) error {
+	exports := mod.compiled.ExportedFunctions()
+	plain := func(name string) bool {
+		f := exports[name]
+		return f != nil && len(f.ParamTypes()) == 0 && len(f.ResultTypes()) == 0
 	}
+	switch {
+	case handler == "" && !plain("_start"):
+		return invalid("its _start is no function without arguments and results; %s", howToBuild)
+	case handler == "":
+		return nil
+	case exports["_start"] != nil:
+		return isCommand(handler)
+	case !plain(handler):
+		return invalid("its handler %.60q is no function without arguments and results; %s", handler, howToBuildHandler)
+	case exports["_initialize"] != nil && !plain("_initialize"):
+		return invalid("its _initialize is no function without arguments and results; %s", howToBuildHandler)
+	}
+	return nil
+}
+
+// checkImports refuses imports of another type than what is served.
+func checkImports(compiled wazero.CompiledModule, served api.Module) error {
 	for _, f := range compiled.ImportedFunctions() {
 		_, name, _ := f.Import()
 		given := served.ExportedFunctionDefinitions()[name]

@@ -32,6 +32,7 @@ const (
 	logsCountMax  = 256       // functions that ended whose logs are kept
 	trimEvery     = 64        // functions that end between two looks at those
 	requestMaxDef = 256 << 20 // bytes of a request's body
+	idleLeast     = 1         // instances of a function that stay however long they are idle
 )
 
 // Config of a Driver.
@@ -57,6 +58,9 @@ type Config struct {
 	QueueMax int
 	// QueueWait bounds how long one waits; default 5 s.
 	QueueWait time.Duration
+	// IdleMax is how long an instance that stays in memory waits for another
+	// call before it is dropped, unless it is the last; default 1 minute.
+	IdleMax time.Duration
 	// RequestMax and ResponseMax bound bodies, in bytes; default 256 MiB.
 	RequestMax, ResponseMax int64
 }
@@ -77,6 +81,9 @@ func (c Config) withDefaults() Config {
 	if c.QueueWait == 0 {
 		c.QueueWait = 5 * time.Second
 	}
+	if c.IdleMax == 0 {
+		c.IdleMax = time.Minute
+	}
 	if c.RequestMax == 0 {
 		c.RequestMax = requestMaxDef
 	}
@@ -93,6 +100,7 @@ type Driver struct {
 	modules *modules
 	places  *limiter // calls on the whole driver
 	counts  counts
+	meters  meters
 	holds   sync.WaitGroup // of deadlines
 
 	mu        sync.Mutex // guards what follows
@@ -121,14 +129,17 @@ type Stats struct {
 
 	Functions   int   // that are running
 	InFlight    int   // calls now
+	Idle        int   // instances that stay in memory, waiting for a call
 	Queued      int   // calls that wait now
-	MemoryBytes int64 // reserved by calls now
+	MemoryBytes int64 // held by instances now
 }
 
 var (
-	_ driver.Driver  = (*Driver)(nil)
-	_ driver.Invoker = (*Driver)(nil)
-	_ driver.Warmer  = (*Driver)(nil)
+	_ driver.Driver       = (*Driver)(nil)
+	_ driver.Invoker      = (*Driver)(nil)
+	_ driver.Warmer       = (*Driver)(nil)
+	_ driver.Meter        = (*Driver)(nil)
+	_ driver.RequestMeter = (*Driver)(nil)
 )
 
 // New returns a driver; it starts nothing and touches no disk.
@@ -142,7 +153,7 @@ func New(c Config) (*Driver, error) {
 	}
 	return &Driver{
 		c: c, outbox: driver.NewOutbox(Name, c.Events),
-		modules: newModules(c.CacheDir),
+		modules: newModules(c.CacheDir), meters: meters{all: map[component]*meter{}},
 		places: &limiter{
 			queueMax: c.TotalMax * 4, holders: c.TotalMax, total: int64(c.TotalMax),
 		},
@@ -159,6 +170,8 @@ func (d *Driver) Run(ctx context.Context) error {
 		d.c.Log.Warn("compiled functions are not trimmed", "error", err)
 	}
 	d.trimLogs()
+	var wg sync.WaitGroup
+	wg.Go(func() { d.dropIdle(ctx) })
 	d.outbox.Run(ctx)
 	d.mu.Lock()
 	d.closed = true
@@ -168,13 +181,35 @@ func (d *Driver) Run(ctx context.Context) error {
 	for _, w := range waits {
 		<-w
 	}
-	var wg sync.WaitGroup
 	for _, f := range all {
 		wg.Go(func() { d.end(f, -1) })
 	}
 	wg.Wait()
 	d.holds.Wait()
 	return nil
+}
+
+// dropIdle ends instances that nobody has wanted for long, until ctx is done.
+func (d *Driver) dropIdle(ctx context.Context) {
+	tick := time.NewTicker(max(d.c.IdleMax/2, time.Millisecond))
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		for _, f := range d.running() {
+			f.memory.drop(time.Now().Add(-d.c.IdleMax), idleLeast)
+		}
+	}
+}
+
+// running are the functions that are here now.
+func (d *Driver) running() []*function {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Collect(maps.Values(d.functions))
 }
 
 // Probe implements driver.Driver.
@@ -231,7 +266,7 @@ func (d *Driver) Start(ctx context.Context, t driver.Task) (driver.Status, error
 	mine := make(chan struct{})
 	d.starting[t.ID] = mine
 	d.mu.Unlock()
-	f, err := d.instantiate(ctx, t)
+	f, err := d.prepareFunction(ctx, t)
 	d.mu.Lock()
 	delete(d.starting, t.ID)
 	if err == nil && d.closed {
@@ -266,7 +301,9 @@ func again(f *function, t driver.Task) (driver.Status, error) {
 	return f.status(), nil
 }
 
-func (d *Driver) instantiate(ctx context.Context, t driver.Task) (*function, error) {
+// prepareFunction makes a task's code ready, and the first of the instances that
+// stay in memory.
+func (d *Driver) prepareFunction(ctx context.Context, t driver.Task) (*function, error) {
 	if due(t.Fence) {
 		return nil, fmt.Errorf("%w before it was started", errFenced)
 	}
@@ -279,6 +316,10 @@ func (d *Driver) instantiate(ctx context.Context, t driver.Task) (*function, err
 	if err != nil {
 		return nil, err
 	}
+	if err := mod.serves(t.Function.Handler); err != nil {
+		d.modules.put(mod)
+		return nil, err
+	}
 	if mod.minBytes > memory {
 		d.modules.put(mod)
 		return nil, fmt.Errorf("%w: the module begins with %d KiB of memory, and %d KiB were granted", driver.ErrInvalid, mod.minBytes>>10, memory>>10)
@@ -289,7 +330,15 @@ func (d *Driver) instantiate(ctx context.Context, t driver.Task) (*function, err
 		d.modules.put(mod)
 		return nil, err
 	}
-	return newFunction(d, t, mod, w, memory), nil
+	f := newFunction(d, t, mod, w, memory)
+	if t.Function.Handler == "" {
+		return f, nil
+	}
+	if err := f.first(ctx); err != nil {
+		f.free(d)
+		return nil, err
+	}
+	return f, nil
 }
 
 // Stop implements driver.Driver: calls that run may end within grace, then
@@ -424,10 +473,11 @@ func (d *Driver) Stats() Stats {
 	defer d.mu.Unlock()
 	s.Functions = len(d.functions)
 	for _, f := range d.functions {
-		used, holding, queued := f.memory.counts()
-		s.MemoryBytes += used
-		s.InFlight += holding
-		s.Queued += queued
+		u := f.memory.usage()
+		s.MemoryBytes += u.units
+		s.InFlight += u.busy
+		s.Idle += u.idle
+		s.Queued += u.queued
 	}
 	return s
 }
