@@ -42,6 +42,9 @@ type Machine struct {
 	// got, and a GET with its environment, one NAME=value a line; nil if the
 	// driver runs none.
 	Function func(t *testing.T, id string) driver.Task
+	// Warm is like Function, for one with a handler, which stays in memory; nil
+	// if the driver knows none.
+	Warm func(t *testing.T, id string) driver.Task
 	// Damage does what a crash of the machine's own helpers would to a
 	// running task, or nil.
 	Damage func(t *testing.T, id string)

@@ -33,6 +33,7 @@ func Run(t *testing.T, h Harness) {
 		{func(m Machine) bool { return m.Command != nil }, "this driver's tasks can't be entered", execTests, false},
 		{func(m Machine) bool { return m.Litter != nil }, "this driver leaves nothing behind that List does not name", collectTests, false},
 		{func(m Machine) bool { return m.Function != nil }, "this driver runs no functions", functionTests, false},
+		{func(m Machine) bool { return m.Warm != nil }, "this driver keeps no functions in memory", warmTests, false},
 		{func(Machine) bool { return true }, "", fenceTests, true},
 		{func(m Machine) bool { return m.Program != nil }, "this driver runs no programs", fencedProgramTests, true},
 		{func(m Machine) bool { return m.Function != nil }, "this driver runs no functions", fencedFunctionTests, true},

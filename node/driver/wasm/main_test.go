@@ -33,15 +33,24 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-var buildGuest = sync.OnceValues(func() (string, error) {
-	path := filepath.Join(shared, "guest.wasm")
-	cmd := exec.Command("go", "build", "-ldflags=-s -w", "-o", path, "./testdata/guest")
-	cmd.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("%v: %s", err, out)
-	}
-	return path, nil
-})
+// build compiles a guest of testdata once.
+func build(name string, flags ...string) func() (string, error) {
+	return sync.OnceValues(func() (string, error) {
+		path := filepath.Join(shared, name+".wasm")
+		args := append([]string{"build", "-ldflags=-s -w", "-o", path}, flags...)
+		cmd := exec.Command("go", append(args, "./testdata/"+name)...)
+		cmd.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return "", fmt.Errorf("%v: %s", err, out)
+		}
+		return path, nil
+	})
+}
+
+var (
+	buildGuest = build("guest")
+	buildWarm  = build("warm", "-buildmode=c-shared")
+)
 
 func guest(t testing.TB) string {
 	t.Helper()
@@ -50,6 +59,18 @@ func guest(t testing.TB) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// warmTask is one of the guest that stays in memory.
+func warmTask(t testing.TB, id string) driver.Task {
+	t.Helper()
+	path, err := buildWarm()
+	if err != nil {
+		t.Fatal(err)
+	}
+	job := task(t, id, path)
+	job.Function.Handler = "handle"
+	return job
 }
 
 func task(t testing.TB, id, path string) driver.Task {
@@ -109,6 +130,7 @@ func TestConformance(t *testing.T) {
 				return open(t, wasm.Config{Dir: dir, Events: events})
 			},
 			Function: func(t *testing.T, id string) driver.Task { return task(t, id, guest(t)) },
+			Warm:     func(t *testing.T, id string) driver.Task { return warmTask(t, id) },
 		}
 	}})
 }
