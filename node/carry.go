@@ -32,7 +32,13 @@ func (n *Node) carry(effect placement.Effect) {
 	case placement.Start:
 		n.runner.Start(e.ID, e.Spec)
 	case placement.Stop:
-		n.runner.Stop(e.ID)
+		if e.Keep {
+			n.runner.Halt(e.ID)
+		} else {
+			n.runner.Stop(e.ID)
+		}
+	case placement.Watch:
+		n.runner.Watch(e.ID, e.Spec)
 	case placement.Extend:
 		n.runner.Extend(e.ID, e.Until)
 	case placement.Fetch:

@@ -45,6 +45,14 @@ type (
 	Stop struct {
 		ID     AllocationID
 		Reason string
+		Keep   bool // it is started again here: what it wrote stays, where the driver can keep it
+	}
+
+	// Watch tells the runner what an allocation is that ran before the daemon did,
+	// so that its health is checked as that of one which was started.
+	Watch struct {
+		ID   AllocationID
+		Spec WorkSpec
 	}
 
 	// Extend moves the time at which an exclusive allocation is fenced to a
@@ -69,7 +77,7 @@ type (
 		Warm     bool
 	}
 
-	// Answer ends a Submit or a Remove.
+	// Answer ends a Submit, a Remove or a RestartWork.
 	Answer struct {
 		Ticket uint64
 		Result Result
@@ -170,6 +178,7 @@ func (Send) effect()    {}
 func (Publish) effect() {}
 func (Start) effect()   {}
 func (Stop) effect()    {}
+func (Watch) effect()   {}
 func (Extend) effect()  {}
 func (Timer) effect()   {}
 func (Fetch) effect()   {}

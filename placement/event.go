@@ -106,6 +106,13 @@ type (
 		State WorkState
 	}
 
+	// RestartWork is a person's order to begin an allocation anew, where it is.
+	// It counts against no budget. The Answer says whether it is done, or why not.
+	RestartWork struct {
+		Ticket uint64
+		ID     AllocationID
+	}
+
 	// BlobArrived says that this peer holds the artifact, verified.
 	BlobArrived struct{ Digest string }
 
@@ -144,14 +151,15 @@ type AllocState string
 
 // The states of an allocation.
 const (
-	AllocPending  AllocState = "pending"
-	AllocFetching AllocState = "fetching"
-	AllocStarting AllocState = "starting"
-	AllocRunning  AllocState = "running"
-	AllocStopping AllocState = "stopping"
-	AllocStopped  AllocState = "stopped"
-	AllocFailed   AllocState = "failed"
-	AllocLost     AllocState = "lost"
+	AllocPending   AllocState = "pending"
+	AllocFetching  AllocState = "fetching"
+	AllocStarting  AllocState = "starting" // or it waits for its first successful check
+	AllocRunning   AllocState = "running"
+	AllocUnhealthy AllocState = "unhealthy" // it runs, and its checks fail
+	AllocStopping  AllocState = "stopping"
+	AllocStopped   AllocState = "stopped"
+	AllocFailed    AllocState = "failed"
+	AllocLost      AllocState = "lost"
 )
 
 // WorkState is what the runner knows of an allocation.
@@ -161,7 +169,15 @@ type WorkState struct {
 	ExitCode *int              `json:"exit_code,omitempty"`
 	Ports    map[string]string `json:"ports,omitempty"` // name -> host:port
 	Driver   string            `json:"driver,omitempty"`
-	Fenced   bool              `json:"fenced,omitempty"` // its deadline ended it, not itself
+	Fenced   bool              `json:"fenced,omitempty"`  // its deadline ended it, not itself
+	Started  int64             `json:"started,omitempty"` // Unix milliseconds of this run, where it is known
+}
+
+// Exit is how a run of an allocation ended.
+type Exit struct {
+	Code   *int   `json:"code,omitempty"`
+	Reason string `json:"reason"`
+	At     int64  `json:"at"` // Unix milliseconds
 }
 
 func (Submit) event()        {}
@@ -178,6 +194,7 @@ func (RTTChanged) event()    {}
 func (HostChanged) event()   {}
 func (WorkListed) event()    {}
 func (WorkChanged) event()   {}
+func (RestartWork) event()   {}
 func (BlobArrived) event()   {}
 func (BlobFailed) event()    {}
 func (TimerFired) event()    {}

@@ -271,6 +271,7 @@ func (p *Peer) checkClaim(a *app, c *claim) {
 				c.Spec = comp
 				c.needs(&v.intent)
 				p.out.persist([]Write{p.ledger.writeClaim(c)}, func(*PersistFailed) {})
+				p.watch(c)
 				p.runClaim(c)
 				break
 			}
@@ -308,7 +309,11 @@ func (p *Peer) expireClaim(id string) {
 
 // onWork takes news of the runner.
 func (p *Peer) onWork(ev WorkChanged, why string) {
-	ran := p.work.runs(ev.ID)
+	ran, told := false, false
+	if a := p.work.allocs[ev.ID]; a != nil {
+		told = a.state.State == AllocRunning
+		ran = told || a.state.State == AllocUnhealthy // and runs on
+	}
 	a, v := p.work.changed(ev.ID, ev.State)
 	if a == nil {
 		return
@@ -319,15 +324,21 @@ func (p *Peer) onWork(ev WorkChanged, why string) {
 		if c.FirstRunning == 0 || why == "" && !ran { // else it runs on
 			p.ran(c, ev.ID.Slot, p.out.now.Wall.UnixMilli(), a.restarts > 0)
 		}
-		p.tell(c, "running", ev.ID.Slot, why)
+		if !told || why != "" {
+			p.work.happened(a, "running", why)
+		}
 	case workGone:
 		p.slotStopped(c, ev.ID.Slot)
 		p.tell(c, "stopped", ev.ID.Slot, a.state.Reason)
 	case workExited:
-		p.tell(c, "exited", ev.ID.Slot, ev.State.Reason)
+		p.work.happened(a, "exited", ev.State.Reason)
 		p.letGo(c)
 	case workFenced:
 		p.tell(c, "stopped", ev.ID.Slot, "its lease ended")
+		p.letGo(c)
+		p.work.retry(ev.ID)
+	case workAgain:
+		p.tell(c, "restarted", ev.ID.Slot, "")
 		p.letGo(c)
 		p.work.retry(ev.ID)
 	case workFailed:
@@ -441,7 +452,7 @@ func (p *Peer) letGo(c *claim) {
 	}
 	idle := c.Slots
 	for n := range c.Slots.All() {
-		if a := p.work.allocs[AllocationID{c.ID, n}]; a != nil && (a.state.State == AllocRunning || a.state.State == AllocStarting) {
+		if a := p.work.allocs[AllocationID{c.ID, n}]; a != nil && a.up() {
 			idle = idle.Remove(n)
 		}
 	}
@@ -457,10 +468,9 @@ func (p *Peer) letGo(c *claim) {
 func (p *Peer) adopt(c *claim, f Found) {
 	a := p.work.allocs[f.ID]
 	if a == nil {
-		a = &alloc{id: f.ID, claim: c}
-		p.work.allocs[f.ID] = a
+		a = p.work.make(f.ID, c)
 	}
-	p.work.enter(a, WorkState{State: AllocStarting})
+	a.state = WorkState{State: AllocStarting, Driver: c.Spec.Driver()}
 	began := min(f.Since, p.out.now.Wall.UnixMilli())
 	runs := f.State.State == AllocRunning && began > 0
 	if runs {
@@ -471,7 +481,10 @@ func (p *Peer) adopt(c *claim, f Found) {
 	}
 	p.onWork(WorkChanged{ID: f.ID, State: f.State}, "adopted, it ran on")
 	if runs {
-		a.since = began
+		a.since, a.made, a.state.Started = began, began, began
+	}
+	if a.up() && c.Spec.Kind() != "" {
+		p.out.emit(Watch{ID: a.id, Spec: a.spec()})
 	}
 }
 

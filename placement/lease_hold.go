@@ -317,7 +317,7 @@ func (p *Peer) decideLease(l *lease, by lists) {
 		if l.wanted && p.work.retry(l.id) != nil {
 			p.touchReport(l.uid)
 		}
-	case AllocStarting, AllocRunning, AllocStopping:
+	case AllocStarting, AllocRunning, AllocUnhealthy, AllocStopping:
 		if !l.ending {
 			p.out.emit(Extend{ID: l.id, Until: l.until})
 		}
@@ -340,7 +340,7 @@ func (p *Peer) leaseTimer(id string) {
 	if now < l.until-p.tune.stopTime(a.claim.Spec) {
 		return // renewed since
 	}
-	if runs := a.state.State == AllocStarting || a.state.State == AllocRunning; runs {
+	if a.up() {
 		p.checkOverrun(l)
 		l.ending, l.wanted = true, false
 		why := "its lease runs out: no majority of its keepers renews it"

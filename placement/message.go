@@ -180,6 +180,8 @@ type (
 		// Unlisted: neither the version nor a later one is known to the claim's
 		// peer. An older release does not say so, and its claims are waited for.
 		Unlisted bool `cbor:"u,omitempty"`
+		// Unhealthy slots run, and their checks fail.
+		Unhealthy Slots `cbor:"b,omitzero"`
 		// Of an exclusive claim: Ready waits for nothing but its lease.
 		Exclusive bool  `cbor:"e,omitempty"`
 		Ready     Slots `cbor:"l,omitzero"`

@@ -64,6 +64,7 @@ func New(cfg Config) *Peer {
 	p.work = newWork(p.out, tune, p.timers, p.has)
 	p.ledger.holdsOff = p.stopped
 	p.work.lease, p.work.lapsed = p.leaseFor, p.fenced
+	p.work.rules, p.work.tell = p.restartOf, p.tell
 	p.work.listed = func(driver string) bool { return p.ledger.listed[driver] }
 	p.work.from = func(c *claim) []PeerID {
 		var list Keepers
@@ -159,6 +160,8 @@ func (p *Peer) take(ev Event) {
 		p.roles = true
 	case WorkChanged:
 		p.onWork(ev, "")
+	case RestartWork:
+		p.onRestart(ev)
 	case BlobArrived:
 		for _, a := range p.work.arrived(ev.Digest) {
 			p.touchReport(a.claim.UID)

@@ -59,7 +59,7 @@ func (p *Peer) report(uid UID, nonce uint64) reportMsg {
 		}
 		m.Claims = append(m.Claims, claimStatus{
 			ID: c.ID, Component: c.Component, Version: c.Version, Spec: c.SpecHash, Slots: c.Slots,
-			Running: p.work.running(c), Stopping: c.Stopping, Reserved: c.State == claimReserved,
+			Running: p.work.running(c), Unhealthy: p.work.unhealthy(c), Stopping: c.Stopping, Reserved: c.State == claimReserved,
 			Replaces: c.Replaces, FirstRunning: c.FirstRunning, Again: c.Again, Score: c.Score,
 			Exclusive: c.Spec.Exclusive.On, Ready: p.waitingLeases(c), Unlisted: known.Compare(c.Version) < 0,
 		})

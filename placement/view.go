@@ -69,6 +69,8 @@ type AllocationView struct {
 	Restarts  int
 	Version   Version
 	Fence     uint64 // the number of its right to run, when it is exclusive
+	Made      int64  // Unix milliseconds: since when it is at this peer
+	Last      *Exit  // how the run before this one ended
 }
 
 // PlanView is what a deploy would do.

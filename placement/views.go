@@ -146,7 +146,8 @@ func (p *Peer) viewComponent(a *app, name string) ComponentView {
 					continue
 				}
 				count(row.States, AllocRunning, c.Running.Len())
-				count(row.States, AllocStarting, c.Slots.Minus(c.Running).Len())
+				count(row.States, AllocUnhealthy, c.Unhealthy.Intersect(c.Slots).Minus(c.Running).Len())
+				count(row.States, AllocStarting, c.Slots.Minus(c.Running).Minus(c.Unhealthy).Len())
 				count(row.States, AllocStopping, c.Stopping.Len())
 				slots = slots.Union(c.Slots)
 				if !row.Cut {
@@ -197,6 +198,7 @@ func (p *Peer) Allocations() []AllocationView {
 		out = append(out, AllocationView{
 			ID: a.id, UID: c.UID, Key: c.Key, Component: c.Component, Kind: c.Spec.Kind(), Site: p.cfg.Site,
 			Peer: p.cfg.Self.Peer, Host: p.ledger.host.ID, State: a.state, Since: a.since, Restarts: a.restarts, Version: c.Version, Fence: p.fenceOf(a.id),
+			Made: a.made, Last: a.last,
 		})
 	}
 	return out

@@ -1,7 +1,6 @@
 package placement
 
 import (
-	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -11,11 +10,12 @@ import (
 //
 //	pending ─artifact missing─▶ fetching ─arrived─┐
 //	   │                                          ▼
-//	   └──────────────artifact here───────────▶ starting ─▶ running
-//	   ▲                                          │            │
-//	   └──────back-off, within its budget────── exit ◀────────┘
+//	   └──────────────artifact here───────────▶ starting ─▶ running ◀─▶ unhealthy
+//	   ▲                                          │            │           │
+//	   └──────back-off, within its budget────── exit ◀────────┴───────────┘
 //	                                              │ budget used up
-//	   └──────── stopped ◀─ stopping ◀─ its lease runs out (lease_hold.go)
+//	   └──────── stopped ◀─ stopping ◀─ its lease runs out (lease_hold.go),
+//	                                    or a person begins it anew (restart.go)
 //
 //	             release ─▶ stopping ─▶ stopped   └──▶ failed: the slot is given back
 type alloc struct {
@@ -23,9 +23,21 @@ type alloc struct {
 	claim    *claim
 	state    WorkState
 	since    int64 // Unix milliseconds
+	made     int64 // likewise: since when it is here
 	restarts int
 	exits    []time.Duration // in the restart window
+	last     *Exit           // how the run before this one ended
 	fenced   bool            // it is stopping for want of a lease, and comes back with one
+	again    bool            // it is stopping because a person begins it anew
+}
+
+// up says whether something of it may run, and is not being ended.
+func (a *alloc) up() bool {
+	switch a.state.State {
+	case AllocStarting, AllocRunning, AllocUnhealthy:
+		return true
+	}
+	return false
 }
 
 // Work is the life of this peer's allocations. What runs is the runner's to
@@ -39,6 +51,8 @@ type Work struct {
 	from   func(c *claim) []PeerID                                      // who may have the artifact
 	lease  func(a *alloc) (number uint64, until time.Duration, ok bool) // of an exclusive slot
 	lapsed func(id AllocationID, byDeadline bool) bool                  // its lease ended
+	rules  func(c *claim) restartRules                                  // that stand now
+	tell   func(c *claim, what string, n Slot, why string)
 	allocs map[AllocationID]*alloc
 	byArt  map[string]map[AllocationID]bool // waiting for an artifact
 }
@@ -55,8 +69,7 @@ func (w *Work) begin(c *claim, n Slot) {
 	id := AllocationID{c.ID, n}
 	a := w.allocs[id]
 	if a == nil {
-		a = &alloc{id: id, claim: c}
-		w.allocs[id] = a
+		a = w.make(id, c)
 		w.enter(a, WorkState{State: AllocPending})
 	}
 	if a.state.State == AllocPending || a.state.State == AllocFetching {
@@ -64,11 +77,36 @@ func (w *Work) begin(c *claim, n Slot) {
 	}
 }
 
+func (w *Work) make(id AllocationID, c *claim) *alloc {
+	a := &alloc{id: id, claim: c, made: w.out.now.Wall.UnixMilli()}
+	w.allocs[id] = a
+	return a
+}
+
+// enter notes a state of an allocation, and since when it is in it.
 func (w *Work) enter(a *alloc, s WorkState) {
 	if s.Driver == "" {
 		s.Driver = a.claim.Spec.Driver()
 	}
-	a.state, a.since = s, w.out.now.Wall.UnixMilli()
+	old := a.state
+	if s.Started == 0 && s.State != AllocPending && s.State != AllocFetching {
+		s.Started = old.Started
+	}
+	a.state = s
+	if s.State == old.State {
+		return // only the reason is another
+	}
+	a.since = w.out.now.Wall.UnixMilli()
+	switch s.State {
+	case AllocRunning, AllocUnhealthy:
+		if s.Started == 0 {
+			a.state.Started = a.since
+		}
+	}
+	switch s.State {
+	case AllocFetching, AllocStarting, AllocUnhealthy, AllocStopping:
+		w.happened(a, string(s.State), s.Reason)
+	}
 }
 
 // start asks for the artifact or for the start itself. It waits for the
@@ -81,9 +119,7 @@ func (w *Work) start(a *alloc) {
 	if w.fetch(a) {
 		return
 	}
-	spec := WorkSpec{
-		UID: c.UID, Key: c.Key, Component: c.Component, Spec: c.Spec, Version: c.Version, Restarts: a.restarts,
-	}
+	spec := a.spec()
 	if c.Spec.Exclusive.On {
 		if a.state.State != AllocPending {
 			w.enter(a, WorkState{State: AllocPending, Reason: "waits for its lease"})
@@ -93,8 +129,14 @@ func (w *Work) start(a *alloc) {
 			return
 		}
 	}
+	w.timers.cancel(timerRestart, a.id.String())
 	w.enter(a, WorkState{State: AllocStarting})
 	w.out.emit(Start{ID: a.id, Spec: spec})
+}
+
+func (a *alloc) spec() WorkSpec {
+	c := a.claim
+	return WorkSpec{UID: c.UID, Key: c.Key, Component: c.Component, Spec: c.Spec, Version: c.Version, Restarts: a.restarts}
 }
 
 // fetch asks for the files that an allocation lacks, and says whether there are
@@ -167,11 +209,10 @@ func (w *Work) retry(id AllocationID) *alloc {
 func (w *Work) stop(id AllocationID, c *claim, reason string) {
 	a := w.allocs[id]
 	if a == nil {
-		a = &alloc{id: id, claim: c}
-		w.allocs[id] = a
+		a = w.make(id, c)
 	}
 	w.enter(a, WorkState{State: AllocStopping, Reason: reason, Ports: a.state.Ports})
-	a.fenced = false
+	a.fenced, a.again = false, false
 	w.out.emit(Stop{ID: id, Reason: reason})
 }
 
@@ -185,6 +226,7 @@ const (
 	workExited          // it ended and will be restarted
 	workFailed          // it ended once too often
 	workFenced          // it ended for want of a lease, and waits for another
+	workAgain           // it ended because a person begins it anew
 )
 
 // changed takes news of the runner.
@@ -196,8 +238,13 @@ func (w *Work) changed(id AllocationID, s WorkState) (*alloc, verdict) {
 	ended := s.State == AllocStopped || s.State == AllocFailed
 	switch {
 	case a.state.State == AllocStopping && !ended:
-	case a.fenced && s.State != AllocStopped: // its own end comes before the answer to the Stop, which would be taken for that of the next one
-	case a.fenced, ended && (a.state.State == AllocStarting || a.state.State == AllocRunning) && w.lapsed(id, s.Fenced):
+	case a.again && s.State == AllocStopped:
+		a.again = false
+		a.restarts++
+		w.enter(a, WorkState{State: AllocPending, Reason: "it begins anew, as was asked for"})
+		return a, workAgain
+	case (a.fenced || a.again) && s.State != AllocStopped: // its own end comes before the answer to the Stop, which would be taken for that of the next one
+	case a.fenced, ended && a.up() && w.lapsed(id, s.Fenced):
 		if a.fenced {
 			w.lapsed(id, s.Fenced)
 		}
@@ -211,31 +258,12 @@ func (w *Work) changed(id AllocationID, s WorkState) (*alloc, verdict) {
 	case s.State == AllocRunning:
 		w.enter(a, s)
 		return a, workRunning
-	case ended && (a.state.State == AllocStarting || a.state.State == AllocRunning):
+	case ended && a.up():
 		return a, w.exited(a, s)
 	case !ended:
 		w.enter(a, s)
 	}
 	return a, workNoted
-}
-
-// exited restarts in place with back-off, or gives up when the budget is used.
-func (w *Work) exited(a *alloc, s WorkState) verdict {
-	now := w.out.now.Mono
-	a.exits = slices.DeleteFunc(a.exits, func(at time.Duration) bool { return now-at > w.tune.RestartWindow })
-	a.exits = append(a.exits, now)
-	if len(a.exits) > w.tune.RestartBudget {
-		w.tune.mark(MarkBudgetUsedUp)
-		s.State, s.Reason = AllocFailed, fmt.Sprintf("ended %d times: %s", len(a.exits), s.Reason)
-		w.enter(a, s)
-		return workFailed
-	}
-	wait := min(w.tune.RestartMin<<min(len(a.exits)-1, 16), w.tune.RestartMax)
-	a.restarts++
-	s.State = AllocPending
-	w.enter(a, s)
-	w.timers.set(timerRestart, a.id.String(), now+wait)
-	return workExited
 }
 
 // running is the slots of a claim that run.
@@ -249,7 +277,18 @@ func (w *Work) running(c *claim) Slots {
 	return s
 }
 
-// runs says whether an allocation runs.
+// unhealthy is the slots of a claim that run and whose checks fail.
+func (w *Work) unhealthy(c *claim) Slots {
+	s := Slots{}
+	for n := range c.Slots.All() {
+		if a := w.allocs[AllocationID{c.ID, n}]; a != nil && a.state.State == AllocUnhealthy {
+			s = s.Add(n)
+		}
+	}
+	return s
+}
+
+// runs says whether an allocation runs and, where that is checked, works.
 func (w *Work) runs(id AllocationID) bool {
 	a := w.allocs[id]
 	return a != nil && a.state.State == AllocRunning

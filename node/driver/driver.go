@@ -161,6 +161,15 @@ type Usage struct {
 	At       time.Time     `json:"at"`                 // when this was measured
 }
 
+// Halter is implemented by drivers whose tasks have what a restart should find
+// again: a folder, a disk, a container.
+type Halter interface {
+	// Halt ends the task as Stop does, but keeps it: it is listed as one that
+	// ended, until Start begins it anew in the same place, or Stop forgets it. An
+	// unknown id is nil.
+	Halt(ctx context.Context, id string, grace time.Duration) error
+}
+
 // Collector is implemented by drivers that can leave things behind which List
 // does not name: folders, overlays, networks, containers of a daemon that died.
 type Collector interface {

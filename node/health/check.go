@@ -18,8 +18,8 @@ const (
 	bodyMax = 64 << 10
 	// headersMax bounds the headers of an answer.
 	headersMax = 64 << 10
-	// userAgent is how servers know a check in their logs.
-	userAgent = "hansa-health/1"
+	// UserAgent is how servers know a check in their logs.
+	UserAgent = "hansa-health/1"
 )
 
 // client asks servers that a person put into a manifest, on this machine: it
@@ -77,7 +77,7 @@ func (s Subject) get(ctx context.Context, h *placement.HTTPCheck) error {
 	if err != nil {
 		return fmt.Errorf("GET %s: %w", pathOf(h), err)
 	}
-	r.Header.Set("User-Agent", userAgent)
+	r.Header.Set("User-Agent", UserAgent)
 	answer, err := client.Do(r)
 	if err != nil {
 		return fmt.Errorf("GET %s: %s", pathOf(h), plain(err))

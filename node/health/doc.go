@@ -16,7 +16,7 @@
 // answers costs its timeout, and no other check more than that.
 //
 // Invariants: at most one check of an allocation is under way; reports of one
-// Watch come in order, from its own goroutine, and at most one each reasonEvery
-// for one state. What a checked server answers is read up to a bound, and no
-// proxy, cookie or redirect is followed.
+// Watch come in order, from its own goroutine, and of one state after the first
+// two at most one each reasonEvery. What a checked server answers is read up to a
+// bound, and no proxy, cookie or redirect is followed.
 package health

@@ -109,17 +109,19 @@ type watch struct {
 	report  func(Report)
 
 	told  Report
-	at    time.Time
+	at    time.Time // of told
+	more  bool      // a second reason of this state was told
 	hangs chan struct{} // closed when a check that was given up has returned; nil if none was
 }
 
-// tell reports a state that is new, and seldom a reason that is.
+// tell reports a state that is new, the first other reason that it has then, and
+// seldom a later one.
 func (w *watch) tell(changed bool) {
 	r := Report{w.tracker.State(), clip(w.tracker.Reason())}
-	if !changed && (r == w.told || time.Since(w.at) < reasonEvery) {
+	if !changed && (r == w.told || w.more && time.Since(w.at) < reasonEvery) {
 		return
 	}
-	w.told, w.at = r, time.Now()
+	w.told, w.at, w.more = r, time.Now(), !changed
 	w.report(r)
 }
 

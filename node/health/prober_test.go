@@ -166,7 +166,7 @@ func TestChecks(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/ok":
-			if r.UserAgent() != userAgent {
+			if r.UserAgent() != UserAgent {
 				w.WriteHeader(http.StatusBadRequest)
 			}
 		case "/moved":

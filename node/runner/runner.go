@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/hansa-mesh/hansa/node/driver"
+	"github.com/hansa-mesh/hansa/node/health"
 	"github.com/hansa-mesh/hansa/placement"
 )
 
@@ -57,6 +58,7 @@ type Runner struct {
 	work    sync.WaitGroup
 
 	starting chan struct{} // one for each driver's Start under way
+	prober   *health.Prober
 	counts   counts
 
 	// listing is held while a driver's list is on its way to the core, so that
@@ -65,6 +67,7 @@ type Runner struct {
 
 	mu     sync.Mutex // guards what follows
 	ctx    context.Context
+	later  []func() // what was asked before Run
 	tasks  map[placement.AllocationID]*task
 	listed map[string]bool // drivers that have said what they run
 }
@@ -77,6 +80,9 @@ type Runner struct {
 //	                 │ Stop                    │ Start (again: a restart)
 //	                 ▼                         │
 //	               stop ──▶ (gone)           ended
+//
+// A halt is a stop after which it is kept for the Start that follows; end is a
+// halt of work whose checks failed too often, which is then reported as ended.
 type task struct {
 	want     want
 	spec     placement.WorkSpec
@@ -87,6 +93,9 @@ type task struct {
 	ended    life // whose end was reported last
 	reported placement.WorkState
 	cancel   context.CancelFunc // of a Start under way, so that a Stop need not wait for it
+	keep     bool               // of wantStop: it is to be started again
+	ill      string             // of wantEnd: why
+	probe    context.CancelFunc // ends the checks of its run; nil if there are none
 
 	until    time.Duration // its deadline as Now.Mono, 0 if it has none
 	extended time.Duration // what its driver has taken of that
@@ -116,6 +125,7 @@ const (
 	wantNothing want = iota
 	wantRun
 	wantStop
+	wantEnd // what runs, as if by itself
 )
 
 // New makes a Runner; it starts nothing.
@@ -127,7 +137,7 @@ func New(cfg Config) *Runner {
 		made := time.Now()
 		cfg.Mono = func() time.Duration { return time.Since(made) }
 	}
-	r := &Runner{cfg: cfg, drivers: map[string]driver.Driver{}, ports: newPorts(cfg.Address), starting: make(chan struct{}, startsMax), tasks: map[placement.AllocationID]*task{}, listed: map[string]bool{}}
+	r := &Runner{cfg: cfg, drivers: map[string]driver.Driver{}, ports: newPorts(cfg.Address), starting: make(chan struct{}, startsMax), prober: health.NewProber(), tasks: map[placement.AllocationID]*task{}, listed: map[string]bool{}}
 	for _, d := range cfg.Drivers {
 		r.drivers[d.Name()] = d
 	}
@@ -142,7 +152,12 @@ func (r *Runner) Run(ctx context.Context) error {
 	for id, t := range r.tasks { // what was asked before Run
 		r.wake(id, t)
 	}
+	later := r.later
+	r.later = nil
 	r.mu.Unlock()
+	for _, ask := range later {
+		ask()
+	}
 	var wg sync.WaitGroup
 	errs := make(chan error, len(r.cfg.Drivers))
 	for _, d := range r.cfg.Drivers {
@@ -183,7 +198,13 @@ func (r *Runner) Start(id placement.AllocationID, spec placement.WorkSpec) {
 // Stop asks for an allocation to be ended and forgotten. It is reported as
 // stopped when nothing of it runs any more, also when it was never there: then
 // every driver is asked.
-func (r *Runner) Stop(id placement.AllocationID) {
+func (r *Runner) Stop(id placement.AllocationID) { r.askStop(id, false) }
+
+// Halt is Stop of what will be started again: its driver keeps what it has, if it
+// can, and it keeps its ports.
+func (r *Runner) Halt(id placement.AllocationID) { r.askStop(id, true) }
+
+func (r *Runner) askStop(id placement.AllocationID, keep bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	t := r.tasks[id]
@@ -191,10 +212,11 @@ func (r *Runner) Stop(id placement.AllocationID) {
 		t = &task{}
 		r.tasks[id] = t
 	}
-	t.want = wantStop
+	t.want, t.keep = wantStop, keep
 	if t.cancel != nil {
 		t.cancel()
 	}
+	t.unprobe()
 	r.wake(id, t)
 }
 
@@ -237,6 +259,12 @@ func (r *Runner) drive(ctx context.Context, id placement.AllocationID, t *task) 
 			r.mu.Unlock()
 			continue
 		}
+		if w == wantEnd {
+			if !r.end(ctx, id, t) {
+				pause(ctx, stopRetry)
+			}
+			continue
+		}
 		if !r.stop(ctx, id, t) {
 			pause(ctx, stopRetry) // not stopped: again, for as long as it takes
 			continue
@@ -261,7 +289,10 @@ func (r *Runner) forget(id placement.AllocationID, t *task) bool {
 	defer t.news.Unlock()
 	r.mu.Lock()
 	over := t.want == wantStop
-	if over {
+	switch {
+	case over && t.keep: // late news of what has ended find that it was told
+		t.want, t.busy, t.ended, t.until, t.extended = wantNothing, false, t.run, 0, 0
+	case over:
 		delete(r.tasks, id)
 		t.busy = false
 	}
@@ -290,9 +321,14 @@ func (r *Runner) start(ctx context.Context, id placement.AllocationID, t *task, 
 		r.report(id, t, placement.WorkState{State: placement.AllocFailed, Driver: t.driver, Reason: err.Error()})
 		return
 	}
+	if err := r.checkable(spec, d); err != nil {
+		r.report(id, t, placement.WorkState{State: placement.AllocFailed, Driver: t.driver, Reason: err.Error()})
+		return
+	}
 	startCtx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	r.mu.Lock()
+	t.unprobe()
 	if t.want == wantStop {
 		r.mu.Unlock()
 		return
@@ -300,7 +336,7 @@ func (r *Runner) start(ctx context.Context, id placement.AllocationID, t *task, 
 	t.cancel, t.extended = cancel, max(t.extended, noted)
 	r.mu.Unlock()
 	status, err := r.startOn(startCtx, d, built)
-	news := workState(t.driver, status)
+	news := untilChecked(spec, workState(t.driver, status))
 	if err != nil {
 		reason := strings.TrimPrefix(err.Error(), fmt.Sprintf("start %q: ", built.ID)) // which people know already
 		news = placement.WorkState{State: placement.AllocFailed, Driver: t.driver, Reason: reason}
@@ -321,6 +357,9 @@ func (r *Runner) start(ctx context.Context, id placement.AllocationID, t *task, 
 		}
 		return true
 	})
+	if err == nil {
+		r.watch(ctx, id, t, status, false)
+	}
 }
 
 // startOn starts an allocation on its driver, in its turn.
@@ -339,7 +378,7 @@ func (r *Runner) startOn(ctx context.Context, d driver.Driver, built driver.Task
 func (r *Runner) stop(ctx context.Context, id placement.AllocationID, t *task) bool {
 	r.mu.Lock()
 	grace := time.Duration(t.spec.Spec.Stop.Grace)
-	name := t.driver
+	name, keep := t.driver, t.keep
 	r.mu.Unlock()
 	if grace == 0 {
 		grace = driver.GraceDefault // if it was adopted it may have more, and this waits again
@@ -353,7 +392,7 @@ func (r *Runner) stop(ctx context.Context, id placement.AllocationID, t *task) b
 	r.report(id, t, placement.WorkState{State: placement.AllocStopping, Driver: name})
 	for _, d := range asked {
 		stopCtx, cancel := context.WithTimeout(ctx, grace+stopMax)
-		err := d.Stop(stopCtx, DriverID(id), 0) // the task's own grace
+		err := halt(stopCtx, d, DriverID(id), keep)
 		cancel()
 		if err != nil {
 			if ctx.Err() == nil {
@@ -362,8 +401,19 @@ func (r *Runner) stop(ctx context.Context, id placement.AllocationID, t *task) b
 			return false
 		}
 	}
-	r.ports.release(id)
+	if !keep {
+		r.ports.release(id)
+	}
 	return true
+}
+
+// halt ends a task within its own grace, and keeps what it has if it is to be
+// started again and its driver can.
+func halt(ctx context.Context, d driver.Driver, id string, keep bool) error {
+	if h, ok := d.(driver.Halter); ok && keep {
+		return h.Halt(ctx, id, 0)
+	}
+	return d.Stop(ctx, id, 0)
 }
 
 // report passes news on, once.
@@ -410,10 +460,11 @@ func (r *Runner) Exited(e driver.Event) {
 	r.tellFenced(id, t, e.Driver, e.Status)
 	r.reportIf(id, t, workState(e.Driver, e.Status), func() bool {
 		old := end.at != 0 && end.at < t.run.at
-		if t.want == wantStop || old || end == t.ended {
+		if t.want == wantStop || t.want == wantEnd || old || end == t.ended {
 			return false
 		}
 		t.ended = end
+		t.unprobe()
 		return true
 	})
 }
@@ -421,6 +472,9 @@ func (r *Runner) Exited(e driver.Event) {
 // workState is a driver's status in the core's words.
 func workState(name string, s driver.Status) placement.WorkState {
 	w := placement.WorkState{Driver: name, Reason: s.Reason, Ports: s.Ports, Fenced: s.Fenced}
+	if !s.StartedAt.IsZero() {
+		w.Started = s.StartedAt.UnixMilli()
+	}
 	switch s.State {
 	case driver.StateRunning:
 		w.State = placement.AllocRunning

@@ -40,6 +40,7 @@ var (
 	_ driver.Execer    = (*Driver)(nil)
 	_ driver.Meter     = (*Driver)(nil)
 	_ driver.Collector = (*Driver)(nil)
+	_ driver.Halter    = (*Driver)(nil)
 )
 
 // New returns a driver; it starts nothing.
@@ -173,6 +174,34 @@ func (d *Driver) Stop(ctx context.Context, id string, grace time.Duration) error
 	if r == nil {
 		return nil
 	}
+	if err := r.stop(ctx, grace); err != nil {
+		return fmt.Errorf("stop %q: %w", id, err)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.tasks[id] == r {
+		delete(w.tasks, id)
+		w.ended[id] = r
+	}
+	return nil
+}
+
+// Halt implements driver.Halter.
+func (d *Driver) Halt(ctx context.Context, id string, grace time.Duration) error {
+	d.world.mu.Lock()
+	r := d.world.tasks[id]
+	d.world.mu.Unlock()
+	if r == nil {
+		return nil
+	}
+	if err := r.stop(ctx, grace); err != nil {
+		return fmt.Errorf("halt %q: %w", id, err)
+	}
+	return nil
+}
+
+// stop ends the run, and returns when it has ended.
+func (r *run) stop(ctx context.Context, grace time.Duration) error {
 	if grace == 0 {
 		grace = r.task.Grace
 	}
@@ -186,17 +215,11 @@ func (d *Driver) Stop(ctx context.Context, id string, grace time.Duration) error
 		case <-r.done:
 			kill.Stop()
 		case <-ctx.Done(): // the stopping goes on without the caller
-			return fmt.Errorf("stop %q: %w", id, ctx.Err())
+			return ctx.Err()
 		}
 	}
 	r.end(137, driver.StateExited, "killed")
 	<-r.done
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.tasks[id] == r {
-		delete(w.tasks, id)
-		w.ended[id] = r
-	}
 	return nil
 }
 
