@@ -26,6 +26,7 @@ const (
 	MarkAskWhileCordoned   Mark = "ask-while-cordoned"   // an ask at a cordoned host
 	MarkAskedUnsure        Mark = "asked-unsure"         // a report that cannot be built on
 	MarkBackWithin         Mark = "back-within"          // a peer is away as it announced
+	MarkBegunAnew          Mark = "begun-anew"           // a person's restart
 	MarkBookedAgain        Mark = "booked-again"         // work whose claim was lost
 	MarkBudgetUsedUp       Mark = "budget-used-up"       // a slot ended once too often
 	MarkCensusWaitedOut    Mark = "census-waited-out"    // holders did not answer in time
@@ -74,7 +75,7 @@ func Marks() []Mark {
 	return []Mark{
 		MarkAborted, MarkAskFenced, MarkAskGivenUp, MarkAskOfClockAhead, MarkAskOfEarlierLife, MarkAskOfNewer,
 		MarkAskOfOlderVersion, MarkAskRepeated, MarkAskSpent, MarkAskWhileCordoned, MarkAskedUnsure,
-		MarkBackWithin, MarkBookedAgain, MarkBudgetUsedUp, MarkCensusWaitedOut, MarkClaimsOutlast, MarkClockAhead,
+		MarkBackWithin, MarkBegunAnew, MarkBookedAgain, MarkBudgetUsedUp, MarkCensusWaitedOut, MarkClaimsOutlast, MarkClockAhead,
 		MarkCommitExpired, MarkCommitUnknown, MarkCounterNotWritten, MarkDeposed, MarkDropTooLate, MarkDuplicateEnded,
 		MarkEditLostMajority, MarkEditNotWritten, MarkEditOfNewer, MarkEditRefused, MarkEditRetried, MarkEditedAlone,
 		MarkForwardUnanswered, MarkHandedBack, MarkLearned, MarkLeftOver, MarkLetGo,

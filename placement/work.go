@@ -239,6 +239,7 @@ func (w *Work) changed(id AllocationID, s WorkState) (*alloc, verdict) {
 	switch {
 	case a.state.State == AllocStopping && !ended:
 	case a.again && s.State == AllocStopped:
+		w.tune.mark(MarkBegunAnew)
 		a.again = false
 		a.restarts++
 		w.enter(a, WorkState{State: AllocPending, Reason: "it begins anew, as was asked for"})

@@ -269,7 +269,9 @@ func (p *peer) effects(effects []placement.Effect) {
 		case placement.Fetch:
 			p.fetch(e)
 		case placement.Answer:
-			w.oracle.answered(p, e)
+			if e.Ticket != 0 { // else nobody waits for it
+				w.oracle.answered(p, e)
+			}
 		case placement.Record:
 			if e.Event != nil && w.trace != nil {
 				w.tell(p, e.Event.Type, e.Event.Key.String(), e.Event.Component+" "+e.Event.Slots+" "+e.Event.Message)

@@ -52,6 +52,15 @@ func (p *peer) startWork(e placement.Start) {
 			w.at(p, w.between(0, 300*time.Millisecond), func() { p.crashWork(e.ID, r, n) })
 		case !w.calm && w.chance(w.plan.WorkCrash):
 			w.at(p, w.between(0, 20*time.Second), func() { p.crashWork(e.ID, r, n) })
+		case !w.calm && w.chance(w.plan.WorkCrash):
+			w.at(p, w.between(0, 20*time.Second), func() { p.ailWork(e.ID, r, n) })
+		case !w.calm && w.chance(w.plan.WorkCrash/2):
+			w.at(p, w.between(0, 20*time.Second), func() { // a person begins it anew
+				if p.core != nil && p.runs[e.ID] == r {
+					p.w.tell(p, "restart work", r.spec.Key.String(), e.ID.String())
+					p.step(placement.RestartWork{ID: e.ID})
+				}
+			})
 		}
 	})
 }
@@ -63,6 +72,25 @@ func (p *peer) crashWork(id placement.AllocationID, r *run, n int) {
 	p.end(id)
 	p.w.tell(p, "work ends", r.spec.Key.String(), id.String())
 	p.step(placement.WorkChanged{ID: id, State: placement.WorkState{State: placement.AllocFailed, Reason: "exit code 1"}})
+}
+
+// ailWork fails the checks of work for a while.
+func (p *peer) ailWork(id placement.AllocationID, r *run, n int) {
+	runs := func() bool { return p.runs[id] == r && r.number == n && !r.stopping }
+	if !runs() || p.w.calm {
+		return
+	}
+	p.step(placement.WorkChanged{ID: id, State: placement.WorkState{State: placement.AllocUnhealthy, Reason: "3 checks failed"}})
+	p.w.at(p, p.w.between(0, 10*time.Second), func() {
+		if !runs() {
+			return
+		}
+		if p.w.calm || p.w.chance(0.5) {
+			p.step(placement.WorkChanged{ID: id, State: placement.WorkState{State: placement.AllocRunning}})
+			return
+		}
+		p.crashWork(id, r, n)
+	})
 }
 
 func (p *peer) end(id placement.AllocationID) {
