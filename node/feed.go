@@ -130,6 +130,7 @@ func (n *Node) memberChanged(m gossip.Member) {
 	if m.Peer == n.id.ID() {
 		return
 	}
+	n.vault.Poke()
 	n.loop.post(placement.MemberChanged{
 		Peer: placement.PeerID(m.Peer), Site: placement.SiteID(m.Site), State: memberState(m.State),
 		BackWithin: max(0, m.BackWithin-time.Since(m.Since)),

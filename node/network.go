@@ -13,6 +13,7 @@ import (
 	"github.com/hansa-mesh/hansa/gossip/table"
 	"github.com/hansa-mesh/hansa/node/artifact"
 	"github.com/hansa-mesh/hansa/node/invoke"
+	"github.com/hansa-mesh/hansa/node/secrets"
 	"github.com/hansa-mesh/hansa/placement"
 	"github.com/hansa-mesh/hansa/store"
 	"github.com/hansa-mesh/hansa/transport"
@@ -59,7 +60,7 @@ func (n *Node) openTransport() (err error) {
 // openGossip wires what spreads by itself over the transport.
 func (n *Node) openGossip() error {
 	var tables []*table.Replica
-	for _, name := range append([]string{tableTrust}, coreTables...) {
+	for _, name := range append([]string{tableTrust, secrets.Table}, coreTables...) {
 		tables = append(tables, n.tables[name])
 	}
 	var seeds []gossip.Seed

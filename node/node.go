@@ -22,6 +22,7 @@ import (
 	"github.com/hansa-mesh/hansa/node/driver"
 	"github.com/hansa-mesh/hansa/node/invoke"
 	"github.com/hansa-mesh/hansa/node/runner"
+	"github.com/hansa-mesh/hansa/node/secrets"
 	"github.com/hansa-mesh/hansa/placement"
 	"github.com/hansa-mesh/hansa/store"
 	"github.com/hansa-mesh/hansa/transport"
@@ -43,6 +44,7 @@ type Node struct {
 	id      *identity.Identity
 	member  membership
 	trust   *trust.Set
+	vault   *secrets.Vault
 	conn    net.PacketConn // until Run closes it
 	store   *store.Store
 	tables  map[string]*table.Replica
@@ -198,9 +200,11 @@ func (n *Node) openDrivers() (err error) {
 		Env: map[string]string{
 			"HANSA_MESH": n.member.Mesh, "HANSA_SITE": n.member.Site, "HANSA_PEER": n.member.Name,
 		},
-		Labels:  placement.Labels,
-		Address: n.cfg.WorkAddress,
-		Log:     n.log.With("part", "runner"),
+		Labels:         placement.Labels,
+		Secret:         n.vault.Get,
+		SecretsChanged: n.vault.Changed,
+		Address:        n.cfg.WorkAddress,
+		Log:            n.log.With("part", "runner"),
 	})
 	n.router = invoke.New(invoke.Config{
 		Local: n.localInstances, Call: n.callInstance, Elsewhere: n.peersRunning,
@@ -244,6 +248,7 @@ func (n *Node) openCore() error {
 	n.events = newEventLog()
 	n.tellQuarantine()
 	n.loop = newLoop(core, n.clock, n.carry, n.workMoved)
+	n.vault.TellSites() // before the core plans anything
 	if n.deps.Trace != nil {
 		n.loop.trace = n.traceStep
 	}
@@ -293,6 +298,7 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	part("runner", n.runner.Run)
 	part("core", func(ctx context.Context) error { n.loop.run(ctx); return nil })
 	part("trust", n.keepTrust)
+	part("secrets", n.vault.Run)
 	part("feed", n.feed)
 	part("digests", n.refresher.run)
 	part("settled", n.watchSettled)

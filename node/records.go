@@ -19,12 +19,15 @@ func (n *Node) signRecord(body []byte) []byte { return n.id.SignFor(recordContex
 // verifyRecord says whether a record was signed by a peer that was let in. A
 // revoked peer's records stand: it can bring no new ones, since nobody takes a
 // connection from it.
-func (n *Node) verifyRecord(s placement.Signed) error {
+func (n *Node) verifyRecord(s placement.Signed) error { return n.verifySigned(recordContext, s) }
+
+// verifySigned is verifyRecord for what was signed within another context.
+func (n *Node) verifySigned(context string, s placement.Signed) error {
 	key, ok := n.trust.KeyOf(string(s.By))
 	if !ok {
 		return fmt.Errorf("record of %s: no such peer was let in", s.By)
 	}
-	if !identity.VerifyFor(key, recordContext, s.Body, s.Sig) {
+	if !identity.VerifyFor(key, context, s.Body, s.Sig) {
 		return fmt.Errorf("record of %s: the signature is wrong", s.By)
 	}
 	return nil

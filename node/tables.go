@@ -60,7 +60,7 @@ func (n *Node) openTables() error {
 			return err
 		}
 	}
-	return nil
+	return n.openSecrets(open)
 }
 
 // recordKey is a key of a replicated table.

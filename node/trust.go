@@ -81,6 +81,7 @@ func (n *Node) publishTrust(ctx context.Context, records ...[]byte) error {
 
 // peerTrustChanged acts on what the set says anew of a peer.
 func (n *Node) peerTrustChanged(id string) {
+	n.vault.Poke()
 	if err := n.trust.Admitted(id); errors.Is(err, trust.ErrRevoked) {
 		if id == n.id.ID() {
 			n.wasForgotten()

@@ -250,6 +250,7 @@ func (s *Steward) place(name string, slots, lost Slots, replaces *fact) {
 		App: s.a.win.intent.App, Component: name, Slots: slots, Placed: s.placed(name),
 		Candidates: p.members.candidates(p.out.now.Mono), Refused: s.refusedNow(name), Rand: p.rng,
 	}
+	p.barSecrets(s.a.key.Namespace, in.App.Components[name], in.Candidates, in.Refused)
 	if near := in.App.Components[name].Place.Near; near != nil {
 		in.Near = p.nearTimes(near, s.hosts(near.Component))
 	}

@@ -133,6 +133,8 @@ func (l *Ledger) fits(now Now, ask *askMsg, comp Component, wanted, known *Inten
 		return Slots{}, "made by a clock more than " + clockAheadMax.String() + " ahead of this peer's"
 	case l.holdsOff != nil && l.holdsOff(ask.UID, comp) != "":
 		return Slots{}, l.holdsOff(ask.UID, comp)
+	case l.secretsBar != nil && l.secretsBar(wanted.Key.Namespace, comp) != "":
+		return Slots{}, l.secretsBar(wanted.Key.Namespace, comp)
 	case len(a.Spent) >= spentMax || len(l.claims) >= claimsMax || len(l.byApp[ask.UID]) >= appClaimsMax:
 		return Slots{}, "too many claims"
 	case l.slots >= slotsHeldMax:

@@ -37,7 +37,9 @@ type Ledger struct {
 	owed   map[ClaimID]uint64 // see debts
 	// holdsOff says why this peer takes no slot of a component now, or "".
 	holdsOff func(UID, Component) string
-	debt     uint64
+	// secretsBar is why no slot of a namespace's component may be here, or "".
+	secretsBar func(namespace string, c Component) string
+	debt       uint64
 }
 
 func newLedger(self PeerRef, tune Tuning, price float64) *Ledger {

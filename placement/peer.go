@@ -52,6 +52,7 @@ func New(cfg Config) *Peer {
 		edits: newEdits(), stores: map[UID]*storing{}, waiting: map[UID]map[PeerID]bool{},
 		reports:  reports{summaries: map[UID]string{}, nextPub: map[UID]time.Duration{}},
 		failures: map[UID]map[string]failure{}, decisions: newDecisions(), cuts: cuts{open: map[UID]*cut{}},
+		secretSites: map[string][]SiteID{},
 	}
 	p.keeper = newKeeper(cfg.Self, tune, p.catalog)
 	p.catalog.follows = func(known, k keeperList) bool {
@@ -63,6 +64,7 @@ func New(cfg Config) *Peer {
 	p.votes, p.leases = newLeaseKeeper(tune), newLeases()
 	p.work = newWork(p.out, tune, p.timers, p.has)
 	p.ledger.holdsOff = p.stopped
+	p.ledger.secretsBar = func(namespace string, c Component) string { return p.secretsBar(namespace, c, cfg.Site) }
 	p.work.lease, p.work.lapsed = p.leaseFor, p.fenced
 	p.work.rules, p.work.tell = p.restartOf, p.tell
 	p.work.listed = func(driver string) bool { return p.ledger.listed[driver] }
@@ -155,6 +157,8 @@ func (p *Peer) take(ev Event) {
 			p.ledger.host, p.hostSeen = ev.Host, h
 			p.roles = true // stewards see what there is now
 		}
+	case SecretSites:
+		p.onSecretSites(ev)
 	case WorkListed:
 		p.onWorkListed(ev)
 		p.roles = true

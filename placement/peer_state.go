@@ -62,7 +62,10 @@ type Peer struct {
 	decisions  decisions
 	digestSeq  uint64
 	digestTold digestBasis
-	hostSeen   uint64 // hash of the host
+	// secretSites are those that may hold the secrets of a namespace, where that
+	// is not every site.
+	secretSites map[string][]SiteID
+	hostSeen    uint64 // hash of the host
 }
 
 // app is all that this peer knows of one app.

@@ -222,6 +222,7 @@ func (p *Peer) PlanFor(now Now, app App) PlanView {
 			App: app, Component: name, Slots: FirstSlots(comp.Wanted()).Minus(kept), Placed: placed,
 			Candidates: candidates, Refused: map[PeerID]string{}, Rand: p.rng,
 		}
+		p.barSecrets(app.Key().Namespace, comp, candidates, in.Refused)
 		if near := comp.Place.Near; near != nil {
 			in.Near = p.nearTimes(near, planned[near.Component])
 		}

@@ -44,6 +44,10 @@ type Config struct {
 	Env map[string]string
 	// Labels are given to the driver and come back from List.
 	Labels func(id placement.AllocationID, spec placement.WorkSpec) map[string]string
+	// Secret is the value of a secret, or an error that says what to do;
+	// SecretsChanged is closed when there may be another answer. Nil: none.
+	Secret         func(ctx context.Context, namespace, name string) ([]byte, error)
+	SecretsChanged func() <-chan struct{}
 	// Address is the IP address under which the work's ports are reached.
 	// Default 127.0.0.1.
 	Address string
@@ -312,8 +316,12 @@ func (r *Runner) start(ctx context.Context, id placement.AllocationID, t *task, 
 		return
 	}
 	built, err := r.build(id, t, spec)
+	if err == nil {
+		err = r.giveSecrets(ctx, id, t, spec, &built)
+	}
 	if err != nil {
-		r.report(id, t, placement.WorkState{State: placement.AllocFailed, Driver: t.driver, Reason: err.Error()})
+		r.reportIf(id, t, placement.WorkState{State: placement.AllocFailed, Driver: t.driver, Reason: err.Error()},
+			func() bool { return ctx.Err() == nil && t.want != wantStop })
 		return
 	}
 	var noted time.Duration
