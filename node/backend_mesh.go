@@ -11,6 +11,7 @@ import (
 
 	"github.com/hansa-mesh/hansa/gossip"
 	"github.com/hansa-mesh/hansa/node/api"
+	"github.com/hansa-mesh/hansa/node/secrets"
 	"github.com/hansa-mesh/hansa/placement"
 )
 
@@ -344,8 +345,12 @@ func (n backend) DebugState(w io.Writer) error {
 		fmt.Fprintf(w, "  %s %s %s %s since %s\n", m.Peer, m.Name, m.Site, m.State, m.Since.UTC().Format(time.RFC3339))
 	}
 	fmt.Fprintf(w, "\ntables\n")
-	for _, name := range append(slices.Clone(coreTables), tableTrust) {
+	for _, name := range append(slices.Clone(coreTables), tableTrust, secrets.Table) {
 		fmt.Fprintf(w, "  %s %x %+v\n", name, n.tables[name].Hash(), n.tables[name].Counts())
+	}
+	fmt.Fprintf(w, "\nsecrets\n")
+	if err := n.vault.Describe(w); err != nil {
+		return err
 	}
 	fmt.Fprintf(w, "\ncore\n")
 	return n.loop.look(ctx, func(core *placement.Peer) { core.Dump(w) })

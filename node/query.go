@@ -93,6 +93,7 @@ func (n *Node) serveQueries() {
 	})
 	n.serveSides()
 	n.serveForgotten()
+	n.serveSecrets()
 	n.link.HandleStream(kindLogs, n.serveLogs)
 	n.link.HandleStream(kindExec, n.serveExec)
 }

@@ -20,6 +20,7 @@ type Backend interface {
 	ArtifactBackend
 	EventBackend
 	TrustBackend
+	SecretBackend
 	CareBackend
 }
 

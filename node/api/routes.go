@@ -30,6 +30,7 @@ func (s *Server) routes() {
 	s.artifactRoutes()
 	s.eventRoutes()
 	s.trustRoutes()
+	s.secretRoutes()
 	s.schemaRoute()
 	s.careRoutes()
 	s.backupRoute()

@@ -150,7 +150,7 @@ func (s *session) addVerbs(root *cobra.Command) {
 		}
 	}
 	add(groupApps, s.deployVerb(), s.planVerb(), s.appsVerb(), s.statusVerb(), s.psVerb(), s.explainVerb(),
-		s.logsVerb(), s.execVerb(), s.scaleVerb(), s.removeVerb(), s.invokeVerb())
+		s.logsVerb(), s.execVerb(), s.scaleVerb(), s.removeVerb(), s.invokeVerb(), s.secretVerb())
 	add(groupMesh, s.peersVerb(), s.sitesVerb(), s.hostsVerb(), s.eventsVerb(), s.conflictsVerb())
 	add(groupPeer, s.agentVerb(), s.devVerb(), s.initVerb(), s.inviteVerb(), s.joinVerb(), s.forgetVerb())
 	add(groupPeer, s.backupVerb(), s.restoreVerb())

@@ -150,8 +150,9 @@ func (m *mesh) hash(among []*testPeer) string {
 
 func (m *mesh) set(p *testPeer, name, value string) {
 	m.t.Helper()
-	if err := p.Set(m.t.Context(), "default", name, []byte(value)); err != nil {
-		m.t.Fatal(err)
+	dot, err := p.Set(m.t.Context(), "default", name, []byte(value))
+	if err != nil || !p.Holds(m.t.Context(), dot) {
+		m.t.Fatal(dot, err)
 	}
 }
 
@@ -212,7 +213,7 @@ func TestRefusedValues(t *testing.T) {
 		{"", "a", []byte("x")}, {"default", strings.Repeat("a", 64), []byte("x")}, {"default", "a", nil},
 		{"default", "a", make([]byte, ValueBytesMax+1)},
 	} {
-		if err := a.Set(t.Context(), c.ns, c.name, c.value); !errors.Is(err, placement.ErrInvalid) {
+		if _, err := a.Set(t.Context(), c.ns, c.name, c.value); !errors.Is(err, placement.ErrInvalid) {
 			t.Errorf("%s/%s of %d bytes: %v", c.ns, c.name, len(c.value), err)
 		}
 	}
@@ -222,7 +223,7 @@ func TestRefusedValues(t *testing.T) {
 	for i := range EachMax - 1 {
 		m.set(a, fmt.Sprintf("s%d", i), "v")
 	}
-	if err := a.Set(t.Context(), "default", "one-more", []byte("x")); !errors.Is(err, placement.ErrLimit) {
+	if _, err := a.Set(t.Context(), "default", "one-more", []byte("x")); !errors.Is(err, placement.ErrLimit) {
 		t.Errorf("one more than %d: %v", EachMax, err)
 	}
 	m.set(a, "s7", "again") // what is there may still be changed
@@ -410,7 +411,7 @@ func TestNoSiteLeft(t *testing.T) {
 	m.settle(a, b)
 	m.reads(a, "x", "")
 	m.reads(b, "x", "")
-	if err := a.Set(t.Context(), "default", "y", []byte("v")); !errors.Is(err, placement.ErrConflict) {
+	if _, err := a.Set(t.Context(), "default", "y", []byte("v")); !errors.Is(err, placement.ErrConflict) {
 		t.Errorf("%v; want that no peer may hold it", err)
 	}
 	if err := a.SetSites(t.Context(), "default", Sites{List: []string{"b"}}); err != nil {

@@ -1,6 +1,7 @@
 package secrets
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdh"
 	"errors"
@@ -13,38 +14,48 @@ import (
 )
 
 // Set seals a value to its namespace's key, and returns when that is on disk
-// here. It needs no private key: any peer can do it.
-func (v *Vault) Set(ctx context.Context, namespace, name string, value []byte) error {
+// here, under a dot that other peers can be asked for. It needs no private key:
+// any peer can do it.
+func (v *Vault) Set(ctx context.Context, namespace, name string, value []byte) (table.Dot, error) {
 	what := fmt.Sprintf("secret %q of namespace %q", clip(name), clip(namespace))
 	switch {
 	case !IsName(namespace) || !IsName(name):
-		return fmt.Errorf("%s: %w: a name is lower-case letters, digits and hyphens, at most %d", what, placement.ErrInvalid, nameMax)
+		return table.Dot{}, fmt.Errorf("%s: %w: a name is lower-case letters, digits and hyphens, at most %d", what, placement.ErrInvalid, nameMax)
 	case len(value) == 0:
-		return fmt.Errorf("%s: %w: the value is empty: give it on the input, or with --from-file", what, placement.ErrInvalid)
+		return table.Dot{}, fmt.Errorf("%s: %w: the value is empty: give it on the input, or with --from-file", what, placement.ErrInvalid)
 	case len(value) > ValueBytesMax:
-		return fmt.Errorf("%s: %w: the value has %d bytes, at most %d", what, placement.ErrInvalid, len(value), ValueBytesMax)
+		return table.Dot{}, fmt.Errorf("%s: %w: the value has %d bytes, at most %d", what, placement.ErrInvalid, len(value), ValueBytesMax)
 	}
 	v.writing.Lock()
 	defer v.writing.Unlock()
 	s := v.space(namespace)
 	if s.secrets[name] == nil && len(s.secrets) >= EachMax {
-		return fmt.Errorf("%s: %w: the namespace has %d secrets, at most that many: delete some", what, placement.ErrLimit, len(s.secrets))
+		return table.Dot{}, fmt.Errorf("%s: %w: the namespace has %d secrets, at most that many: delete some", what, placement.ErrLimit, len(s.secrets))
 	}
 	g := s.current()
 	if may := s.allowed(v.cfg.Peers()); len(may) == 0 {
-		return fmt.Errorf("%s: %w: no peer of the mesh is at a site that may hold it: 'hansa secret sites' says which may",
+		return table.Dot{}, fmt.Errorf("%s: %w: no peer of the mesh is at a site that may hold it: 'hansa secret sites' says which may",
 			what, placement.ErrConflict)
 	} else if g == nil || !g.reaches(may) {
 		var err error
 		if g, err = v.makeKey(ctx, s, may); err != nil {
-			return fmt.Errorf("%s: %w", what, err)
+			return table.Dot{}, fmt.Errorf("%s: %w", what, err)
 		}
 	}
 	sealed, err := sealValue(g.public, namespace, name, value)
 	if err != nil {
-		return fmt.Errorf("%s: %w", what, err)
+		return table.Dot{}, fmt.Errorf("%s: %w", what, err)
 	}
-	return v.put(ctx, s, &body{Kind: kindSecret, Namespace: namespace, Name: name, Public: g.public, Sealed: sealed, By: v.cfg.Self.ID})
+	b := &body{Kind: kindSecret, Namespace: namespace, Name: name, Public: g.public, Sealed: sealed, By: v.cfg.Self.ID}
+	if err := v.put(ctx, s, b); err != nil {
+		return table.Dot{}, err
+	}
+	for _, r := range v.table.Siblings(b.key()) {
+		if _, x, err := decode(r.Value); err == nil && bytes.Equal(x.Sealed, sealed) {
+			return r.Dot, nil
+		}
+	}
+	return table.Dot{}, nil // another was set since, over it
 }
 
 // Delete removes a secret. What runs with it goes on with it.
@@ -169,4 +180,21 @@ func (v *Vault) putOver(ctx context.Context, b *body, over []table.Dot) error {
 		return err
 	}
 	return v.table.PutOver(ctx, b.key(), raw, over)
+}
+
+// Holds waits for a write of the table of secrets and says whether it is on disk
+// here.
+func (v *Vault) Holds(ctx context.Context, d table.Dot) bool {
+	for {
+		changed := v.Changed()
+		if v.table.Covered(d) {
+			// It is seen before it is on disk; batches are in order.
+			return v.table.Apply(ctx) == nil
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-changed:
+		}
+	}
 }

@@ -38,7 +38,8 @@ type Backend struct {
 	events    []api.Event
 	edits     uint32
 	forgotten map[string]bool
-	seen      []http.Header // of invocations
+	secrets   map[string]*secrets // by namespace
+	seen      []http.Header       // of invocations
 }
 
 type app struct {
