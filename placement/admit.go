@@ -114,6 +114,8 @@ func (l *Ledger) fits(now Now, ask *askMsg, comp Component, wanted, known *Inten
 		return Slots{}, l.host.Full
 	case !slices.Contains(l.host.Drivers, driver):
 		return Slots{}, "no driver for " + driver
+	case comp.wrongArch([]string{l.host.Arch}) != "":
+		return Slots{}, comp.wrongArch([]string{l.host.Arch})
 	case comp.Exclusive.On && !slices.Contains(l.host.Fences, driver):
 		return Slots{}, noFence(driver)
 	case !l.listed[driver]:
@@ -167,7 +169,7 @@ func (l *Ledger) grant(now Now, ask *askMsg, comp Component, wanted, known *Inte
 		Term: ask.Term, Deputy: ask.Deputy, Replaces: ask.Replaces, Keepers: ask.Keepers,
 		Score: ask.Score, held: true,
 	}
-	c.needs(wanted)
+	c.needs(wanted, l.host.Arch)
 	switch {
 	case ask.Later:
 		c.State, c.Left = claimReserved, int64(l.tune.ReserveExpiry)

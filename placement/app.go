@@ -117,11 +117,11 @@ type Function struct {
 }
 
 // Server is a virtual machine (Image, or Kernel and Initrd) or a program on the
-// bare machine (Process). Files are "sha256:…", or "./path" before upload.
+// bare machine (Process).
 type Server struct {
-	Image     string     `json:"image,omitempty"`  // disk, qcow2 or raw; each slot writes to an overlay of its own
-	Kernel    string     `json:"kernel,omitempty"` // booted directly, with or without a disk
-	Initrd    string     `json:"initrd,omitempty"`
+	Image     Package    `json:"image,omitempty"`  // disk, qcow2 or raw; each slot writes to an overlay of its own
+	Kernel    Package    `json:"kernel,omitempty"` // booted directly, with or without a disk
+	Initrd    Package    `json:"initrd,omitempty"`
 	Append    string     `json:"append,omitempty"` // to the kernel's command line
 	CloudInit *CloudInit `json:"cloud_init,omitempty"`
 	Bridge    string     `json:"bridge,omitempty"` // of the host; empty for a network of the machine's own
@@ -139,7 +139,7 @@ type CloudInit struct {
 // word of Command that equals it, or else Command[0], is that file.
 type Process struct {
 	Command  []string `json:"command"`
-	Artifact string   `json:"artifact,omitempty"` // "sha256:…", or "./path" before upload
+	Artifact Package  `json:"artifact,omitempty"`
 	// User is "name", "uid" or "uid:gid"; default one without privileges where
 	// the daemon may choose.
 	User string `json:"user,omitempty"`
@@ -223,9 +223,16 @@ func (c Component) Wanted() int {
 	return *c.Replicas
 }
 
-// Artifacts are the digests of the files that must be at a host before this
-// component starts there, each once.
-func (c Component) Artifacts() []string {
+// Artifacts are the digests of all files of a component, each once.
+func (c Component) Artifacts() []string { return c.artifacts(Package.Files) }
+
+// ArtifactsOn are the digests of the files that must be at a host of an
+// architecture before this component starts there, each once.
+func (c Component) ArtifactsOn(arch string) []string {
+	return c.artifacts(func(p Package) []string { return []string{p.For(arch)} })
+}
+
+func (c Component) artifacts(files func(Package) []string) []string {
 	var digests []string
 	add := func(names ...string) {
 		for _, name := range names {
@@ -238,9 +245,11 @@ func (c Component) Artifacts() []string {
 	case c.Function != nil:
 		add(c.Function.Module)
 	case c.Server != nil && c.Server.Process != nil:
-		add(c.Server.Process.Artifact)
+		add(files(c.Server.Process.Artifact)...)
 	case c.Server != nil:
-		add(c.Server.Image, c.Server.Kernel, c.Server.Initrd)
+		for _, p := range []Package{c.Server.Image, c.Server.Kernel, c.Server.Initrd} {
+			add(files(p)...)
+		}
 	}
 	return digests
 }

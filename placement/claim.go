@@ -88,11 +88,11 @@ func (c *claim) artifacts() []Artifact {
 	return append([]Artifact{c.Artifact}, c.Artifacts...)
 }
 
-// needs notes the files that the claim's component needs, with the sizes that
-// the intent has for them.
-func (c *claim) needs(i *Intent) {
+// needs notes the files that the claim's component needs on an architecture, with
+// the sizes that the intent has for them.
+func (c *claim) needs(i *Intent, arch string) {
 	c.Artifact, c.Artifacts = Artifact{}, nil
-	for n, digest := range c.Spec.Artifacts() {
+	for n, digest := range c.Spec.ArtifactsOn(arch) {
 		art := Artifact{Digest: digest}
 		if at := slices.IndexFunc(i.Artifacts, func(a Artifact) bool { return a.Digest == digest }); at >= 0 {
 			art = i.Artifacts[at]

@@ -269,7 +269,7 @@ func (p *Peer) checkClaim(a *app, c *claim) {
 		for _, v := range a.versions {
 			if comp, ok := v.intent.App.Components[c.Component]; ok && v.spec(c.Component) == c.SpecHash {
 				c.Spec = comp
-				c.needs(&v.intent)
+				c.needs(&v.intent, p.ledger.host.Arch)
 				p.out.persist([]Write{p.ledger.writeClaim(c)}, func(*PersistFailed) {})
 				p.watch(c)
 				p.runClaim(c)

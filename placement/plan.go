@@ -168,6 +168,8 @@ func (p *planner) lacks(c Candidate, where Selector) string {
 		return "it takes no work: " + d.Full
 	case !slices.Contains(d.Drivers, need.Driver()):
 		return fmt.Sprintf("it has no driver %s", need.Driver())
+	case need.wrongArch(d.Arch) != "":
+		return need.wrongArch(d.Arch)
 	case need.Exclusive.On && !slices.Contains(d.Fences, need.Driver()):
 		return noFence(need.Driver())
 	case !where.Matches(d.Labels):

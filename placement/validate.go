@@ -122,6 +122,9 @@ func (a App) validate(lenient bool) error {
 			v.bad("components", n, fmt.Sprintf("the app takes %d bytes, at most %d", n, appBytesMax), "make several apps, or put large values into an artifact")
 		}
 	}
+	if n := len(a.Artifacts()); n > artifactsMax {
+		v.bad("components", n, fmt.Sprintf("at most %d files", artifactsMax), "make several apps")
+	}
 	if len(v.errs) == 0 {
 		return nil
 	}
@@ -210,7 +213,7 @@ func (v *validation) process(p *Process, ports map[string]int) {
 	v.words(field+".command", p.Command, true)
 	v.user(field+".user", p.User)
 	if p.Artifact != "" {
-		v.file(field+".artifact", p.Artifact, false)
+		v.packageFile(field+".artifact", p.Artifact)
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"path"
 	"regexp"
-	"slices"
 	"strings"
 	"time"
 )
@@ -45,11 +44,7 @@ func (v *validation) contract(c Component) {
 	v.files(c, taken)
 	v.secrets(c, taken)
 	v.volumes(c, taken)
-	for i, arch := range c.Architecture {
-		if !slices.Contains(Architectures, arch) && !v.lenient {
-			v.bad(fmt.Sprintf(".architecture[%d]", i), arch, "not an architecture", "one of "+strings.Join(Architectures, ", "))
-		}
-	}
+	v.architecture(c)
 }
 
 // Architectures are those that a component may name, as Go does.
@@ -302,9 +297,12 @@ func (v *validation) machine(s *Server) {
 		v.bad(field, nil, "a server needs something to run", "give image (a disk), kernel, or process")
 		return
 	}
-	for _, f := range []struct{ field, name string }{{".image", s.Image}, {".kernel", s.Kernel}, {".initrd", s.Initrd}} {
-		if f.name != "" {
-			v.file(field+f.field, f.name, false)
+	for _, f := range []struct {
+		field string
+		files Package
+	}{{".image", s.Image}, {".kernel", s.Kernel}, {".initrd", s.Initrd}} {
+		if f.files != "" {
+			v.packageFile(field+f.field, f.files)
 		}
 	}
 	if s.Kernel == "" && (s.Initrd != "" || s.Append != "") {

@@ -195,6 +195,7 @@ func aliasQuantities(r huma.Registry) {
 	r.RegisterTypeAlias(reflect.TypeFor[placement.OrNever](), reflect.TypeFor[orNeverText]())
 	r.RegisterTypeAlias(reflect.TypeFor[placement.Exclusive](), reflect.TypeFor[exclusiveForm]())
 	r.RegisterTypeAlias(reflect.TypeFor[placement.Amount](), reflect.TypeFor[amountForm]())
+	r.RegisterTypeAlias(reflect.TypeFor[placement.Package](), reflect.TypeFor[packageForm]())
 }
 
 // The text forms of placement's types, for schemas.
@@ -206,6 +207,7 @@ type (
 	// exclusiveForm is true, false or an object.
 	exclusiveForm bool
 	amountForm    int
+	packageForm   string
 )
 
 // Schema describes a CPU: a quantity as text, or a number of cores.
@@ -235,6 +237,15 @@ func (amountForm) Schema(huma.Registry) *huma.Schema {
 	least := 0.0
 	return &huma.Schema{OneOf: []*huma.Schema{{Type: huma.TypeInteger, Minimum: &least},
 		{Type: huma.TypeString, Pattern: "^[0-9]{1,3}%$"}}, Examples: []any{1, "25%"}}
+}
+
+// Schema describes a file, or one for each architecture.
+func (packageForm) Schema(huma.Registry) *huma.Schema {
+	least := 1
+	return &huma.Schema{OneOf: []*huma.Schema{{Type: huma.TypeString}, {
+		Type: huma.TypeObject, MinProperties: &least, AdditionalProperties: &huma.Schema{Type: huma.TypeString},
+		Description: "One for each architecture, for instance {amd64: ./meter-amd64, arm64: ./meter-arm64}",
+	}}}
 }
 
 // Schema describes a duration.

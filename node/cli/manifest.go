@@ -5,8 +5,10 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/hansa-mesh/hansa/node/api"
@@ -120,18 +122,18 @@ func (d *document) resolve(dir string) error {
 	for _, name := range d.app.ComponentNames() {
 		c := d.app.Components[name]
 		for _, field := range localFields(&c) {
-			if !isLocal(*field.value) {
+			if !isLocal(field.value) {
 				continue
 			}
-			path := *field.value
+			path := field.value
 			if !filepath.IsAbs(path) {
 				path = filepath.Join(dir, path)
 			}
 			f, err := hashFile(path)
 			if err != nil {
-				return fmt.Errorf("%s: components.%s.%s %q: %w", d.from, name, field.path, *field.value, err)
+				return fmt.Errorf("%s: components.%s.%s %q: %w", d.from, name, field.path, field.value, err)
 			}
-			*field.value = f.digest
+			field.set(f.digest)
 			d.files = append(d.files, f)
 		}
 		d.app.Components[name] = c
@@ -142,7 +144,25 @@ func (d *document) resolve(dir string) error {
 // localField is a field of a component and where it stands below it.
 type localField struct {
 	path  string
-	value *string
+	value string
+	set   func(digest string)
+}
+
+// packageFields are the files of a package, one for each architecture if it has
+// them.
+func packageFields(path string, p *placement.Package) []localField {
+	files := p.ByArch()
+	if files == nil {
+		return []localField{{path, string(*p), func(digest string) { *p = placement.Package(digest) }}}
+	}
+	var fields []localField
+	for _, arch := range slices.Sorted(maps.Keys(files)) {
+		fields = append(fields, localField{path + "." + arch, files[arch], func(digest string) {
+			files[arch] = digest
+			*p = placement.PackageOf(files)
+		}})
+	}
+	return fields
 }
 
 // localFields are the fields of c that may name a local file. What they point
@@ -152,17 +172,17 @@ func localFields(c *placement.Component) []localField {
 	if c.Function != nil {
 		f := *c.Function
 		c.Function = &f
-		fields = append(fields, localField{"function.module", &f.Module})
+		fields = append(fields, localField{"function.module", f.Module, func(digest string) { f.Module = digest }})
 	}
 	if c.Server != nil {
 		server := *c.Server
 		c.Server = &server
-		fields = append(fields, localField{"server.image", &server.Image},
-			localField{"server.kernel", &server.Kernel}, localField{"server.initrd", &server.Initrd})
+		fields = slices.Concat(fields, packageFields("server.image", &server.Image),
+			packageFields("server.kernel", &server.Kernel), packageFields("server.initrd", &server.Initrd))
 		if server.Process != nil {
 			process := *server.Process
 			server.Process = &process
-			fields = append(fields, localField{"server.process.artifact", &process.Artifact})
+			fields = append(fields, packageFields("server.process.artifact", &process.Artifact)...)
 		}
 	}
 	return fields

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -51,7 +52,9 @@ type Config struct {
 	// Address is the IP address under which the work's ports are reached.
 	// Default 127.0.0.1.
 	Address string
-	Log     *slog.Logger
+	// Arch is this machine's, which chooses the files. Default runtime.GOARCH.
+	Arch string
+	Log  *slog.Logger
 }
 
 // Runner runs allocations on drivers.
@@ -136,6 +139,9 @@ const (
 func New(cfg Config) *Runner {
 	if cfg.Address == "" {
 		cfg.Address = "127.0.0.1"
+	}
+	if cfg.Arch == "" {
+		cfg.Arch = runtime.GOARCH
 	}
 	if cfg.Mono == nil {
 		made := time.Now()

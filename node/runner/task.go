@@ -50,7 +50,7 @@ func (r *Runner) build(id placement.AllocationID, t *task, spec placement.WorkSp
 	if r.cfg.Labels != nil {
 		out.Labels = r.cfg.Labels(id, spec)
 	}
-	for _, digest := range c.Artifacts() {
+	for _, digest := range c.ArtifactsOn(r.cfg.Arch) {
 		path, ok := r.cfg.Path(digest)
 		if !ok {
 			return out, fmt.Errorf("the artifact %s is not at this peer", digest)
@@ -75,9 +75,9 @@ func (r *Runner) build(id placement.AllocationID, t *task, spec placement.WorkSp
 		out.Container = containerOf(spec)
 	case c.Server != nil && c.Server.Process != nil:
 		p := c.Server.Process
-		out.Process = &driver.Process{Command: p.Command, Artifact: p.Artifact, User: p.User}
+		out.Process = &driver.Process{Command: p.Command, Artifact: p.Artifact.For(r.cfg.Arch), User: p.User}
 	case c.Server != nil:
-		out.Machine = machineOf(id, spec)
+		out.Machine = machineOf(id, spec, r.cfg.Arch)
 	default:
 		return out, fmt.Errorf("a %s cannot be run by this version", c.Kind())
 	}
@@ -115,9 +115,9 @@ func containerOf(spec placement.WorkSpec) *driver.Container {
 	return out
 }
 
-func machineOf(id placement.AllocationID, spec placement.WorkSpec) *driver.Machine {
+func machineOf(id placement.AllocationID, spec placement.WorkSpec, arch string) *driver.Machine {
 	s := spec.Spec.Server
-	m := &driver.Machine{Image: s.Image, Kernel: s.Kernel, Initrd: s.Initrd, Append: s.Append, Bridge: s.Bridge}
+	m := &driver.Machine{Image: s.Image.For(arch), Kernel: s.Kernel.For(arch), Initrd: s.Initrd.For(arch), Append: s.Append, Bridge: s.Bridge}
 	if ci := s.CloudInit; ci != nil {
 		m.CloudInit = &driver.CloudInit{UserData: ci.UserData, SSHKeys: ci.SSHKeys, Hostname: ci.Hostname}
 		if ci.Hostname == "" {
