@@ -14,6 +14,7 @@ func (s *Steward) act() {
 	now := p.out.now.Mono
 	s.open = s.open[:0:0]
 	maps.DeleteFunc(s.sent, func(_ string, at time.Duration) bool { return now-at >= max(p.tune.Resend, p.tune.RoundMin) })
+	s.forgetStops()
 	s.repeatAsks(now)
 	s.repeatHolds()
 	s.commitOpen()
@@ -156,6 +157,7 @@ func (s *Steward) situation(name string) situation {
 	}
 	if exists {
 		sit.wanted, sit.spec = s.wantedHere(name, pol, FirstSlots(comp.Wanted())), s.a.win.spec(name)
+		sit.update = comp.updateOf(sit.wanted.Len())
 	}
 	if sit.exclusive = comp.Exclusive.On; sit.exclusive && s.deputy {
 		s.note("%s: slots %s need a lease, which nobody gets: no majority of the keepers is in reach", name, sit.wanted)
@@ -163,6 +165,7 @@ func (s *Steward) situation(name string) situation {
 	}
 	sit.claims, sit.fates = s.facts(name, pol)
 	s.holdUnsure(&sit)
+	s.countStops(&sit)
 	for _, o := range s.asks {
 		switch {
 		case o.component != name:
@@ -201,9 +204,14 @@ func (s *Steward) actOn(name string) bool {
 		s.place(name, c.missing, c.lost, nil)
 	}
 	for _, m := range c.moves {
-		s.place(name, m.slots, Slots{}, &m.claim)
+		if left := s.place(name, m.slots, Slots{}, &m.claim); !left.IsEmpty() {
+			s.makeRoom(&c, m.claim, left)
+		}
 	}
 	for _, d := range c.done {
+		if d.stops {
+			s.stopFirst(d.claim, d.slots)
+		}
 		s.release(d.claim, d.slots, d.why)
 	}
 	s.resolve(c.duplicates)
@@ -240,11 +248,11 @@ func (s *Steward) noteOpen(name string, sit situation, c course) bool {
 	return busy
 }
 
-// place plans slots and asks for them.
-func (s *Steward) place(name string, slots, lost Slots, replaces *fact) {
+// place plans slots and asks for them. What is left over found no room.
+func (s *Steward) place(name string, slots, lost Slots, replaces *fact) (left Slots) {
 	p := s.p
 	if s.waitsForBudget(name, slots) {
-		return
+		return Slots{}
 	}
 	in := PlanInput{
 		App: s.a.win.intent.App, Component: name, Slots: slots, Placed: s.placed(name),
@@ -278,9 +286,7 @@ func (s *Steward) place(name string, slots, lost Slots, replaces *fact) {
 	}
 	p.decisions.add(d)
 	p.out.emit(Record{Decision: &d})
-	if replaces != nil && !res.Unplaced.IsEmpty() {
-		s.makeRoom(*replaces, res.Unplaced)
-	}
+	return res.Unplaced
 }
 
 // placed is how many slots of a component each live peer has and is asked for.
@@ -334,16 +340,4 @@ func (s *Steward) refusedNow(name string) map[PeerID]string {
 		}
 	}
 	return out
-}
-
-// makeRoom gives an old claim's slots back before the new ones are placed,
-// when there is no room for both: within the share that a roll-out may move.
-func (s *Steward) makeRoom(old fact, slots Slots) {
-	comp := s.a.win.intent.App.Components[old.Component]
-	for _, c := range s.p.members.candidates(s.p.out.now.Mono) {
-		if c.Digest.Peer.Peer == old.peer && c.Digest.Full == "" && c.Digest.Free.Add(comp.Resources).Fits(comp.Resources) > 0 {
-			s.p.tune.mark(MarkMadeRoom)
-			s.release(old, slots, "makes room for a newer version")
-		}
-	}
 }

@@ -85,6 +85,65 @@ type Update struct {
 	AutoRevert     *bool     `json:"auto_revert,omitempty"`    // go back when the deadline is over; default true
 }
 
+// Defaults of an Update.
+const (
+	UpdatePercent    = 25
+	UpdateMinHealthy = 10 * time.Second
+	UpdateDeadline   = 5 * time.Minute
+)
+
+// UpdatePolicy is how a component's slots are replaced, with every default
+// filled in.
+type UpdatePolicy struct {
+	Unavailable int           // slots that the roll-out itself may leave without a copy that is healthy
+	Surge       int           // slots that may be held twice
+	StopFirst   bool          // no slot is ever held twice: it has a disk, or a right to run, of its own
+	MinHealthy  time.Duration // until a new copy counts
+	Deadline    time.Duration // without progress
+	AutoRevert  bool
+}
+
+// UpdatePolicy is what holds for a component. Rounding favours what people have:
+// max_unavailable down, max_surge up. Together they let one slot at least be
+// replaced, and a max_unavailable that nobody wrote is at least 1: it is for
+// where there is no room for a second copy.
+func (c Component) UpdatePolicy() UpdatePolicy { return c.updateOf(c.Wanted()) }
+
+// updateOf is the policy for so many slots: one side of a cut has fewer.
+func (c Component) updateOf(n int) UpdatePolicy {
+	u := Update{}
+	if c.Update != nil {
+		u = *c.Update
+	}
+	share := Amount{N: UpdatePercent, Percent: true}
+	p := UpdatePolicy{
+		Unavailable: max(1, share.Of(n, false)), Surge: share.Of(n, true),
+		MinHealthy: UpdateMinHealthy, Deadline: UpdateDeadline, AutoRevert: u.AutoRevert == nil || *u.AutoRevert,
+	}
+	if u.MaxUnavailable.given() {
+		p.Unavailable = u.MaxUnavailable.Of(n, false)
+	}
+	if u.MaxSurge.given() {
+		p.Surge = u.MaxSurge.Of(n, true)
+	}
+	if p.StopFirst = len(c.Volumes) > 0 || c.Exclusive.On; p.StopFirst {
+		p.Surge = 0
+	}
+	if p.Surge == 0 {
+		p.Unavailable = max(1, p.Unavailable)
+	}
+	if u.MinHealthy != nil {
+		p.MinHealthy = time.Duration(*u.MinHealthy)
+	}
+	if u.Deadline != nil {
+		p.Deadline = time.Duration(*u.Deadline)
+	}
+	return p
+}
+
+// given says whether somebody wrote the amount.
+func (a Amount) given() bool { return a.Set || a.N != 0 || a.Percent }
+
 // Amount is a number of slots, or a share of them in percent.
 type Amount struct {
 	N       int  `json:"n,omitempty"`

@@ -69,14 +69,16 @@ func (c *course) settle(s situation, both []fact, double Slots) {
 				part := mine.Intersect(y.Slots)
 				alike := at(x) == at(y) && s.fault != FaultTakeMove
 				switch {
+				case alike && !wanted && !s.exclusive && x.replaces(y):
+					c.overtaken(x, y, part)
+				case alike && !wanted && !s.exclusive && y.replaces(x):
+					c.overtaken(y, x, part)
 				case alike && x.replaces(y):
-					c.done = append(c.done, share{y, part, movedAway})
+					c.ends(y, part, movedAway)
 				case alike && y.replaces(x): // x stays until y runs
-					if part = part.Intersect(y.Running); !part.IsEmpty() {
-						c.done = append(c.done, share{x, part, movedAway})
-					}
-				case wanted && !at(y):
-					c.done = append(c.done, share{y, part, "replaced by a newer version"})
+					c.ends(x, part.Intersect(y.Running), movedAway)
+				case wanted && !at(y): // what is healthy stays until its replacement is
+					c.ends(y, part.Minus(y.Running.Minus(x.settled())), "replaced by a newer version")
 				case !wanted && at(y): // it is on its way to replace x
 				default:
 					c.duplicates = append(c.duplicates, duplicate{x, y, part, s.keep})
@@ -86,12 +88,28 @@ func (c *course) settle(s situation, both []fact, double Slots) {
 	}
 }
 
+// ends says that slots of a claim are done.
+func (c *course) ends(f fact, slots Slots, why string) {
+	if !slots.IsEmpty() {
+		c.done = append(c.done, share{claim: f, slots: slots, why: why})
+	}
+}
+
+// overtaken decides between two copies of which neither is at the version that
+// is wanted by now: the newer one was on its way when that came. Where it is
+// healthy it stays for its turn; else the older one does.
+func (c *course) overtaken(newer, older fact, slots Slots) {
+	ready := slots.Intersect(newer.settled())
+	c.ends(older, ready, movedAway)
+	c.ends(newer, slots.Minus(ready).Intersect(older.settled()), "a newer version came before it had replaced another")
+}
+
 // finishMoves ends what another claim was granted to replace, and does by now.
 func (c *course) finishMoves(claims []fact) {
 	for _, x := range claims {
 		for _, y := range claims {
-			if part := x.Running.Intersect(y.Slots); x.replaces(y) && !part.IsEmpty() {
-				c.done = append(c.done, share{y, part, movedAway})
+			if x.replaces(y) {
+				c.ends(y, x.settled().Intersect(y.Slots), movedAway)
 			}
 		}
 	}

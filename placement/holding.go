@@ -482,6 +482,7 @@ func (p *Peer) adopt(c *claim, f Found) {
 	p.onWork(WorkChanged{ID: f.ID, State: f.State}, "adopted, it ran on")
 	if runs {
 		a.since, a.made, a.state.Started = began, began, began
+		a.healthy = p.out.now.Mono - time.Duration(p.out.now.Wall.UnixMilli()-began)*time.Millisecond
 	}
 	if a.up() && c.Spec.Kind() != "" {
 		p.out.emit(Watch{ID: a.id, Spec: a.spec()})

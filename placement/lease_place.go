@@ -121,7 +121,7 @@ func (c *course) handOver(s situation, claims []fact) {
 	if !s.exclusive {
 		for _, f := range claims {
 			if f.live && f.Exclusive && !s.conflict && f.Spec != s.spec && !f.Ready.IsEmpty() {
-				c.done = append(c.done, share{f, f.Ready, "waits for a lease, and a version came that needs none"})
+				c.ends(f, f.Ready, "waits for a lease, and a version came that needs none")
 			}
 		}
 		return
@@ -140,12 +140,8 @@ func (c *course) handOver(s situation, claims []fact) {
 		if !f.live || f.Spec == s.spec {
 			continue
 		}
-		if part := f.Slots.Intersect(ready); !part.IsEmpty() {
-			c.done = append(c.done, share{f, part, "a newer version waits for its lease"})
-		}
-		if part := f.Ready.Intersect(held).Minus(ready); !part.IsEmpty() {
-			c.done = append(c.done, share{f, part, "a newer version came while it waited for its lease"})
-		}
+		c.ends(f, f.Slots.Intersect(ready), "a newer version waits for its lease")
+		c.ends(f, f.Ready.Intersect(held).Minus(ready), "a newer version came while it waited for its lease")
 	}
 }
 

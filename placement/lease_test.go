@@ -371,7 +371,7 @@ func TestLeasesOfAName(t *testing.T) {
 func TestExclusiveRollOut(t *testing.T) {
 	older := fact{claimStatus: claimStatus{ID: claimOf("x", 1), Spec: 1, Slots: SlotsOf(0), Running: SlotsOf(0), Exclusive: true}, peer: "x", live: true}
 	newer := fact{claimStatus: claimStatus{ID: claimOf("y", 2), Spec: 2, Slots: SlotsOf(0), Exclusive: true, Replaces: &older.ID}, peer: "y", live: true}
-	sit := situation{wanted: SlotsOf(0), spec: 2, mayStop: true, mayMove: true, exclusive: true, claims: []fact{older, newer}}
+	sit := situation{wanted: SlotsOf(0), spec: 2, mayStop: true, mayMove: true, exclusive: true, update: Component{Exclusive: Exclusive{On: true}}.updateOf(1), claims: []fact{older, newer}}
 	if c := reconcile(sit); len(c.done)+len(c.duplicates)+len(c.moves) > 0 {
 		t.Errorf("before its artifact is there: %+v", c)
 	}

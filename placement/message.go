@@ -170,6 +170,7 @@ type (
 		Spec         uint64   `cbor:"h"` // SpecHash of the component that runs
 		Slots        Slots    `cbor:"s,omitzero"`
 		Running      Slots    `cbor:"r,omitzero"`
+		Fresh        Slots    `cbor:"q,omitzero"` // of Running: not for min_healthy yet, by the clock of its peer
 		Stopping     Slots    `cbor:"x,omitzero"`
 		Reserved     bool     `cbor:"w,omitempty"` // not committed yet
 		Replaces     *ClaimID `cbor:"o,omitempty"`

@@ -14,6 +14,7 @@ type situation struct {
 	mayMove   bool            // a roll-out may begin: in no conflict and, of a deputy, to what its own side was given
 	fault     Fault
 	exclusive bool // what is wanted runs under leases
+	update    UpdatePolicy
 }
 
 // fact is one claim as it was last heard of.
@@ -25,6 +26,9 @@ type fact struct {
 	run  int64 // with LongestRunning, when its slots began to run; Unix milliseconds
 }
 
+// settled is the slots of a claim that run and have done so for min_healthy.
+func (c claimStatus) settled() Slots { return c.Running.Minus(c.Fresh) }
+
 // course is what should be done about a situation. It is a pure function of
 // it: the same facts give the same course at every peer.
 type course struct {
@@ -35,6 +39,7 @@ type course struct {
 	duplicates []duplicate
 	outdated   Slots // still at an older version
 	waiting    Slots // placed, not running yet
+	stops      int   // slots that the roll-out may still leave without a healthy copy
 }
 
 // share is a part of a claim.
@@ -42,6 +47,7 @@ type share struct {
 	claim fact
 	slots Slots
 	why   string
+	stops bool // before a newer copy is healthy
 }
 
 // duplicate is slots that run twice, and which of the two claims stays.
@@ -52,8 +58,6 @@ type duplicate struct {
 }
 
 const (
-	// moveShare is the part of a component that a roll-out replaces at a time.
-	moveShare = 4
 	// movesMax is how many claims one round moves, each with a plan of its own.
 	movesMax = 64
 	// survivorsMax is how many claims one round holds all others against; the
@@ -95,34 +99,4 @@ func reconcile(s situation) course {
 		c.rollOut(s, standing, double)
 	}
 	return c
-}
-
-// rollOut chooses what to move to the wanted version next.
-func (c *course) rollOut(s situation, claims []fact, double Slots) {
-	old := Slots{}
-	for _, f := range claims {
-		if f.Spec != s.spec {
-			old = old.Union(f.Slots.Intersect(s.wanted))
-		}
-	}
-	c.outdated = old
-	budget := max(1, s.wanted.Len()/moveShare) - s.moving.Len() - double.Len() - c.missing.Len() - s.inflight.Len()
-	for _, f := range claims {
-		if f.Spec == s.spec || !f.live || budget <= 0 || len(c.moves) == movesMax {
-			continue
-		}
-		part := f.Slots.Intersect(s.wanted).Minus(double).Minus(s.moving)
-		// What does not run anyway goes first.
-		broken := part.Minus(f.Running).Min(budget)
-		part = broken.Union(part.Minus(broken).Min(budget - broken.Len()))
-		if part.IsEmpty() {
-			continue
-		}
-		budget -= part.Len()
-		if f.Exclusive != s.exclusive { // a lease tells the one kind nothing of the other
-			c.done = append(c.done, share{f, part, "stops before a version that is exclusive where it is not, or the other way, starts"})
-			continue
-		}
-		c.moves = append(c.moves, share{f, part, "moves to a newer version"})
-	}
 }

@@ -61,7 +61,7 @@ func TestNewestExclusiveVersionIsReached(t *testing.T) {
 	old, between := running("a", 10, 1, 0), running("b", 20, 2, 0)
 	between.Ready, between.Running, between.Replaces = between.Slots, Slots{}, &old.ID
 	old.Exclusive, between.Exclusive = true, true
-	s := situation{wanted: FirstSlots(1), spec: 3, exclusive: true, mayStop: true, mayMove: true, claims: []fact{old, between}}
+	s := situation{wanted: FirstSlots(1), spec: 3, exclusive: true, update: Component{Exclusive: Exclusive{On: true}}.updateOf(1), mayStop: true, mayMove: true, claims: []fact{old, between}}
 	if c := reconcile(s); len(c.done) != 1 || c.done[0].claim.peer != "b" {
 		t.Fatalf("the one that waits does not make way: %+v", c)
 	}
@@ -86,7 +86,7 @@ func TestExclusiveNoMore(t *testing.T) {
 		f.Ready, f.Running = f.Slots, Slots{}
 	}
 	one.Exclusive, two.Exclusive, runs.Exclusive = true, true, true
-	s := situation{wanted: FirstSlots(3), spec: 3, mayStop: true, mayMove: true, claims: []fact{one, two, runs}}
+	s := situation{wanted: FirstSlots(3), spec: 3, update: Component{}.updateOf(3), mayStop: true, mayMove: true, claims: []fact{one, two, runs}}
 	c := reconcile(s)
 	for _, d := range c.done {
 		if d.claim.peer == "c" {

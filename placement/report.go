@@ -57,9 +57,10 @@ func (p *Peer) report(uid UID, nonce uint64) reportMsg {
 		if c.held {
 			continue
 		}
+		fresh, _ := p.work.fresh(c, p.minHealthy(c))
 		m.Claims = append(m.Claims, claimStatus{
 			ID: c.ID, Component: c.Component, Version: c.Version, Spec: c.SpecHash, Slots: c.Slots,
-			Running: p.work.running(c), Unhealthy: p.work.unhealthy(c), Stopping: c.Stopping, Reserved: c.State == claimReserved,
+			Running: p.work.running(c), Unhealthy: p.work.unhealthy(c), Fresh: fresh, Stopping: c.Stopping, Reserved: c.State == claimReserved,
 			Replaces: c.Replaces, FirstRunning: c.FirstRunning, Again: c.Again, Score: c.Score,
 			Exclusive: c.Spec.Exclusive.On, Ready: p.waitingLeases(c), Unlisted: known.Compare(c.Version) < 0,
 		})
@@ -109,6 +110,21 @@ func (p *Peer) reportNow(uid UID) {
 	if len(claims) > 0 {
 		p.timers.before(timerReport, string(uid), p.out.now.Mono+p.tune.ReportEvery)
 	}
+	for _, c := range claims { // what a roll-out waits for is told when it is so
+		if _, next := p.work.fresh(c, p.minHealthy(c)); next > 0 {
+			p.timers.before(timerReport, string(uid), next)
+		}
+	}
+}
+
+// minHealthy is how long a slot of a claim runs until a roll-out counts it.
+func (p *Peer) minHealthy(c *claim) time.Duration {
+	if a := p.apps[c.UID]; a != nil {
+		if comp, ok := a.win.intent.App.Components[c.Component]; ok {
+			return comp.UpdatePolicy().MinHealthy
+		}
+	}
+	return c.Spec.UpdatePolicy().MinHealthy
 }
 
 // summaryNow publishes counts, when they changed.
@@ -159,8 +175,22 @@ func (p *Peer) onCensus(from PeerID, m *censusMsg) {
 	if p.counters.boot == 0 {
 		return
 	}
-	r := p.report(m.UID, m.Nonce)
-	p.out.send(from, message{Report: &r})
+	// What an earlier steward ordered and has not arrived must not come after the
+	// answer: the new one counts with it. So the answer is the fence, too.
+	var writes []Write
+	if !m.Deputy && len(p.ledger.byApp[m.UID]) > 0 && p.mayOrder(from, m.UID, m.Term) {
+		var ok bool
+		if writes, _, ok = p.ledger.fence(m.UID, m.Term, false); !ok {
+			writes = nil
+		}
+	}
+	p.out.persist(writes, func(failed *PersistFailed) {
+		if failed == nil {
+			p.ledger.termNoted(writes)
+		}
+		r := p.report(m.UID, m.Nonce)
+		p.out.send(from, message{Report: &r})
+	})
 }
 
 // ownClaims says whether a report speaks of its sender's claims, each once.

@@ -44,6 +44,7 @@ type Steward struct {
 	pins   map[ClaimID]pinnedSlots       // confirmed, and not released since
 	order  uint64                        // of the last pin or release
 	side   map[string]Slots              // deputy: what was on this side at the cut
+	leaves map[ClaimID]Slots             // ordered to stop for a newer version that is not there yet
 	wait   time.Duration
 	next   time.Duration
 
@@ -91,7 +92,7 @@ func newSteward(p *Peer, a *app, term Term) *Steward {
 		p: p, a: a, term: term, began: p.out.now.Mono, wait: p.tune.RoundMin,
 		votes: map[PeerRef]bool{}, answered: map[PeerID]bool{}, heldBy: map[PeerID]uint64{},
 		asks: map[uint64]*openAsk{}, noRoom: map[string]map[PeerID]refusal{}, short: map[string]string{}, sent: map[string]time.Duration{},
-		pins: map[ClaimID]pinnedSlots{}, side: map[string]Slots{}, confirmed: map[PeerRef]time.Duration{},
+		pins: map[ClaimID]pinnedSlots{}, side: map[string]Slots{}, leaves: map[ClaimID]Slots{}, confirmed: map[PeerRef]time.Duration{},
 	}
 	if kr := p.keeper.records[a.uid]; kr != nil {
 		s.holders = slices.Clone(kr.Holders)

@@ -73,6 +73,8 @@ const (
 	// FaultTakeMove: a claim that is to replace another is taken for its duplicate.
 	FaultTakeMove   Fault = "take-move-for-duplicate"
 	FaultCountTwice Fault = "count-slot-twice" // a slot that is held twice counts for two
+	// FaultSpendTwice: a roll-out does not count what it has taken on already.
+	FaultSpendTwice Fault = "spend-twice"
 	// FaultSkipLease: exclusive slots start without a lease.
 	FaultSkipLease Fault = "skip-lease"
 	// FaultIgnoreExpiry: holders of leases go on for an hour longer.
@@ -88,7 +90,7 @@ const (
 // seldom brings about what shows them.
 func Faults() []Fault {
 	return []Fault{FaultSkipGate, FaultNoFence, FaultRegrant, FaultOvergive, FaultTwoTerms, FaultForgetTerm, FaultNoCompare, FaultRemake, FaultKeepForever,
-		FaultTakeMove, FaultCountTwice, FaultSkipLease, FaultIgnoreExpiry, FaultLeaseRestart, FaultNewVotes}
+		FaultTakeMove, FaultCountTwice, FaultSpendTwice, FaultSkipLease, FaultIgnoreExpiry, FaultLeaseRestart, FaultNewVotes}
 }
 
 // winWait is how long a term that was granted may take to be acted under.

@@ -27,6 +27,7 @@ type alloc struct {
 	restarts int
 	exits    []time.Duration // in the restart window
 	last     *Exit           // how the run before this one ended
+	healthy  time.Duration   // Now.Mono since when it runs, while it does
 	fenced   bool            // it is stopping for want of a lease, and comes back with one
 	again    bool            // it is stopping because a person begins it anew
 }
@@ -98,7 +99,10 @@ func (w *Work) enter(a *alloc, s WorkState) {
 	}
 	a.since = w.out.now.Wall.UnixMilli()
 	switch s.State {
-	case AllocRunning, AllocUnhealthy:
+	case AllocRunning:
+		a.healthy = w.out.now.Mono
+		fallthrough
+	case AllocUnhealthy:
 		if s.Started == 0 {
 			a.state.Started = a.since
 		}
@@ -287,6 +291,23 @@ func (w *Work) unhealthy(c *claim) Slots {
 		}
 	}
 	return s
+}
+
+// fresh is the slots of a claim that run, but not for so long yet, and when the
+// first of them has.
+func (w *Work) fresh(c *claim, least time.Duration) (fresh Slots, next time.Duration) {
+	for n := range c.Slots.All() {
+		id := AllocationID{c.ID, n}
+		if !w.runs(id) {
+			continue
+		}
+		if at := w.allocs[id].healthy + least; at > w.out.now.Mono {
+			if fresh = fresh.Add(n); next == 0 || at < next {
+				next = at
+			}
+		}
+	}
+	return fresh, next
 }
 
 // runs says whether an allocation runs and, where that is checked, works.

@@ -35,6 +35,7 @@ func (w *world) request(p *peer, rng *rand.Rand) {
 	if w.plan.Policies {
 		withPolicies(app, rand.New(rand.NewPCG(rng.Uint64(), 4)))
 	}
+	withUpdates(app, rand.New(rand.NewPCG(rng.Uint64(), 5)))
 	ev := placement.Submit{App: app, Artifacts: artifacts}
 	switch rng.IntN(10) {
 	case 0:
