@@ -20,8 +20,11 @@ type budget struct {
 //	             min_healthy, or asked for, or nowhere
 //	missed       wanted slots of which no copy has been healthy for min_healthy
 func budgetOf(s situation, claims []fact, double, missing Slots) budget {
-	fresh, healthy := Slots{}, Slots{}
+	fresh, healthy, u := Slots{}, Slots{}, s.update
 	for _, f := range claims {
+		if f.Exclusive != s.exclusive && f.Spec != s.spec { // it has to end before a newer copy begins
+			u.Unavailable = max(1, u.Unavailable)
+		}
 		if !f.live {
 			continue
 		}
@@ -30,13 +33,13 @@ func budgetOf(s situation, claims []fact, double, missing Slots) budget {
 		}
 	}
 	if s.fault == FaultSpendTwice { // counts what it has asked for, not what it has
-		return budget{max(1, s.update.Unavailable), s.update.Surge, max(1, s.update.Unavailable)}
+		return budget{max(1, u.Unavailable), u.Surge, max(1, u.Unavailable)}
 	}
 	going := fresh.Intersect(s.wanted).Union(missing).Union(s.moving).Union(s.inflight)
 	return budget{
-		moves: max(s.update.Surge, s.update.Unavailable) - going.Len(),
-		surge: s.update.Surge - double.Union(s.moving).Len(),
-		stops: s.update.Unavailable - s.wanted.Minus(healthy).Len(),
+		moves: max(u.Surge, u.Unavailable) - going.Len(),
+		surge: u.Surge - double.Union(s.moving).Len(),
+		stops: u.Unavailable - s.wanted.Minus(healthy).Len(),
 	}
 }
 
