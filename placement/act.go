@@ -42,8 +42,11 @@ func (s *Steward) act() {
 	if p.conflict(a) && !p.merging(a) {
 		s.tellConflict()
 	}
+	if !s.deputy && len(a.versions) == 1 {
+		s.notePast()
+	}
 	busy := false
-	s.unsure = false
+	s.unsure, s.due = false, 0
 	for _, name := range s.components() {
 		busy = s.actOn(name) || busy
 	}
@@ -62,6 +65,9 @@ func (s *Steward) act() {
 	}
 	if s.unsure {
 		s.next = min(s.next, now+p.tune.Resend)
+	}
+	if s.spreadPast(); s.due > 0 {
+		s.next = min(s.next, s.due)
 	}
 }
 
@@ -149,14 +155,15 @@ func (s *Steward) components() []string { // in the order in which they are plac
 
 // situation gathers the facts about one component.
 func (s *Steward) situation(name string) situation {
-	comp, exists := s.a.win.intent.App.Components[name]
+	_, exists := s.a.win.intent.App.Components[name]
+	comp, spec, _ := s.p.wants(s.a, name)
 	pol := comp.Policy()
 	sit := situation{
 		keep: pol.Reconcile, conflict: len(s.a.versions) > 1, fault: s.p.tune.Break,
-		mayStop: !s.deputy, mayMove: !s.deputy && len(s.a.versions) == 1 || s.rollsSide(),
+		mayStop: !s.deputy,
 	}
 	if exists {
-		sit.wanted, sit.spec = s.wantedHere(name, pol, FirstSlots(comp.Wanted())), s.a.win.spec(name)
+		sit.wanted, sit.spec = s.wantedHere(name, pol, FirstSlots(comp.Wanted())), spec
 		sit.update = comp.updateOf(sit.wanted.Len())
 	}
 	if sit.exclusive = comp.Exclusive.On; sit.exclusive && s.deputy {
@@ -195,6 +202,11 @@ func (s *Steward) added(name string) Slots {
 // anything is still open.
 func (s *Steward) actOn(name string) bool {
 	sit := s.situation(name)
+	s.watchRollOut(name, &sit)
+	if comp, spec, _ := s.p.wants(s.a, name); spec != sit.spec && !sit.wanted.IsEmpty() { // reverted just now, or tried again
+		sit.spec, sit.update, sit.exclusive = spec, comp.updateOf(sit.wanted.Len()), comp.Exclusive.On
+	}
+	sit.mayMove = s.mayRoll(name)
 	c := reconcile(sit)
 	s.noteWaits(name, sit)
 	if sit.exclusive {
@@ -220,6 +232,10 @@ func (s *Steward) actOn(name string) bool {
 
 func (s *Steward) noteOpen(name string, sit situation, c course) bool {
 	busy := false
+	if r := s.past.Rolls[name]; !s.deputy && r.Verdict == RolloutStalled && r.Spec == s.a.win.spec(name) {
+		s.note("%s: the roll-out stalled: %s", name, r.Why)
+		c.outdated = Slots{} // they stay, until a person does something
+	}
 	for _, o := range []struct {
 		what  string
 		slots Slots
@@ -254,8 +270,9 @@ func (s *Steward) place(name string, slots, lost Slots, replaces *fact) (left Sl
 	if s.waitsForBudget(name, slots) {
 		return Slots{}
 	}
+	comp, _, _ := p.wants(s.a, name)
 	in := PlanInput{
-		App: s.a.win.intent.App, Component: name, Slots: slots, Placed: s.placed(name),
+		App: s.a.win.intent.App.with(name, comp), Component: name, Slots: slots, Placed: s.placed(name),
 		Candidates: p.members.candidates(p.out.now.Mono), Refused: s.refusedNow(name), Rand: p.rng,
 	}
 	p.barSecrets(s.a.key.Namespace, in.App.Components[name], in.Candidates, in.Refused)
@@ -293,7 +310,8 @@ func (s *Steward) place(name string, slots, lost Slots, replaces *fact) (left Sl
 // What a roll-out is about to replace does not count, or the new version would
 // be spread evenly over what goes.
 func (s *Steward) placed(name string) map[PeerID]int {
-	spec, mayMove := s.a.win.spec(name), !s.deputy && len(s.a.versions) == 1
+	_, spec, _ := s.p.wants(s.a, name)
+	mayMove := !s.deputy && len(s.a.versions) == 1
 	out := map[PeerID]int{}
 	for id, r := range s.a.rows {
 		for _, c := range r.claims() {

@@ -17,6 +17,16 @@ func (p *Peer) onAsk(from PeerID, m *askMsg) {
 	if err != nil || v.intent.UID != m.UID || !p.named(v) {
 		return
 	}
+	wanted := &v.intent
+	if len(m.As.Body) > 0 {
+		as, err := p.catalog.readIntent(m.As)
+		if err != nil {
+			return
+		}
+		if wanted = wanted.asOf(m.Component, &as.intent); wanted == nil {
+			return
+		}
+	}
 	p.clock.observe(v.intent.Version, p.out.now.Wall)
 	var known *Intent
 	if p.catalog.has(m.UID) {
@@ -24,7 +34,7 @@ func (p *Peer) onAsk(from PeerID, m *askMsg) {
 			known = &a.win.intent
 		}
 	}
-	adm := p.ledger.Admit(p.out.now, m, &v.intent, known)
+	adm := p.ledger.Admit(p.out.now, m, wanted, known)
 	if adm.wait {
 		return
 	}

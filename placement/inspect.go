@@ -69,6 +69,10 @@ func (m *message) inspect() Inspection {
 		in.Kind, in.UID, in.Term, in.Claim = "pin", m.Pin.UID, m.Pin.Term, m.Pin.Claim
 	case m.Pinned != nil:
 		in.Kind, in.UID, in.Claim = "pinned", m.Pinned.UID, m.Pinned.Claim
+	case m.Chronicle != nil:
+		in.Kind, in.UID, in.Term = "chronicle", m.Chronicle.UID, m.Chronicle.Term
+	case m.Chronicled != nil:
+		in.Kind, in.UID = "chronicled", m.Chronicled.UID
 	case m.Lease != nil:
 		in.Kind = "lease"
 	case m.Leased != nil:
@@ -112,6 +116,15 @@ func (in Inspection) Detail() string {
 		return m.Committed.Not
 	case "pinned":
 		return m.Pinned.Slots.String()
+	case "chronicle":
+		text := fmt.Sprintf("number %d, %d revisions", m.Chronicle.Past.Seq, len(m.Chronicle.Past.Past))
+		for _, name := range sortedKeys(m.Chronicle.Past.Rolls) {
+			r := m.Chronicle.Past.Rolls[name]
+			text += fmt.Sprintf("; %s %s %s", name, r.Verdict, r.Why)
+		}
+		return text
+	case "chronicled":
+		return fmt.Sprintf("number %d", m.Chronicled.Seq)
 	case "lease":
 		text := ""
 		for _, it := range m.Lease.Items {
@@ -227,6 +240,7 @@ type (
 // Local tables, as Persist names them.
 const (
 	TableKeep   = tableKeep
+	TablePast   = tablePast
 	TableClaims = tableClaims
 	TableTerms  = tableTerms
 )

@@ -76,6 +76,7 @@ type Keeper struct {
 	catalog *Catalog
 	records map[UID]*keepRecord
 	ended   map[UID]ending // apps that it keeps no more
+	pasts   map[UID]*chronicle
 }
 
 // ending is what a keeper remembers of an app that it keeps no more: what it
@@ -87,7 +88,7 @@ type ending struct {
 }
 
 func newKeeper(self PeerRef, tune Tuning, catalog *Catalog) *Keeper {
-	return &Keeper{self: self, tune: tune, catalog: catalog, records: map[UID]*keepRecord{}, ended: map[UID]ending{}}
+	return &Keeper{self: self, tune: tune, catalog: catalog, records: map[UID]*keepRecord{}, ended: map[UID]ending{}, pasts: map[UID]*chronicle{}}
 }
 
 // load restores one record. What does not decode is an error: a keeper must
@@ -235,7 +236,7 @@ func (k *Keeper) raise(m *raiseMsg, view *members, now Now) (writes []Write, rep
 	reply.Known, reply.Holders = true, r.Holders
 	reply.Heard = r.heard
 	if k.votes(r, m.Term, view, now) {
-		reply.Granted = true
+		reply.Granted, reply.Past = true, k.pasts[m.UID]
 		if m.Term.Compare(r.Term) > 0 {
 			r.Term, r.granted = m.Term, now.Mono
 		}
@@ -339,6 +340,10 @@ func (k *Keeper) forget(uid UID) []Write {
 func (k *Keeper) end(r *keepRecord, last []version) []Write {
 	delete(k.records, r.UID)
 	writes := []Write{{Table: tableKeep, Key: string(r.UID)}}
+	if k.pasts[r.UID] != nil {
+		delete(k.pasts, r.UID)
+		writes = append(writes, Write{Table: tablePast, Key: string(r.UID)})
+	}
 	e := ending{Term: r.Term}
 	for _, v := range last {
 		if i := v.intent; i.Removed && (e.Removal == nil || i.Version.Compare(e.Removal.Version) > 0) {

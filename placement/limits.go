@@ -86,12 +86,14 @@ func (m *message) check(size int) error {
 		return within(len(m.Stored.Versions), siblingsMax, "versions")
 	case m.Raised != nil:
 		return errors.Join(within(len(m.Raised.Holders), holdersMax, "holders"),
-			within(len(m.Raised.Intents), siblingsMax, "intents"))
+			within(len(m.Raised.Intents), siblingsMax, "intents"), m.Raised.Past.check())
+	case m.Chronicle != nil:
+		return m.Chronicle.Past.check()
 	case m.Hold != nil:
 		return within(len(m.Hold.Holders), holdersMax, "holders")
 	case m.Report != nil:
 		return errors.Join(within(size, reportBytesMax, "bytes of a report"), within(len(m.Report.Claims), appClaimsMax, "claims"),
-			within(len(m.Report.Failed), ComponentsMax, "components"), within(len(m.Report.Why), textMax, "bytes of text"))
+			within(len(m.Report.Failed), ComponentsMax, "components"), within(len(m.Report.Why)+m.Report.longest(), textMax, "bytes of text"))
 	case m.Ask != nil:
 		return within(len(m.Ask.Keepers), keepersMax, "keepers")
 	case m.Offer != nil:
@@ -102,7 +104,7 @@ func (m *message) check(size int) error {
 		return within(len(m.Lease.Items), leaseItemsMax, "leases")
 	case m.Leased != nil:
 		return within(len(m.Leased.Items), leaseItemsMax, "leases")
-	case m.Drop != nil, m.Raise != nil, m.Census != nil, m.Held != nil, m.Commit != nil, m.Committed != nil, m.Pin != nil, m.Pinned != nil:
+	case m.Drop != nil, m.Raise != nil, m.Census != nil, m.Held != nil, m.Commit != nil, m.Committed != nil, m.Pin != nil, m.Pinned != nil, m.Chronicled != nil:
 		return nil
 	}
 	return fmt.Errorf("%w: no kind that this peer knows", errMessage)

@@ -107,7 +107,7 @@ func (s *Steward) facts(name string, pol Policy) (facts []fact, fates map[PeerID
 		r := a.rows[id]
 		if r == nil {
 			if slots := p.held(a.uid, id, name); !slots.IsEmpty() {
-				spec := a.win.spec(name)
+				_, spec, _ := p.wants(a, name)
 				facts = append(facts, fact{peer: id, lost: f.lost, claimStatus: claimStatus{
 					Component: name, Spec: spec, Slots: slots, Running: slots,
 				}})

@@ -62,6 +62,8 @@ const (
 	MarkReleasePinned      Mark = "release-pinned"       // a release that a pin held off
 	MarkReservationExpired Mark = "reservation-expired"  // a reservation that nobody committed
 	MarkRestated           Mark = "restated"             // what stands was written anew
+	MarkReverted           Mark = "reverted"             // a roll-out came to nothing, and was undone
+	MarkStalled            Mark = "stalled"              // a roll-out came to nothing, and stopped
 	MarkStoreRefused       Mark = "store-refused"        // a store under a lower term
 	MarkStoredTooLate      Mark = "stored-too-late"      // a store of an app that has ended
 	MarkTakenBackAgain     Mark = "taken-back-again"     // a version that was taken back came again
@@ -81,7 +83,7 @@ func Marks() []Mark {
 		MarkForwardUnanswered, MarkHandedBack, MarkLearned, MarkLeftOver, MarkLetGo,
 		MarkListedTooLate, MarkMadeRoom, MarkMassLossOver, MarkMassLossWaits, MarkNeverConfirmed, MarkOutlivedRemoval,
 		MarkPinOfNothing, MarkReleaseNotWritten, MarkReleaseOutdated, MarkReleasePinned, MarkReservationExpired,
-		MarkRestated, MarkStoreRefused, MarkStoredTooLate, MarkTakenBackAgain, MarkTermDoubted, MarkTooFewCopies,
+		MarkRestated, MarkReverted, MarkStalled, MarkStoreRefused, MarkStoredTooLate, MarkTakenBackAgain, MarkTermDoubted, MarkTooFewCopies,
 		MarkVoteRefused,
 	}
 }

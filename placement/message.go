@@ -15,6 +15,7 @@ const messageVersion = 1
 //	steward ── hold ──▶ keeper                    keeper ── held ──▶ steward
 //	steward ── census ──▶ holder                  holder ── report ──▶ steward and keepers
 //	steward ── ask/commit/release/pin ──▶ ledger  ledger ── offer/committed/pinned ──▶ steward
+//	steward ── chronicle ──▶ keeper               keeper ── chronicled ──▶ steward
 //	holder of slots ── lease ──▶ keeper           keeper ── leased ──▶ holder of slots
 type message struct {
 	V         int           `cbor:"v"`
@@ -38,6 +39,9 @@ type message struct {
 	Pinned    *pinnedMsg    `cbor:"pd,omitempty"`
 	Lease     *leaseMsg     `cbor:"le,omitempty"`
 	Leased    *leasedMsg    `cbor:"ld,omitempty"`
+
+	Chronicle  *chronicleMsg  `cbor:"ch,omitempty"`
+	Chronicled *chronicledMsg `cbor:"cl,omitempty"`
 }
 
 type (
@@ -126,6 +130,7 @@ type (
 		Life  Incarnation `cbor:"l,omitempty"` // of this keeper's store
 		Lists *listsMsg   `cbor:"k,omitempty"`
 		Asked int64       `cbor:"a,omitempty"` // of what it answers
+		Past  *chronicle  `cbor:"p,omitempty"` // of a vote that was granted
 	}
 
 	// holdMsg records at a keeper who was, or is about to be, asked.
@@ -186,6 +191,8 @@ type (
 		// Of an exclusive claim: Ready waits for nothing but its lease.
 		Exclusive bool  `cbor:"e,omitempty"`
 		Ready     Slots `cbor:"l,omitzero"`
+		// Why is what the first slot that does not run says of that.
+		Why string `cbor:"k,omitempty"`
 	}
 
 	// askMsg asks a ledger for slots. The intent's bytes come along, since the
@@ -203,6 +210,9 @@ type (
 		Replaces  *ClaimID `cbor:"o,omitempty"`
 		Keepers   []PeerID `cbor:"k"`
 		Score     *float64 `cbor:"z,omitempty"` // of this peer in the plan that the ask is from
+		// As is an earlier version of the app that the component is to run as, since
+		// a roll-out was reverted; that of Intent if it has no body.
+		As Signed `cbor:"b,omitzero"`
 	}
 
 	offerMsg struct {

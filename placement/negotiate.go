@@ -28,10 +28,14 @@ func (s *Steward) ask(to PeerID, name string, slots Slots, score *float64, repla
 		id := replaces.ID
 		m.Replaces = &id
 	}
-	o := &openAsk{m: m, to: to, component: name, first: p.out.now.Mono}
+	comp, spec, from := p.wants(s.a, name)
+	if from != nil {
+		m.As = from.signed
+	}
+	o := &openAsk{m: m, to: to, component: name, spec: spec, first: p.out.now.Mono}
 	s.asks[n] = o
 	p.asking.open(n)
-	p.members.charge(p.out.now.Mono, to, s.a.win.intent.App.Components[name].Resources.Times(slots.Len()))
+	p.members.charge(p.out.now.Mono, to, comp.Resources.Times(slots.Len()))
 	s.sendAsk(o)
 	return true
 }
@@ -142,11 +146,10 @@ func (p *Peer) granted(a *app, from PeerID, o *openAsk, m *offerMsg) {
 	}
 	if m.Order.compare(r.report.Order) >= 0 {
 		v, _ := p.catalog.readIntent(o.m.Intent) // this peer's own, or one that it has read
-		spec := v.spec(o.component)
 		known := slices.ContainsFunc(r.report.Claims, func(c claimStatus) bool { return c.ID == m.Claim })
 		if !known {
 			r.granted[m.Claim] = grantedClaim{after: m.Order, status: claimStatus{
-				ID: m.Claim, Component: o.component, Version: v.intent.Version, Spec: spec, Slots: m.Granted,
+				ID: m.Claim, Component: o.component, Version: v.intent.Version, Spec: o.spec, Slots: m.Granted,
 				Reserved: o.m.Later, Replaces: o.m.Replaces, Score: o.m.Score,
 			}}
 		}

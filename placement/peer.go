@@ -271,6 +271,10 @@ func (p *Peer) receive(from PeerID, m message) {
 		p.onPin(from, m.Pin)
 	case m.Pinned != nil:
 		p.onPinned(from, m.Pinned)
+	case m.Chronicle != nil:
+		p.onChronicle(from, m.Chronicle)
+	case m.Chronicled != nil:
+		p.onChronicled(from, m.Chronicled)
 	case m.Lease != nil:
 		p.onLease(from, m.Lease)
 	case m.Leased != nil:
@@ -391,6 +395,11 @@ func (p *Peer) Load(table, key string, value []byte) error {
 	switch table {
 	case tableKeep:
 		return p.keeper.load(UID(key), value)
+	case tablePast:
+		var c chronicle
+		err := Decode(value, &c)
+		p.keeper.pasts[UID(key)] = &c
+		return err
 	case tableEnded:
 		var e ending
 		err := Decode(value, &e)

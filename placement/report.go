@@ -63,6 +63,7 @@ func (p *Peer) report(uid UID, nonce uint64) reportMsg {
 			Running: p.work.running(c), Unhealthy: p.work.unhealthy(c), Fresh: fresh, Stopping: c.Stopping, Reserved: c.State == claimReserved,
 			Replaces: c.Replaces, FirstRunning: c.FirstRunning, Again: c.Again, Score: c.Score,
 			Exclusive: c.Spec.Exclusive.On, Ready: p.waitingLeases(c), Unlisted: known.Compare(c.Version) < 0,
+			Why: p.work.why(c),
 		})
 	}
 	for _, name := range sortedKeys(p.failures[uid]) {
@@ -77,6 +78,14 @@ func (p *Peer) report(uid UID, nonce uint64) reportMsg {
 		m.Failed[name], m.Why = f.slots, clip(f.why)
 	}
 	return m
+}
+
+// longest is how much the longest reason of its claims says.
+func (m *reportMsg) longest() (n int) {
+	for i := range m.Claims {
+		n = max(n, len(m.Claims[i].Why))
+	}
+	return n
 }
 
 func clip(s string) string { return s[:min(len(s), 256)] }

@@ -136,7 +136,7 @@ func (s *Steward) countStops(sit *situation) {
 // there is no room for both: those that do not work, and of the others as many
 // as people may miss.
 func (s *Steward) makeRoom(c *course, old fact, slots Slots) {
-	comp := s.a.win.intent.App.Components[old.Component]
+	comp, _, _ := s.p.wants(s.a, old.Component)
 	broken := slots.Minus(old.settled())
 	slots = broken.Union(slots.Minus(broken).Min(c.stops))
 	if slots.IsEmpty() {

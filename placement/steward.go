@@ -37,14 +37,21 @@ type Steward struct {
 	holdNumber uint64
 	heldBy     map[PeerID]uint64
 
-	asks   map[uint64]*openAsk
-	noRoom map[string]map[PeerID]refusal // by component: who refused lately
-	short  map[string]string             // by component: why the last plan left slots without a place
-	sent   map[string]time.Duration      // orders sent: when, so as not to repeat them at once
-	pins   map[ClaimID]pinnedSlots       // confirmed, and not released since
-	order  uint64                        // of the last pin or release
-	side   map[string]Slots              // deputy: what was on this side at the cut
-	leaves map[ClaimID]Slots             // ordered to stop for a newer version that is not there yet
+	asks      map[uint64]*openAsk
+	noRoom    map[string]map[PeerID]refusal // by component: who refused lately
+	short     map[string]string             // by component: why the last plan left slots without a place
+	sent      map[string]time.Duration      // orders sent: when, so as not to repeat them at once
+	pins      map[ClaimID]pinnedSlots       // confirmed, and not released since
+	order     uint64                        // of the last pin or release
+	side      map[string]Slots              // deputy: what was on this side at the cut
+	past      chronicle                     // as this steward writes it
+	copied    map[PeerRef]uint64            // number of it that a keeper has on disk
+	mustHave  uint64                        // number of it that a majority has to
+	judged    map[string]time.Duration      // by component: when its roll-out was looked at last
+	wroteIdle time.Duration
+	due       time.Duration // when something is to be looked at, 0: nothing
+
+	leaves map[ClaimID]Slots // ordered to stop for a newer version that is not there yet
 	wait   time.Duration
 	next   time.Duration
 
@@ -72,6 +79,7 @@ type openAsk struct {
 	m         *askMsg
 	to        PeerID
 	component string
+	spec      uint64 // SpecHash of what it asks for
 	first     time.Duration
 	last      time.Duration
 }
@@ -92,7 +100,7 @@ func newSteward(p *Peer, a *app, term Term) *Steward {
 		p: p, a: a, term: term, began: p.out.now.Mono, wait: p.tune.RoundMin,
 		votes: map[PeerRef]bool{}, answered: map[PeerID]bool{}, heldBy: map[PeerID]uint64{},
 		asks: map[uint64]*openAsk{}, noRoom: map[string]map[PeerID]refusal{}, short: map[string]string{}, sent: map[string]time.Duration{},
-		pins: map[ClaimID]pinnedSlots{}, side: map[string]Slots{}, leaves: map[ClaimID]Slots{}, confirmed: map[PeerRef]time.Duration{},
+		pins: map[ClaimID]pinnedSlots{}, side: map[string]Slots{}, leaves: map[ClaimID]Slots{}, copied: map[PeerRef]uint64{}, judged: map[string]time.Duration{}, confirmed: map[PeerRef]time.Duration{},
 	}
 	if kr := p.keeper.records[a.uid]; kr != nil {
 		s.holders = slices.Clone(kr.Holders)
@@ -381,6 +389,7 @@ func (p *Peer) onRaised(from PeerID, m *raisedMsg) {
 	s.addHolders(m.Holders)
 	switch {
 	case m.Granted:
+		s.learnPast(m.Past)
 	case m.Known:
 		p.voteRefused(a, from, m)
 		return
@@ -517,6 +526,9 @@ func (p *Peer) runSteward(a *app) {
 			s.phase = phaseActing
 			s.next = now
 			s.noteSide()
+			if !s.deputy {
+				s.beginPast()
+			}
 			p.rerouteEdits(a)
 			p.ensureStored(a.uid)
 			s.act()
@@ -544,6 +556,13 @@ func (s *Steward) censusDone(now time.Duration) bool {
 		}
 	}
 	return true
+}
+
+// dueBy has the next round come at a time, or before it.
+func (s *Steward) dueBy(at time.Duration) {
+	if s.due == 0 || at < s.due {
+		s.due = at
+	}
 }
 
 // noteSide notes what was on this side when the deputy began: it re-places

@@ -25,10 +25,11 @@ type ComponentView struct {
 	Wanted  int
 	States  map[AllocState]int
 	Sites   []SiteCount
-	Policy  Policy      // in force
-	Missing string      // slots wanted and nowhere known, "0-5,8"
-	Double  string      // slots that run at more than one peer
-	Leases  []LeaseView // of exclusive slots, as far as this peer knows
+	Policy  Policy       // in force
+	Missing string       // slots wanted and nowhere known, "0-5,8"
+	Double  string       // slots that run at more than one peer
+	Leases  []LeaseView  // of exclusive slots, as far as this peer knows
+	Rollout *RolloutView // the last, as its keepers know it
 }
 
 // SiteCount is how many slots of a component a peer has, and how old that is.

@@ -112,6 +112,7 @@ func (p *Peer) viewComponent(a *app, name string) ComponentView {
 	placed, double := Slots{}, Slots{}
 	known := p.keeper.records[a.uid] != nil || a.steward != nil
 	v.Leases = p.viewLeases(a, name)
+	v.Rollout = p.viewRollOut(a, name)
 	sums := p.catalog.status[a.uid]
 	peers := map[PeerID]bool{}
 	for id := range sums {

@@ -1,6 +1,7 @@
 package placement
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -308,6 +309,16 @@ func (w *Work) fresh(c *claim, least time.Duration) (fresh Slots, next time.Dura
 		}
 	}
 	return fresh, next
+}
+
+// why is what the first slot of a claim that does not run says of that.
+func (w *Work) why(c *claim) string {
+	for n := range c.Slots.All() {
+		if a := w.allocs[AllocationID{c.ID, n}]; a != nil && a.state.State != AllocRunning && a.state.Reason != "" {
+			return clip(fmt.Sprintf("slot %d: %s", n, a.state.Reason))
+		}
+	}
+	return ""
 }
 
 // runs says whether an allocation runs and, where that is checked, works.

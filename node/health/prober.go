@@ -109,8 +109,8 @@ type watch struct {
 	report  func(Report)
 
 	told  Report
-	at    time.Time // of told
-	more  bool      // a second reason of this state was told
+	at    time.Time     // of told
+	more  bool          // a second reason of this state was told
 	hangs chan struct{} // closed when a check that was given up has returned; nil if none was
 }
 
