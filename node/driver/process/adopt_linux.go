@@ -15,11 +15,15 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/hansa-mesh/hansa/node/driver"
-	"github.com/hansa-mesh/hansa/node/driver/prune"
 )
 
 // supervise spawns the task's supervisor and waits for its report.
-func (d *Driver) supervise(ctx context.Context, t *task) error {
+func (d *Driver) supervise(ctx context.Context, t *task, how launchSpec) error {
+	told, err := newMemory("order", order{t.spec, how})
+	if err != nil {
+		return err
+	}
+	defer told.Close()
 	out, in, err := os.Pipe()
 	if err != nil {
 		return fmt.Errorf("make a pipe: %w", err)
@@ -39,7 +43,7 @@ func (d *Driver) supervise(ctx context.Context, t *task) error {
 	pidfd := -1
 	pid, err := syscall.ForkExec(d.c.Executable, []string{"hansa", superviseArg, t.dir}, &syscall.ProcAttr{
 		Dir: "/", Env: supervisorEnv(),
-		Files: []uintptr{null.Fd(), null.Fd(), null.Fd(), in.Fd(), lock.Fd()}, // as reportFd and lockFd say
+		Files: []uintptr{null.Fd(), null.Fd(), null.Fd(), in.Fd(), lock.Fd(), told.Fd()}, // as reportFd and those after it say
 		Sys:   &syscall.SysProcAttr{Setsid: true, PidFD: &pidfd},
 	})
 	null.Close()
@@ -375,17 +379,8 @@ func (d *Driver) archive(t *task) error {
 	if err := os.Rename(t.dir, to); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("archive the logs: %w", err)
 	}
-	for _, name := range []string{workDir, "tmp", specFile, runFile, stopFile, lockFile} {
-		if err := os.RemoveAll(filepath.Join(to, name)); err != nil { // it goes with its logs
-			d.c.Log.Warn("what a stopped task left is not deleted", "task", t.spec.Task.ID, "error", err)
-		}
+	if err := strip(to); err != nil { // Collect tries again
+		d.c.Log.Warn("what a stopped task left is not deleted", "task", t.spec.Task.ID, "error", err)
 	}
 	return nil
-}
-
-// collect deletes the oldest folders of stopped tasks beyond the budget.
-func (d *Driver) collect() {
-	if err := prune.Folders(filepath.Join(d.c.Dir, "stopped"), d.c.StoppedMax, stoppedCountMax, nil); err != nil {
-		d.c.Log.Warn("logs of a stopped task are not deleted", "error", err)
-	}
 }

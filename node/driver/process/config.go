@@ -15,6 +15,7 @@ const (
 	superviseArg = "internal-supervise"
 	launchArg    = "internal-launch"
 	wardenArg    = "internal-warden"
+	enterArg     = "internal-enter"
 )
 
 // Config of a Driver.
@@ -49,5 +50,5 @@ const (
 // IsSupervisor reports whether the arguments of this process are those of a
 // supervisor, which SupervisorMain must handle.
 func IsSupervisor(args []string) bool {
-	return len(args) >= 2 && (args[1] == superviseArg || args[1] == launchArg || args[1] == wardenArg)
+	return len(args) >= 2 && (args[1] == superviseArg || args[1] == launchArg || args[1] == wardenArg || args[1] == enterArg)
 }

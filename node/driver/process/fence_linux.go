@@ -78,18 +78,9 @@ func mapDeadline(f *os.File) (*deadline, error) {
 
 // openDeadline shares that of a supervisor which runs, by its descriptor.
 func openDeadline(who identity, fd int) (*deadline, error) {
-	pidfd, err := who.open()
+	f, err := openMemory(who, fd, "deadline")
 	if err != nil {
 		return nil, err
-	}
-	defer pidfd.Close()
-	f, err := os.OpenFile(fmt.Sprintf("/proc/%d/fd/%d", who.Pid, fd), os.O_RDWR, 0)
-	if err != nil {
-		return nil, fmt.Errorf("open the deadline: %w", err)
-	}
-	if now, err := identify(who.Pid); err != nil || now != who {
-		f.Close()
-		return nil, errGone // it ended, and what was opened may be another's
 	}
 	return mapDeadline(f)
 }

@@ -20,25 +20,34 @@ const (
 	stopFile = "stop.json" // by the daemon, before it signals the supervisor
 	exitFile = "exit.json" // by the supervisor, when all is over
 	lockFile = "lock"      // held by the supervisor as long as it lives
+	idFile   = "id"        // by the daemon; stays with the logs
 	logsDir  = "logs"
 	workDir  = "work"
+	tmpDir   = "tmp"
+	stageDir = "stage" // where the launcher mounts the task's files, seen by nobody else
 )
 
 // jsonBytesMax bounds what is read back.
 const jsonBytesMax = 4 << 20
 
-// spec is what the supervisor is told.
+// spec is what is known of a task on disk, for whoever adopts it. What the
+// program is given (its environment, its files) is not: secrets may be in it.
 type spec struct {
-	Task    driver.Task `json:"task"`
-	Starts  int         `json:"starts"` // which start of the task this is
-	Command []string    `json:"command"`
-	Env     []string    `json:"env"`
-	Dir     string      `json:"dir"` // to run in
-	Groups  groups      `json:"groups"`
+	Task   driver.Task `json:"task"`   // without Env and Files
+	Starts int         `json:"starts"` // which start of the task this is
+	Groups groups      `json:"groups"`
 	// Processes is the most processes and threads that it may have.
 	Processes int `json:"processes"`
+	// Isolation is what the program has of its own.
+	Isolation isolation `json:"isolation,omitempty"`
 	// Note is for the log: what is not enforced.
 	Note string `json:"note,omitempty"`
+}
+
+// order is what the supervisor is told, in memory.
+type order struct {
+	Spec   spec       `json:"spec"`
+	Launch launchSpec `json:"launch"`
 }
 
 // runRecord says who runs.
@@ -50,6 +59,10 @@ type runRecord struct {
 	// DeadlineFd is the supervisor's descriptor of the task's deadline, 0 if
 	// it has none.
 	DeadlineFd int `json:"deadline_fd,omitempty"`
+	// LaunchFd is the supervisor's descriptor of the memory that says how the
+	// program was launched, by which others are launched beside it; 0 if an
+	// older version started it.
+	LaunchFd int `json:"launch_fd,omitempty"`
 }
 
 // stopOrder is how a program is to be stopped.

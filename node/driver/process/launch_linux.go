@@ -1,7 +1,6 @@
 package process
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -18,7 +17,7 @@ import (
 
 // Descriptors of the launcher beside the standard three.
 const (
-	launchSpecFd   = 3 // it reads a launchSpec
+	launchSpecFd   = 3 // memory that holds a launchSpec
 	launchReportFd = 4 // it writes why it failed; closed by a successful exec
 )
 
@@ -28,6 +27,12 @@ type launchSpec struct {
 	Env     []string `json:"env"`
 	Dir     string   `json:"dir"`
 	Procs   []string `json:"procs"` // cgroup.procs files to join
+	// View is what to make of the mounts of this namespace; nil leaves them.
+	View *view `json:"view,omitempty"`
+	// User to become; nil stays who this is.
+	User *account `json:"user,omitempty"`
+	// Parent is who this dies with; 0 for nobody.
+	Parent int `json:"parent,omitempty"`
 }
 
 // launch is a process between the supervisor and the program: it joins the
@@ -36,9 +41,9 @@ type launchSpec struct {
 func launch() int {
 	report := os.NewFile(launchReportFd, "report")
 	unix.CloseOnExec(launchReportFd)
-	in := os.NewFile(launchSpecFd, "spec")
+	in := os.NewFile(launchSpecFd, "order")
 	var s launchSpec
-	err := json.NewDecoder(in).Decode(&s)
+	err := readMemory(in, &s)
 	in.Close()
 	if err == nil {
 		err = s.exec()
@@ -60,6 +65,14 @@ func (s *launchSpec) exec() error {
 	if len(notJoined) > 0 {
 		return fmt.Errorf("join the cgroups: %s", strings.Join(notJoined, "; "))
 	}
+	if s.View != nil {
+		if err := s.View.show(); err != nil {
+			return err
+		}
+	}
+	if err := s.become(); err != nil {
+		return err
+	}
 	if err := os.Chdir(s.Dir); err != nil {
 		return fmt.Errorf("enter the working folder: %w", err)
 	}
@@ -71,10 +84,45 @@ func (s *launchSpec) exec() error {
 	// that was forked meanwhile and has not executed yet.
 	for deadline := time.Now().Add(2 * time.Second); ; time.Sleep(sweepInterval) {
 		err = syscall.Exec(program, s.Command, s.Env)
+		if errors.Is(err, unix.EACCES) && s.User != nil {
+			return fmt.Errorf("execute %s as user %d: %w: it must be readable and executable for others, or \"user\" be set", s.Command[0], s.User.UID, err)
+		}
 		if !errors.Is(err, unix.ETXTBSY) || time.Now().After(deadline) {
 			return fmt.Errorf("execute %s: %w", s.Command[0], err)
 		}
 	}
+}
+
+// become changes to the user, for good. The kernel forgets with whom a process
+// dies when its user changes, so that is said again.
+func (s *launchSpec) become() error {
+	if u := s.User; u != nil {
+		err := syscall.Setgroups(u.Groups)
+		if err == nil {
+			err = syscall.Setresgid(u.GID, u.GID, u.GID)
+		}
+		if err == nil {
+			err = syscall.Setresuid(u.UID, u.UID, u.UID)
+		}
+		if err == nil && u.Bound {
+			err = unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+		}
+		if err != nil {
+			return fmt.Errorf("become user %d: %w", u.UID, err)
+		}
+	}
+	// Of its user namespace, if it has one; no kernel before 4.3 has any.
+	_ = unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+	if s.Parent == 0 {
+		return nil
+	}
+	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
+		return fmt.Errorf("die with the supervisor: %w", err)
+	}
+	if os.Getppid() != s.Parent {
+		return errors.New("the supervisor is gone")
+	}
+	return nil
 }
 
 // find looks a bare name up in the PATH of the program's environment.

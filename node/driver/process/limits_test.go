@@ -424,17 +424,16 @@ func daemonMain(dir string) int {
 		return 1
 	}
 	go d.Run(context.Background())
-	self, _ := os.Executable()
 	if os.Getenv("MANY") != "" {
-		startMany(d, self)
+		startMany(d, guest)
 	}
 	if in := os.Getenv(fencedVar); in != "" {
-		startFenced(d, self, in)
+		startFenced(d, guest, in)
 	}
 	for id, verb := range map[string][]string{"c/0": {"on-stop", "5"}, "c/1": {"lines", "5000", "6"}} {
 		task := driver.Task{
 			ID: id, Kind: driver.KindServer, Labels: map[string]string{"slot": id},
-			Process: &driver.Process{Command: append([]string{self, drivertest.GuestArg}, verb...)},
+			Process: &driver.Process{Command: append([]string{guest, drivertest.GuestArg}, verb...)},
 		}
 		if _, err := d.Start(context.Background(), task); err != nil {
 			fmt.Println(err)

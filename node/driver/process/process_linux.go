@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -40,6 +41,7 @@ type Driver struct {
 	ctx    context.Context // done when Run returns
 	cancel context.CancelFunc
 	wg     sync.WaitGroup // watchers
+	execs  atomic.Int32   // commands that run beside tasks
 
 	loading sync.Mutex // held while the tasks folder is read
 	mu      sync.Mutex // guards what follows
@@ -130,12 +132,13 @@ func (d *Driver) Probe(context.Context) driver.Info {
 		Kinds: []string{driver.KindServer}, Runtimes: []string{"process"},
 		Limits: detect("/").limits(),
 	}
-	if err := canFence(); err != nil {
-		info.Limits["fence"] = driver.Limit{Detail: err.Error()}
-	} else {
-		info.Fence = true
-		info.Limits["fence"] = driver.Limit{Enforced: true, Detail: "process namespace, ended at its deadline"}
+	own, err := isolated()
+	info.Limits["fence"], info.Fence = driver.Limit{Enforced: true, Detail: "process namespace, ended at its deadline"}, true
+	if err != nil {
+		info.Limits["fence"], info.Fence = driver.Limit{Detail: err.Error()}, false
 	}
+	info.Limits["isolation"] = own.limit(err)
+	info.Limits["disk"] = driver.Limit{Detail: "programs on the bare machine write to its disk"}
 	if err := os.MkdirAll(filepath.Join(d.c.Dir, "tasks"), 0o700); err != nil {
 		info.Available, info.Reason = false, fmt.Sprintf("the data folder can't be used: %v", err)
 	}
@@ -234,9 +237,9 @@ func (d *Driver) Start(ctx context.Context, job driver.Task) (driver.Status, err
 			return driver.Status{}, fmt.Errorf("start %q: %w: it can't be fenced: %w", job.ID, driver.ErrUnavailable, err)
 		}
 	}
-	t, err := d.prepare(job, command, starts)
+	t, how, err := d.prepare(job, command, starts)
 	if err == nil {
-		err = d.supervise(ctx, t)
+		err = d.supervise(ctx, t, how)
 	}
 	if err != nil {
 		d.mu.Lock()
@@ -261,93 +264,6 @@ func (d *Driver) again(job driver.Task, t *task) (driver.Status, error) {
 		}
 	}
 	return t.snapshot(), nil
-}
-
-// prepare makes the task's folder ready for a start.
-func (d *Driver) prepare(job driver.Task, command []string, starts int) (*task, error) {
-	name := driver.SafeID(job.ID)
-	dir := filepath.Join(d.c.Dir, "tasks", name)
-	work := filepath.Join(dir, workDir)
-	runIn := filepath.Join(work, filepath.Join("/", job.Process.Dir)) // never above it
-	for _, p := range []string{runIn, filepath.Join(dir, "tmp")} {
-		if err := os.MkdirAll(p, 0o700); err != nil {
-			return nil, fmt.Errorf("make the working folder: %w", err)
-		}
-	}
-	t := &task{dir: dir, ended: make(chan struct{})}
-	for _, f := range []string{specFile, runFile, stopFile, exitFile} {
-		if err := os.Remove(filepath.Join(dir, f)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return t, fmt.Errorf("clear the working folder: %w", err)
-		}
-	}
-	if digest := job.Process.Artifact; digest != "" {
-		if filepath.IsAbs(command[0]) {
-			return t, fmt.Errorf("%w: the command is absolute (%s), so the artifact has no place", driver.ErrInvalid, command[0])
-		}
-		at := filepath.Join(runIn, filepath.Join("/", command[0]))
-		if err := place(job.Artifacts[digest], at); err != nil {
-			return t, fmt.Errorf("place the artifact: %w", err)
-		}
-		command[0] = at
-	}
-	l := detect("/")
-	t.spec = spec{
-		Task: job, Starts: starts, Command: command, Dir: runIn, Processes: d.c.ProcessesMax,
-		Env: environment(job, work, filepath.Join(dir, "tmp")), Groups: l.groupsFor(d.groupName(name)),
-	}
-	limits := l.limits()
-	for c, asked := range map[string]bool{"cpu": job.CPU > 0, "memory": job.Memory > 0} {
-		if asked && !limits[c].Enforced {
-			t.spec.Note += fmt.Sprintf("the limit on %s is not enforced: %s. ", c, limits[c].Detail)
-			d.c.Log.Warn("a limit is not enforced", "task", job.ID, "limit", c, "reason", limits[c].Detail)
-		}
-	}
-	t.status = driver.Status{
-		ID: job.ID, Labels: job.Labels, State: driver.StateStarting, ExitCode: -1,
-		Starts: starts, Ports: job.HostPorts(),
-	}
-	return t, writeJSON(filepath.Join(dir, specFile), t.spec)
-}
-
-// place copies the artifact, so that the program can't change the original.
-func place(from, to string) error {
-	if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
-		return err
-	}
-	in, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	// A new file each time: the old one may be what a leftover executes.
-	if err := os.Remove(to); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o755)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(out, in)
-	if e := out.Close(); err == nil {
-		err = e
-	}
-	return err
-}
-
-func environment(job driver.Task, work, tmp string) []string {
-	env := job.Environment()
-	for k, v := range map[string]string{
-		"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": work, "TMPDIR": tmp,
-	} {
-		if _, set := env[k]; !set {
-			env[k] = v
-		}
-	}
-	list := make([]string, 0, len(env))
-	for _, k := range slices.Sorted(maps.Keys(env)) {
-		list = append(list, k+"="+env[k])
-	}
-	return list
 }
 
 // Stop implements driver.Driver.

@@ -27,6 +27,7 @@ const (
 	drainPatience = 2 * time.Second      // for output of what could not be killed
 	reportFd      = 3                    // of the supervisor: one report to the daemon
 	lockFd        = 4                    // of the supervisor: the task's lock, held
+	orderFd       = 5                    // of the supervisor: the memory that says what to do
 )
 
 // report is the supervisor's one message to the daemon that started it.
@@ -46,6 +47,9 @@ func SupervisorMain(args []string) int {
 	}
 	if len(args) == 2 && args[1] == wardenArg {
 		return warden()
+	}
+	if len(args) == 3 && args[1] == enterArg {
+		return enter(args[2])
 	}
 	if len(args) != 3 || args[1] != superviseArg {
 		fmt.Fprintf(os.Stderr, "%s is not meant to be called by people\n", args[1])
@@ -72,7 +76,9 @@ func SupervisorMain(args []string) int {
 type supervisor struct {
 	dir     string
 	lock    *os.File
+	told    *os.File // the order; once the program runs, how to launch another beside it
 	spec    spec
+	how     launchSpec
 	run     runRecord
 	log     *logs.Writer
 	fence   *deadline // nil if there is none
@@ -90,6 +96,8 @@ func (s *supervisor) start() error {
 	signal.Notify(make(chan os.Signal, 1), unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGPIPE)
 	s.lock = os.NewFile(lockFd, "lock") // held from before the fork until the process ends
 	unix.CloseOnExec(lockFd)
+	s.told = os.NewFile(orderFd, "order")
+	unix.CloseOnExec(orderFd)
 	var err error
 	if s.run.Supervisor, err = identify(os.Getpid()); err != nil {
 		return err
@@ -98,9 +106,11 @@ func (s *supervisor) start() error {
 	if err := writeLock(s.lock, s.run.Supervisor); err != nil {
 		return err
 	}
-	if ok, err := readJSON(filepath.Join(s.dir, specFile), &s.spec); err != nil || !ok {
-		return fmt.Errorf("read the task: it is damaged or missing (%v)", err)
+	var told order
+	if err := readMemory(s.told, &told); err != nil {
+		return err
 	}
+	s.spec, s.how = told.Spec, told.Launch
 	if f := s.spec.Task.Fence; f != nil {
 		if boottime.Now() >= f.Until-driver.FenceMargin {
 			return fmt.Errorf("%w before it was started", errClosed)
@@ -125,7 +135,12 @@ func (s *supervisor) start() error {
 	if err := s.fork(); err != nil {
 		return err
 	}
-	s.run.Starts, s.run.StartedAt = s.spec.Starts, time.Now()
+	// What the program was given it has; nobody else needs it.
+	s.how.View, s.how.Parent = nil, 0
+	if err := writeMemory(s.told, s.how); err != nil {
+		return err
+	}
+	s.run.Starts, s.run.StartedAt, s.run.LaunchFd = s.spec.Starts, time.Now(), orderFd
 	if s.run.Program, err = identify(s.pid); err != nil {
 		return err
 	}
@@ -167,33 +182,40 @@ func (s *supervisor) fork() error {
 	if err != nil {
 		return err
 	}
-	specR, specW, err := pipe()
-	if err != nil {
-		return err
-	}
 	reportR, reportW, err := pipe()
 	if err != nil {
 		return err
 	}
-	files = []int{outW, errW, specR, reportW}
+	files = []int{outW, errW, reportW}
+	if who := s.how.User; who != nil { // so that it may open /dev/stdout
+		for _, fd := range []int{outW, errW} {
+			_ = unix.Fchown(fd, who.UID, who.GID) // else only that does not work
+		}
+	}
+	s.how.Procs = s.spec.Groups.procsFiles()
+	if s.fence == nil { // the warden sees to it that a fenced one ends
+		s.how.Parent = os.Getpid()
+	}
+	if err := writeMemory(s.told, s.how); err != nil {
+		return err
+	}
 	for fd, name := range map[int]string{outR: "stdout", errR: "stderr"} {
 		s.copy(fd, name)
 	}
 	attr := syscall.ProcAttr{
 		Dir: "/", Env: []string{},
-		Files: []uintptr{null.Fd(), uintptr(outW), uintptr(errW), uintptr(specR), uintptr(reportW)},
+		Files: []uintptr{null.Fd(), uintptr(outW), uintptr(errW), s.told.Fd(), uintptr(reportW)},
 		Sys:   &syscall.SysProcAttr{Setsid: true, Pdeathsig: unix.SIGKILL},
 	}
-	if s.fence == nil {
-		s.pid, err = syscall.ForkExec("/proc/self/exe", []string{"hansa", launchArg}, &attr)
-	} else {
+	argv := []string{"hansa", launchArg}
+	if s.fence != nil {
+		argv[1] = wardenArg
 		attr.Env, attr.Files = os.Environ(), append(attr.Files, s.fence.file.Fd()) // as wardenDeadlineFd says
-		s.pid, err = forkIsolated("/proc/self/exe", []string{"hansa", wardenArg}, attr)
 	}
-	in, out := os.NewFile(uintptr(specW), "spec"), os.NewFile(uintptr(reportR), "report")
+	s.pid, err = s.spec.Isolation.fork("/proc/self/exe", argv, attr, s.fence != nil)
+	out := os.NewFile(uintptr(reportR), "report")
 	defer out.Close()
 	if err != nil {
-		in.Close()
 		s.pid = 0
 		return fmt.Errorf("fork: %w", err)
 	}
@@ -201,15 +223,16 @@ func (s *supervisor) fork() error {
 		unix.Close(fd)
 	}
 	files = nil
-	err = json.NewEncoder(in).Encode(launchSpec{
-		Command: s.spec.Command, Env: s.spec.Env, Dir: s.spec.Dir, Procs: s.spec.Groups.procsFiles(),
-	})
-	in.Close()
-	why, readErr := io.ReadAll(io.LimitReader(out, 4096))
+	return launched(out)
+}
+
+// launched waits until a launcher has become the program, or says why not.
+func launched(report io.Reader) error {
+	why, err := io.ReadAll(io.LimitReader(report, 4096))
 	if len(why) > 0 {
 		return errors.New(string(why))
 	}
-	return errors.Join(err, readErr)
+	return err
 }
 
 // copy reads one stream of the program into the log until its end.

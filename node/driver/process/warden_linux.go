@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -107,35 +106,3 @@ func ownProc() {
 		_ = unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NOEXEC|unix.MS_NODEV, "")
 	}
 }
-
-// isolated are the ways to have a process namespace, the best one first: as
-// root, and through a user namespace in which everybody is who they are.
-func isolated() []syscall.SysProcAttr {
-	base := syscall.SysProcAttr{Setsid: true, Pdeathsig: unix.SIGKILL, Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS}
-	user := base
-	user.Cloneflags |= unix.CLONE_NEWUSER
-	user.UidMappings = []syscall.SysProcIDMap{{ContainerID: os.Getuid(), HostID: os.Getuid(), Size: 1}}
-	user.GidMappings = []syscall.SysProcIDMap{{ContainerID: os.Getgid(), HostID: os.Getgid(), Size: 1}}
-	return []syscall.SysProcAttr{base, user}
-}
-
-// forkIsolated is ForkExec in a process namespace of its own.
-func forkIsolated(path string, argv []string, attr syscall.ProcAttr) (pid int, err error) {
-	for _, sys := range isolated() {
-		attr.Sys = &sys
-		if pid, err = syscall.ForkExec(path, argv, &attr); !errors.Is(err, unix.EPERM) {
-			return pid, err
-		}
-	}
-	return pid, err
-}
-
-// canFence reports why this machine can't fence, or nil. It tries: a namespace
-// is made, in which a program that is not there is not started.
-var canFence = sync.OnceValue(func() error {
-	_, err := forkIsolated("/dev/null/nothing", []string{"nothing"}, syscall.ProcAttr{Dir: "/"})
-	if err == nil || errors.Is(err, unix.ENOTDIR) {
-		return nil
-	}
-	return fmt.Errorf("no right to make process namespaces (%w): run the daemon as root, or allow unprivileged user namespaces", err)
-})
