@@ -2,6 +2,7 @@ package docker_test
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -71,7 +72,8 @@ func (p *place) container(t testing.TB, id string) string {
 	return list.Items[0].ID
 }
 
-// processes counts what runs in the place's containers.
+// processes counts what runs in the place's containers: all that shares the
+// process namespace of one.
 func (p *place) processes(t testing.TB) int {
 	t.Helper()
 	cli := p.h.client(t)
@@ -80,13 +82,22 @@ func (p *place) processes(t testing.TB) int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := 0
+	spaces := map[string]bool{}
 	for _, c := range list.Items {
-		top, err := cli.ContainerTop(context.Background(), c.ID, client.ContainerTopOptions{})
-		if err != nil {
+		seen, err := cli.ContainerInspect(context.Background(), c.ID, client.ContainerInspectOptions{})
+		if err != nil || seen.Container.State.Pid == 0 {
 			continue // it ended
 		}
-		n += len(top.Processes)
+		if space, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", seen.Container.State.Pid)); err == nil {
+			spaces[space] = true
+		}
+	}
+	n := 0
+	all, _ := filepath.Glob("/proc/[0-9]*/ns/pid")
+	for _, at := range all {
+		if space, err := os.Readlink(at); err == nil && spaces[space] {
+			n++
+		}
 	}
 	return n
 }

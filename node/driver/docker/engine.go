@@ -169,7 +169,7 @@ func (e *engine) ask(ctx context.Context) (*client.Client, error) {
 		return nil, e.lost(err)
 	}
 	e.mu.Lock()
-	known := e.info != nil
+	known := e.ver != ""
 	e.mu.Unlock()
 	if known {
 		return cli, nil
@@ -178,13 +178,9 @@ func (e *engine) ask(ctx context.Context) (*client.Client, error) {
 	if err != nil {
 		return nil, e.lost(err)
 	}
-	info, err := cli.Info(ctx, client.InfoOptions{})
-	if err != nil {
-		return nil, e.lost(err)
-	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.info, e.kind, e.ver = &info.Info, "docker", version.Version
+	e.kind, e.ver = "docker", version.Version
 	for _, part := range version.Components {
 		if strings.Contains(strings.ToLower(part.Name), "podman") {
 			e.kind = "podman"
@@ -193,11 +189,34 @@ func (e *engine) ask(ctx context.Context) (*client.Client, error) {
 	return cli, nil
 }
 
+// about is what the engine says of itself and the machine; it is asked once,
+// since some take a second to answer.
+func (e *engine) about(ctx context.Context) (*system.Info, error) {
+	e.mu.Lock()
+	info := e.info
+	e.mu.Unlock()
+	if info != nil {
+		return info, nil
+	}
+	cli, err := e.client()
+	if err != nil {
+		return nil, err
+	}
+	answer, err := cli.Info(ctx, client.InfoOptions{})
+	if err != nil {
+		return nil, e.lost(err)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.info = &answer.Info
+	return e.info, nil
+}
+
 // gone notes that the engine ended: what comes back may be another version.
 func (e *engine) gone() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.info = nil
+	e.info, e.ver = nil, ""
 	if e.cli != nil {
 		_ = e.cli.Close()
 		e.cli = nil
@@ -215,11 +234,11 @@ func (e *engine) close() {
 	}
 }
 
-// facts is what is known of the engine; info is nil before it answered.
-func (e *engine) facts() (kind, version string, info *system.Info) {
+// what is which engine it is, once it answered.
+func (e *engine) what() (kind, version string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.kind, e.ver, e.info
+	return e.kind, e.ver
 }
 
 // Probe implements driver.Driver.
@@ -233,16 +252,20 @@ func (d *Driver) Probe(ctx context.Context) driver.Info {
 	}
 	ctx, cancel := context.WithTimeout(ctx, probeMax)
 	defer cancel()
-	if _, err := d.engine.ask(ctx); err != nil {
+	_, err := d.engine.ask(ctx)
+	var about *system.Info
+	if err == nil {
+		about, err = d.engine.about(ctx)
+	}
+	if err != nil {
 		info.Reason = strings.TrimPrefix(err.Error(), driver.ErrUnavailable.Error()+": ")
+		if errors.Is(err, context.DeadlineExceeded) {
+			info.Reason = fmt.Sprintf("the engine does not answer within %v: is the machine overloaded?", probeMax)
+		}
 		return info
 	}
-	kind, version, about := d.engine.facts()
+	kind, version := d.engine.what()
 	info.Version = kind + " " + version
-	if about == nil { // it went this moment
-		info.Reason = "the engine does not answer"
-		return info
-	}
 	if about.OSType != "" && about.OSType != "linux" {
 		info.Reason = fmt.Sprintf("the engine runs %s containers: switch it to Linux ones", about.OSType)
 		return info

@@ -118,7 +118,7 @@ func takeOutput(conn client.ExecAttachResult, x driver.Exec) error {
 	}
 	var frame []byte
 	for {
-		var stream string
+		var stream int
 		var err error
 		stream, frame, err = readFrame(conn.Reader, frame)
 		if errors.Is(err, io.EOF) {
@@ -128,7 +128,7 @@ func takeOutput(conn client.ExecAttachResult, x driver.Exec) error {
 			return err
 		}
 		to := out
-		if stream == "stderr" {
+		if stream == stderr {
 			to = errs
 		}
 		if _, err := to.Write(frame); err != nil {

@@ -27,6 +27,9 @@ const (
 	overlap = 250 * time.Millisecond
 	// recallMax is how many of the last lines are compared with what comes again.
 	recallMax = 20000
+	// cutMax is how much later than its beginning the rest of a line may come and
+	// still be recognized.
+	cutMax = 2 * time.Second
 	// frameMax bounds one record of the engine's stream; engines cut lines at
 	// 16 KiB.
 	frameMax = 1 << 20
@@ -39,7 +42,23 @@ type position struct {
 	from time.Time // what is older was copied
 	last time.Time
 	have map[uint64]int // lines from then on that were copied, by hash
+	part [2]piece       // of a line whose end is still to come, by stream
 }
+
+// piece is the beginning of a line. Engines cut long lines, and Podman also
+// short ones, wherever a read of its ended.
+type piece struct {
+	at   time.Time
+	text string
+}
+
+// Indexes of streams.
+const (
+	stdout = iota
+	stderr
+)
+
+var streams = [2]string{"stdout", "stderr"}
 
 var lineSeed = maphash.MakeSeed()
 
@@ -75,6 +94,9 @@ func recall(ctx context.Context, dir string) (position, error) {
 		return p, nil
 	}
 	p.from, p.have = p.last.Add(-overlap), map[uint64]int{}
+	if len(lines) >= recallMax && !lines[0].at.Before(p.from) {
+		p.from = lines[0].at.Add(1) // of older ones it is not known which were copied
+	}
 	for _, l := range lines {
 		if !l.at.Before(p.from) {
 			p.have[l.hash]++
@@ -158,7 +180,7 @@ func (d *Driver) copyFrom(t *task, w *logs.Writer, p *position, follow bool) err
 	}
 	o := client.ContainerLogsOptions{ShowStdout: true, ShowStderr: true, Timestamps: true, Follow: follow}
 	if !p.from.IsZero() {
-		o.Since = since(p.from)
+		o.Since = since(p.from.Add(-cutMax)) // with the beginnings of lines that were cut
 	}
 	ctx, cancel := context.WithCancel(d.ctx)
 	defer cancel()
@@ -169,72 +191,102 @@ func (d *Driver) copyFrom(t *task, w *logs.Writer, p *position, follow bool) err
 	defer stream.Close()
 	in := bufio.NewReaderSize(stream, 64<<10)
 	var batch, frame []byte
-	defer func() { w.Lines(batch) }()
+	defer func() {
+		for i := range p.part { // the end of a line without a newline
+			batch = p.appendText(batch, i, false)
+		}
+		w.Lines(batch)
+	}()
 	for {
 		if len(batch) > 0 && (in.Buffered() == 0 || len(batch) > batchMax) {
 			w.Lines(batch)
 			batch = batch[:0]
 		}
-		var name string
-		name, frame, err = readFrame(in, frame)
+		var stream int
+		stream, frame, err = readFrame(in, frame)
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		batch = p.appendLines(batch, name, frame)
+		batch = p.appendRecord(batch, stream, frame)
 	}
 }
 
 // readFrame reads one record of the stream, in which an engine tells standard
 // output from standard error.
-func readFrame(in *bufio.Reader, buf []byte) (stream string, frame []byte, err error) {
+func readFrame(in *bufio.Reader, buf []byte) (stream int, frame []byte, err error) {
 	var header [8]byte
 	if _, err := io.ReadFull(in, header[:]); err != nil {
-		return "", buf, err // io.EOF only between two records
+		return 0, buf, err // io.EOF only between two records
 	}
 	size := binary.BigEndian.Uint32(header[4:])
 	if size > frameMax || header[0] > 2 {
-		return "", buf, fmt.Errorf("the engine's log has a record of %d bytes of kind %d", size, header[0])
+		return 0, buf, fmt.Errorf("the engine's log has a record of %d bytes of kind %d", size, header[0])
 	}
 	if uint32(cap(buf)) < size {
 		buf = make([]byte, size)
 	}
 	frame = buf[:size]
 	if _, err := io.ReadFull(in, frame); err != nil {
-		return "", buf, fmt.Errorf("the engine's log is torn: %w", err)
+		return 0, buf, fmt.Errorf("the engine's log is torn: %w", err)
 	}
 	if header[0] == 2 {
-		return "stderr", frame, nil
+		return stderr, frame, nil
 	}
-	return "stdout", frame, nil
+	return stdout, frame, nil
 }
 
-// appendLines adds a record as lines of ours, unless they were copied before. A
+// appendRecord adds a record as a line of ours, unless it was copied before. A
 // record without a newline is a piece of a longer line.
-func (p *position) appendLines(batch []byte, stream string, frame []byte) []byte {
-	stamp, text, ok := strings.Cut(string(frame), " ")
-	at, err := time.Parse(time.RFC3339Nano, strings.TrimSuffix(stamp, "\n"))
-	if err != nil || !ok && !strings.HasSuffix(stamp, "\n") {
+func (p *position) appendRecord(batch []byte, stream int, frame []byte) []byte {
+	stamp, text, _ := strings.Cut(string(frame), " ")
+	at, err := time.Parse(time.RFC3339Nano, strings.TrimSpace(stamp))
+	if err != nil {
 		return batch // no record of an engine
 	}
-	whole := strings.HasSuffix(text, "\n") || !ok
-	text = strings.TrimSuffix(strings.TrimSuffix(text, "\n"), "\r")
-	for {
-		piece := text
-		if len(piece) > textMax {
-			piece = text[:textMax]
-		}
-		text = text[len(piece):]
-		l := driver.LogLine{Time: at, Stream: stream, Partial: !whole || text != "", Text: strings.ReplaceAll(piece, "\n", " ")}
-		before := len(batch)
-		batch = l.Append(batch)
-		if p.copied(at, batch[before:]) {
-			batch = batch[:before]
-		}
-		if text == "" {
-			return batch
-		}
+	whole := bytes.HasSuffix(frame, []byte("\n"))
+	part := &p.part[stream]
+	if part.text == "" {
+		part.at = at
 	}
+	part.text += strings.ReplaceAll(strings.TrimSuffix(text, "\n"), "\n", " ")
+	for len(part.text) > textMax { // too long for one line of ours
+		rest := part.text[textMax:]
+		part.text = part.text[:textMax]
+		batch = p.appendText(batch, stream, true)
+		part.text = rest
+	}
+	if whole {
+		if part.text == "" { // an empty line
+			return p.appendLine(batch, stream, driver.LogLine{Time: part.at})
+		}
+		return p.appendText(batch, stream, false)
+	}
+	return batch
+}
+
+// appendText adds what there is of a line, if there is anything.
+func (p *position) appendText(batch []byte, stream int, partial bool) []byte {
+	part := &p.part[stream]
+	if part.text == "" {
+		return batch
+	}
+	text := part.text
+	if !partial {
+		text = strings.TrimSuffix(text, "\r")
+	}
+	part.text = ""
+	return p.appendLine(batch, stream, driver.LogLine{Time: part.at, Partial: partial, Text: text})
+}
+
+func (p *position) appendLine(batch []byte, stream int, l driver.LogLine) []byte {
+	l.Stream = streams[stream]
+	before := len(batch)
+	batch = l.Append(batch)
+	if p.copied(l.Time, batch[before:]) {
+		batch = batch[:before]
+	}
+	return batch
 }

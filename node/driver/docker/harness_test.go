@@ -134,6 +134,12 @@ func (h *host) start(t testing.TB) {
 		t.Fatal(err)
 	}
 	h.out, h.cmd = out, h.command()
+	// Podman as root raises limits by default, which not every machine allows.
+	conf := filepath.Join(h.dir, "containers.conf")
+	if err := os.WriteFile(conf, []byte("[containers]\ndefault_ulimits = [\"nofile=1024:1024\", \"nproc=1024:1024\"]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h.cmd.Env = append(os.Environ(), "CONTAINERS_CONF="+conf)
 	h.cmd.Stdout, h.cmd.Stderr = out, out
 	if err := h.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -204,14 +210,14 @@ func processesOf(dir string) []int {
 	return pids
 }
 
-const guestImage = "example.test/hansa/guest:1"
+const guestImage = "example.test/hansa/guest:latest"
 
 // load puts the suite's program into the engine as an image.
 func (h *host) load(t testing.TB) {
 	t.Helper()
 	cli := h.client(t)
 	defer cli.Close()
-	r, err := cli.ImageImport(t.Context(), client.ImageImportSource{Source: layer(t), SourceName: "-"}, "example.test/hansa/guest", client.ImageImportOptions{Tag: "1"})
+	r, err := cli.ImageImport(t.Context(), client.ImageImportSource{Source: layer(t), SourceName: "-"}, guestImage, client.ImageImportOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

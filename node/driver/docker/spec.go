@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"path"
+	"runtime"
 	"slices"
 	"strconv"
 
@@ -132,9 +133,7 @@ func (d *Driver) resources(job driver.Task) container.Resources {
 	}
 	if job.CPU > 0 {
 		milli := max(job.CPU, milliMin)
-		if _, _, info := d.engine.facts(); info != nil && info.NCPU > 0 {
-			milli = min(milli, int64(info.NCPU)*1000) // an engine refuses more than there is
-		}
+		milli = min(milli, int64(runtime.NumCPU())*1000) // an engine refuses more than there is
 		r.NanoCPUs = milli * 1_000_000
 	}
 	if len(job.Devices) > 0 {
@@ -148,7 +147,7 @@ func (d *Driver) resources(job driver.Task) container.Resources {
 // logConfig bounds the engine's own log, from which the driver copies.
 func (d *Driver) logConfig(sizeMax int64) container.LogConfig {
 	size := strconv.FormatInt(sizeMax, 10)
-	if kind, _, _ := d.engine.facts(); kind == "podman" {
+	if kind, _ := d.engine.what(); kind == "podman" {
 		return container.LogConfig{Type: "k8s-file", Config: map[string]string{"max-size": size}}
 	}
 	return container.LogConfig{Type: "json-file", Config: map[string]string{

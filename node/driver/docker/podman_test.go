@@ -1,0 +1,5 @@
+package docker_test
+
+import "testing"
+
+func TestConformanceOnPodman(t *testing.T) { conform(t, "podman") }
