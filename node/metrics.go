@@ -94,6 +94,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	count(descArtifactBytes, float64(moved.ServedBytes), "served")
 	count(descInvocations, float64(calls.Local), "here")
 	count(descInvocations, float64(calls.Remote), "elsewhere")
+	c.functions(ch, gauge, count)
 }
 
 type setter func(d *prometheus.Desc, v float64, labels ...string)
