@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -218,6 +217,7 @@ func (n *Node) peers(ctx context.Context) ([]api.Peer, map[string]time.Time, err
 func fromDigest(p *api.Peer, c placement.Candidate, now time.Time) {
 	d := c.Digest
 	p.Incarnation, p.Labels, p.Drivers, p.Arch = uint64(d.Peer.Incarnation), d.Labels, d.Drivers, d.Arch
+	p.DriverFacts = digestDrivers(d)
 	p.Capacity, p.Free, p.Slots, p.Price, p.Full = d.Capacity, d.Free, d.Slots, d.Price, d.Full
 	if d.Lat != 0 || d.Lon != 0 {
 		p.Position = &api.Position{Lat: d.Lat, Lon: d.Lon}
@@ -272,62 +272,6 @@ func (n backend) Sites(ctx context.Context, page api.Page) (api.Listing[api.Site
 		out = append(out, *s)
 	}
 	return api.NewListing(out, func(s api.Site) string { return s.Name }, page, asOf), nil
-}
-
-// Hosts are the hosts of all peers: here each peer's own machine.
-func (n backend) Hosts(ctx context.Context, page api.Page) (api.Listing[api.Host], error) {
-	peers, asOf, err := n.peers(ctx)
-	if err != nil {
-		return api.Listing[api.Host]{}, err
-	}
-	var out []api.Host
-	for _, p := range peers {
-		if len(p.Arch) == 0 && !p.Self {
-			continue // nothing is known of its machine yet
-		}
-		h := api.Host{
-			ID: p.Name, Peer: p.ID, PeerName: p.Name, Site: p.Site, State: "ready", Labels: p.Labels,
-			Capacity: p.Capacity, Free: p.Free, Slots: p.Slots, AsOf: p.AsOf,
-		}
-		if len(p.Arch) > 0 {
-			h.Arch = p.Arch[0]
-		}
-		if p.Full != "" {
-			h.State, h.Reason = "full", p.Full
-		}
-		if p.State != string(placement.MemberAlive) {
-			h.State, h.Reason = "unreachable", "its peer is "+p.State
-		}
-		for _, d := range p.Drivers {
-			h.Drivers = append(h.Drivers, api.HostDriver{Name: d, Available: true})
-		}
-		if p.Self { // of the own machine it is known why not, too
-			h.Arch, h.Drivers = runtime.GOARCH, n.ownDrivers(ctx)
-		}
-		out = append(out, h)
-	}
-	return api.NewListing(out, func(h api.Host) string { return h.ID }, page, asOf), nil
-}
-
-func (n *Node) ownDrivers(ctx context.Context) []api.HostDriver {
-	var out []api.HostDriver
-	for _, d := range n.drivers {
-		info := d.Probe(ctx)
-		hd := api.HostDriver{Name: d.Name(), Available: info.Available, Version: info.Version, Reason: info.Reason}
-		var not []string
-		for resource, limit := range info.Limits {
-			if !limit.Enforced {
-				not = append(not, fmt.Sprintf("%s is not limited: %s", resource, limit.Detail))
-			}
-		}
-		slices.Sort(not)
-		if hd.Reason == "" {
-			hd.Reason = strings.Join(not, "; ")
-		}
-		out = append(out, hd)
-	}
-	slices.SortFunc(out, func(a, b api.HostDriver) int { return strings.Compare(a.Name, b.Name) })
-	return out
 }
 
 // DebugState writes what this peer is doing.

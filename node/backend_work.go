@@ -35,6 +35,7 @@ func (n backend) Allocations(ctx context.Context, q api.AllocationQuery) (api.Li
 type lastHeard struct {
 	at          time.Time
 	allocations []placement.AllocationView
+	usage       map[string]UsageRow
 }
 
 func (n *Node) allocations(ctx context.Context) ([]api.Allocation, map[string]time.Time, error) {
@@ -47,10 +48,10 @@ func (n *Node) allocations(ctx context.Context) ([]api.Allocation, map[string]ti
 	n.mu.Lock()
 	for _, a := range answers {
 		if a.err == nil {
-			n.heard[a.peer] = lastHeard{now, a.answer.Allocations}
+			n.heard[a.peer] = lastHeard{now, a.answer.Allocations, a.answer.Usage}
 		}
 	}
-	n.heard[n.id.ID()] = lastHeard{now, own}
+	n.heard[n.id.ID()] = lastHeard{now, own, n.usage.rows()}
 	all := make(map[string]lastHeard, len(n.heard))
 	for peer, h := range n.heard {
 		all[peer] = h
@@ -64,6 +65,7 @@ func (n *Node) allocations(ctx context.Context) ([]api.Allocation, map[string]ti
 		asOf[peer] = h.at
 		for _, v := range h.allocations {
 			row := n.allocationRow(v, h.at)
+			row.Usage = usageOf(h.usage, v)
 			if h.at.Equal(now) {
 				rows = append(rows, row)
 				placed[slotKey(row)] = true
@@ -93,6 +95,15 @@ func (n *Node) allocationRow(v placement.AllocationView, at time.Time) api.Alloc
 		Driver: v.State.Driver, State: string(v.State.State), Reason: v.State.Reason, Since: time.UnixMilli(v.Since).UTC(),
 		Ports: v.State.Ports, Revision: v.Version.String(), UID: string(v.UID), Restarts: v.Restarts, Fence: v.Fence,
 		ExitCode: v.State.ExitCode, AsOf: at,
+	}
+	if v.Made > 0 {
+		row.CreatedAt = time.UnixMilli(v.Made).UTC()
+	}
+	if v.State.Started > 0 {
+		row.StartedAt = time.UnixMilli(v.State.Started).UTC()
+	}
+	if x := v.Last; x != nil {
+		row.LastExit = &api.Exit{Code: x.Code, Reason: x.Reason, At: time.UnixMilli(x.At).UTC()}
 	}
 	if row.Ports == nil {
 		row.Ports = map[string]string{}

@@ -85,6 +85,10 @@ func (n *Node) probe(ctx context.Context) {
 	for _, d := range n.drivers {
 		info := d.Probe(ctx)
 		if !info.Available {
+			if host.Lacks == nil {
+				host.Lacks = map[string]string{}
+			}
+			host.Lacks[d.Name()] = info.Reason
 			continue
 		}
 		host.Drivers = append(host.Drivers, d.Name())

@@ -25,6 +25,8 @@ var (
 	descAllocations = desc("allocations", "Allocations at this peer by state.", "state")
 	descUsed        = desc("used", "What this peer has promised.", "resource")
 	descCapacity    = desc("capacity", "What this peer gives to work.", "resource")
+	descWorkCPU     = desc("work_cpu_cores", "What the work here uses of cores, by component; sampled every 10 seconds.", "namespace", "app", "component")
+	descWorkMemory  = desc("work_memory_bytes", "Memory of the work here, by component.", "namespace", "app", "component")
 	descReady       = desc("ready", "1 while this peer takes new work, as /readyz says.")
 	descOutbox      = desc("outbox_messages", "Messages of the core that wait for other peers.")
 	descPanics      = desc("core_panics_total", "Panics in one event, message or steward, which the peer went on without.")
@@ -130,6 +132,10 @@ func (c collector) core(gauge setter) {
 	gauge(descConflicts, float64(conflicts))
 	for state, n := range states {
 		gauge(descAllocations, float64(n), string(state))
+	}
+	for k, u := range c.n.usage.used(own) {
+		gauge(descWorkCPU, float64(u.CPU)/1000, k.namespace, k.app, k.component)
+		gauge(descWorkMemory, float64(u.Memory), k.namespace, k.app, k.component)
 	}
 	for d, r := range map[*prometheus.Desc]placement.Resources{descUsed: used, descCapacity: capacity} {
 		gauge(d, float64(r.CPU)/1000, "cpu_cores")

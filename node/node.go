@@ -74,8 +74,10 @@ type Node struct {
 	refresher  *refresher
 	settled    settledSince
 	told       map[recordKey][]table.Dot // what the core knows of each key; only the loop's goroutine
-	full       string                    // why this peer takes no new work; only feed
-	execs      chan struct{}             // one for each command that is run beside work here
+	usage      usage
+	facts      ownFacts
+	full       string        // why this peer takes no new work; only feed
+	execs      chan struct{} // one for each command that is run beside work here
 
 	mu       sync.Mutex // guards what follows
 	answers  map[uint64]chan placement.Result
@@ -83,6 +85,7 @@ type Node struct {
 	ticket   uint64
 	here     map[invoke.Target][]string // instances that run at this peer, by the driver's id
 	heard    map[string]lastHeard       // what each peer answered last
+	probed   map[string]facts           // what each peer said of its drivers last
 	rtts     map[string]time.Duration   // as the core was last told
 	fetching map[string]bool            // artifacts that are under way
 }
@@ -95,7 +98,8 @@ func New(cfg Config, deps Deps) (*Node, error) {
 	}
 	n := &Node{
 		cfg: cfg.withDefaults(), deps: deps, log: deps.Log, started: make(chan struct{}),
-		answers: map[uint64]chan placement.Result{}, forcing: map[uint64]chan placement.Forced{}, here: map[invoke.Target][]string{}, heard: map[string]lastHeard{}, execs: make(chan struct{}, execsMax),
+		answers: map[uint64]chan placement.Result{}, forcing: map[uint64]chan placement.Forced{}, here: map[invoke.Target][]string{}, heard: map[string]lastHeard{},
+		probed: map[string]facts{}, execs: make(chan struct{}, execsMax),
 		rtts: map[string]time.Duration{}, fetching: map[string]bool{}, told: map[recordKey][]table.Dot{},
 		trustMoved: make(chan struct{}, 1), metrics: prometheus.NewRegistry(), since: time.Now(), clock: machineClock(),
 	}
@@ -302,6 +306,7 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	part("feed", n.feed)
 	part("digests", n.refresher.run)
 	part("settled", n.watchSettled)
+	part("usage", n.watchUsage)
 	if n.server != nil {
 		part("api", n.server.Run)
 	}

@@ -30,6 +30,7 @@ type allocationsQuery struct{}
 
 type allocationsAnswer struct {
 	Allocations []placement.AllocationView `json:"allocations"`
+	Usage       map[string]UsageRow        `json:"usage"` // by allocation
 }
 
 type decisionsQuery struct {
@@ -69,6 +70,7 @@ func (n *Node) serveQueries() {
 	transport.HandleTyped(n.link, methodAllocations, func(ctx context.Context, _ string, _ allocationsQuery) (allocationsAnswer, error) {
 		var a allocationsAnswer
 		err := n.loop.look(ctx, func(core *placement.Peer) { a.Allocations = core.Allocations() })
+		a.Usage = n.usage.rows()
 		return a, err
 	})
 	transport.HandleTyped(n.link, methodDecisions, func(ctx context.Context, _ string, q decisionsQuery) (decisionsAnswer, error) {
@@ -94,6 +96,8 @@ func (n *Node) serveQueries() {
 	n.serveSides()
 	n.serveForgotten()
 	n.serveSecrets()
+	n.serveRestart()
+	n.serveDrivers()
 	n.link.HandleStream(kindLogs, n.serveLogs)
 	n.link.HandleStream(kindExec, n.serveExec)
 }

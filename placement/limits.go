@@ -184,6 +184,7 @@ func (d Digest) bounded() Digest {
 	d.Name, d.Site, d.Version, d.Full = clip(d.Name), SiteID(clip(string(d.Site))), clip(d.Version), clip(d.Full)
 	d.Drivers, d.Arch = d.Drivers[:min(len(d.Drivers), digestShapesMax)], d.Arch[:min(len(d.Arch), digestShapesMax)]
 	d.Fences = d.Fences[:min(len(d.Fences), digestShapesMax)]
+	d.Lacks = shortLacks(d.Lacks)
 	labels := map[string]string{}
 	for _, name := range sortedKeys(d.Labels) {
 		if value := d.Labels[name]; len(labels) < digestLabelsMax && name != "" && len(name) <= textMax/16 && len(value) <= textMax/16 {
@@ -197,3 +198,25 @@ func (d Digest) bounded() Digest {
 // ahead says whether a version was made by a clock too far ahead of this one's
 // to be followed.
 func (v Version) ahead(wall time.Time) bool { return v.Millis > wall.Add(clockAheadMax).UnixMilli() }
+
+// lackMax bounds, in bytes, why a driver is not offered, as digests say it.
+const lackMax = 100
+
+// shortLacks is why drivers are not offered, in a digest's bounds.
+func shortLacks(lacks map[string]string) map[string]string {
+	var out map[string]string
+	for _, name := range sortedKeys(lacks) {
+		if len(out) >= digestShapesMax || name == "" || len(name) > textMax/16 {
+			continue
+		}
+		if out == nil {
+			out = map[string]string{}
+		}
+		why := lacks[name]
+		if len(why) > lackMax {
+			why = strings.ToValidUTF8(why[:lackMax-len("…")], "") + "…"
+		}
+		out[name] = why
+	}
+	return out
+}

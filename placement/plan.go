@@ -167,6 +167,9 @@ func (p *planner) lacks(c Candidate, where Selector) string {
 	case d.Full != "":
 		return "it takes no work: " + d.Full
 	case !slices.Contains(d.Drivers, need.Driver()):
+		if why := d.Lacks[need.Driver()]; why != "" {
+			return fmt.Sprintf("it has no driver %s: %s", need.Driver(), why)
+		}
 		return fmt.Sprintf("it has no driver %s", need.Driver())
 	case need.wrongArch(d.Arch) != "":
 		return need.wrongArch(d.Arch)

@@ -175,6 +175,7 @@ type Host struct {
 	Arch     string            `json:"arch"` // GOARCH
 	Drivers  []string          `json:"drivers"`
 	Fences   []string          `json:"fences,omitempty"` // of Drivers, those that can end work at a deadline without the daemon
+	Lacks    map[string]string `json:"lacks,omitempty"`  // drivers that can't run anything, and why
 	Capacity Resources         `json:"capacity"`
 	Cordoned bool              `json:"cordoned,omitempty"`
 	Full     string            `json:"full,omitempty"` // why it takes no new work for now, or ""
@@ -191,6 +192,7 @@ type Digest struct {
 	Lon      float64           `json:"lon,omitempty"`
 	Drivers  []string          `json:"drivers"`
 	Fences   []string          `json:"fences,omitempty"` // of Drivers, those that may run exclusive slots
+	Lacks    map[string]string `json:"lacks,omitempty"`  // drivers that are not offered, and why, in short
 	Arch     []string          `json:"arch"`
 	Capacity Resources         `json:"capacity"`
 	Free     Resources         `json:"free"`

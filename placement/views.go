@@ -375,6 +375,7 @@ func (p *Peer) digest() Digest {
 			}
 		}
 	}
+	d.Lacks = shortLacks(l.host.Lacks)
 	for _, s := range commonShapes {
 		d.Fits = append(d.Fits, ShapeFit{Shape: s, Count: free.Fits(s)})
 	}

@@ -247,6 +247,7 @@ func (w *Work) changed(id AllocationID, s WorkState) (*alloc, verdict) {
 		w.tune.mark(MarkBegunAnew)
 		a.again = false
 		a.restarts++
+		a.last = &Exit{Code: s.ExitCode, Reason: "a person began it anew", At: w.out.now.Wall.UnixMilli()}
 		w.enter(a, WorkState{State: AllocPending, Reason: "it begins anew, as was asked for"})
 		return a, workAgain
 	case (a.fenced || a.again) && s.State != AllocStopped: // its own end comes before the answer to the Stop, which would be taken for that of the next one

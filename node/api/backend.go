@@ -108,6 +108,9 @@ type WorkBackend interface {
 	// to its console, and returns its exit code. It blocks until the command has
 	// ended and all its output was written, and kills it when ctx is done.
 	Exec(ctx context.Context, id string, x Exec) (code int, err error)
+	// Restart begins an allocation anew where it is, and returns once that is
+	// under way. ErrUnavailable says why it can't be.
+	Restart(ctx context.Context, id string) (Allocation, error)
 	// Invoke passes a request to the nearest instance of a function. The
 	// request carries no credentials any more; path begins with "/" or is
 	// empty. Whatever goes wrong is answered through w (see WriteProblem).

@@ -285,6 +285,14 @@ func (c *Client) Allocation(ctx context.Context, id string) (Allocation, error) 
 	return getJSON[Allocation](ctx, c, pathOf("v1", "allocations", id), nil)
 }
 
+// Restart begins an allocation anew where it is. It returns the allocation as it
+// was found right after.
+func (c *Client) Restart(ctx context.Context, id string) (Allocation, error) {
+	var out Allocation
+	_, _, err := c.json(ctx, call{method: http.MethodPost, path: pathOf("v1", "allocations", id, "restart"), header: http.Header{}}, &out)
+	return out, err
+}
+
 // values makes a query of pairs, without the empty ones.
 func values(pairs ...string) url.Values {
 	v := url.Values{}

@@ -72,6 +72,19 @@ func (s *Server) workRoutes() {
 	get(s, "/v1/allocations/{id}", "get-allocation", "One allocation", func(ctx context.Context, in *idInput) (*bodyOutput[Allocation], error) {
 		return answer(s.backend.Allocation(ctx, in.ID))
 	})
+	type restartOutput struct {
+		Status int
+		Body   Allocation
+	}
+	op := operation(http.MethodPost, "/v1/allocations/{id}/restart", "restart-allocation", "Begin an allocation anew where it is, at once; it counts against no budget")
+	op.DefaultStatus = http.StatusAccepted
+	register(s, op, func(ctx context.Context, in *idInput) (*restartOutput, error) {
+		a, err := s.backend.Restart(ctx, in.ID)
+		if err != nil {
+			return nil, err
+		}
+		return &restartOutput{http.StatusAccepted, a}, nil
+	})
 	s.registerLogs()
 	s.registerExec()
 	s.registerFunctions()

@@ -64,6 +64,7 @@ type Peer struct {
 	Labels      map[string]string   `json:"labels,omitempty"`
 	Position    *Position           `json:"position,omitempty"`
 	Drivers     []string            `json:"drivers,omitempty"`
+	DriverFacts []HostDriver        `json:"-"`
 	Arch        []string            `json:"arch,omitempty"`
 	Capacity    placement.Resources `json:"capacity,omitzero"`
 	Free        placement.Resources `json:"free,omitzero"`
@@ -100,6 +101,7 @@ type Host struct {
 	Reason   string              `json:"reason,omitempty"`
 	Arch     string              `json:"arch"`
 	Drivers  []HostDriver        `json:"drivers"`
+	ProbedAt time.Time           `json:"probed_at,omitzero" doc:"When drivers were looked at; none: they are from the peer's digest, which says less"`
 	Labels   map[string]string   `json:"labels,omitempty"`
 	Capacity placement.Resources `json:"capacity,omitzero"`
 	Free     placement.Resources `json:"free,omitzero"`
@@ -113,6 +115,12 @@ type HostDriver struct {
 	Available bool   `json:"available"`
 	Version   string `json:"version,omitempty"`
 	Reason    string `json:"reason,omitempty" doc:"Why it is not offered, and what to do about it"`
+
+	Kinds    []string               `json:"kinds,omitempty" doc:"Of component that it serves"`
+	Runtimes []string               `json:"runtimes,omitempty"`
+	Limits   map[string]DriverLimit `json:"limits,omitempty" doc:"By resource"`
+	Fence    bool                   `json:"fence,omitempty" doc:"It can end work at a deadline by itself, and so run exclusive slots"`
+	Survives bool                   `json:"survives,omitempty" doc:"Its work outlives the daemon"`
 }
 
 // VersionInfo says what build answers.

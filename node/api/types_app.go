@@ -202,14 +202,18 @@ type Allocation struct {
 	State     string            `json:"state" enum:"pending,fetching,starting,running,unhealthy,stopping,stopped,failed,lost"`
 	Reason    string            `json:"reason"`
 	Since     time.Time         `json:"since" doc:"Of the last change of state"`
+	CreatedAt time.Time         `json:"created_at,omitzero" doc:"Since when it is at this peer"`
+	StartedAt time.Time         `json:"started_at,omitzero" doc:"Of this run; none while it does not run"`
 	Ports     map[string]string `json:"ports" doc:"Name to the host:port where it is reached"`
 	Revision  string            `json:"revision" doc:"Opaque"`
 
-	PeerName string    `json:"peer_name,omitempty"`
-	UID      string    `json:"uid,omitempty" doc:"Of the app"`
-	Restarts int       `json:"restarts,omitempty" doc:"In place"`
-	Fence    uint64    `json:"fence,omitempty" doc:"Of an exclusive slot: the number of its right to run"`
-	ExitCode *int      `json:"exit_code,omitempty"`
-	Stale    bool      `json:"stale,omitempty" doc:"Its peer is not in reach: this is what was last heard"`
-	AsOf     time.Time `json:"as_of,omitzero"`
+	PeerName string     `json:"peer_name,omitempty"`
+	UID      string     `json:"uid,omitempty" doc:"Of the app"`
+	Restarts int        `json:"restarts,omitempty" doc:"In place"`
+	LastExit *Exit      `json:"last_exit,omitempty" doc:"How the run before this one ended"`
+	Usage    *WorkUsage `json:"usage,omitempty" doc:"What it uses, where its driver measures that; sampled every 10 seconds"`
+	Fence    uint64     `json:"fence,omitempty" doc:"Of an exclusive slot: the number of its right to run"`
+	ExitCode *int       `json:"exit_code,omitempty"`
+	Stale    bool       `json:"stale,omitempty" doc:"Its peer is not in reach: this is what was last heard"`
+	AsOf     time.Time  `json:"as_of,omitzero"`
 }

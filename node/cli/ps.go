@@ -18,7 +18,9 @@ func (s *session) psVerb() *cobra.Command {
 	var q api.AllocationQuery
 	cmd := &cobra.Command{
 		Use: "ps [APP]", Short: "What runs where",
-		Long: `Lists allocations: one line for each slot that is bound to a host.
+		Long: `Lists allocations: one line for each slot that is bound to a host. With -o wide
+also what each uses of CPU (in cores) and memory, how long it has been there, and
+why it was restarted last.
 
 Examples:
   hansa ps
@@ -79,7 +81,7 @@ func (s *session) allocationsTable(items []api.Allocation, everywhere bool) *tab
 		head = append([]string{"NAMESPACE"}, head...)
 	}
 	if s.output == "wide" {
-		head = append(head, "HOST", "DRIVER", "RESTARTS", "KNOWN", "REVISION", "ID")
+		head = append(head, "CPU", "MEMORY", "AGE", "RESTARTS", "LAST EXIT", "HOST", "DRIVER", "KNOWN", "REVISION", "ID")
 	}
 	t := s.table(head...)
 	for _, a := range items {
@@ -92,11 +94,23 @@ func (s *session) allocationsTable(items []api.Allocation, everywhere bool) *tab
 			row = append([]string{a.Namespace}, row...)
 		}
 		if s.output == "wide" {
-			row = append(row, a.Host, a.Driver, strconv.Itoa(a.Restarts), s.age(a.AsOf), a.Revision, a.ID)
+			cpu, memory := "-", "-"
+			if u := a.Usage; u != nil {
+				cpu, memory = cores(u.CPU), size(int64(u.Memory))
+			}
+			row = append(row, cpu, memory, s.since(a.CreatedAt), strconv.Itoa(a.Restarts), s.lastExit(a.LastExit), a.Host, a.Driver, s.age(a.AsOf), a.Revision, a.ID)
 		}
 		t.add(row...)
 	}
 	return t
+}
+
+// lastExit is why the run before this one ended, and when.
+func (s *session) lastExit(x *api.Exit) string {
+	if x == nil {
+		return "-"
+	}
+	return x.Reason + ", " + s.age(x.At)
 }
 
 func ports(m map[string]string) string {

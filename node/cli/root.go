@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -26,6 +27,8 @@ type session struct {
 	api       string
 	token     string
 	printed   bool // print was called before
+
+	printing sync.Mutex // held while one of several goroutines prints
 }
 
 // Main runs the command and returns its exit code. Errors go to streams.Err as
@@ -150,7 +153,7 @@ func (s *session) addVerbs(root *cobra.Command) {
 		}
 	}
 	add(groupApps, s.deployVerb(), s.planVerb(), s.appsVerb(), s.statusVerb(), s.psVerb(), s.explainVerb(),
-		s.logsVerb(), s.execVerb(), s.scaleVerb(), s.removeVerb(), s.invokeVerb(), s.secretVerb())
+		s.logsVerb(), s.execVerb(), s.restartVerb(), s.scaleVerb(), s.removeVerb(), s.invokeVerb(), s.secretVerb())
 	add(groupMesh, s.peersVerb(), s.sitesVerb(), s.hostsVerb(), s.eventsVerb(), s.conflictsVerb())
 	add(groupPeer, s.agentVerb(), s.devVerb(), s.initVerb(), s.inviteVerb(), s.joinVerb(), s.forgetVerb())
 	add(groupPeer, s.backupVerb(), s.restoreVerb())

@@ -39,6 +39,7 @@ type Backend struct {
 	edits     uint32
 	forgotten map[string]bool
 	secrets   map[string]*secrets // by namespace
+	restarts  map[string]int      // by allocation
 	seen      []http.Header       // of invocations
 }
 
@@ -56,7 +57,7 @@ type app struct {
 func New() *Backend {
 	return &Backend{
 		changed: make(chan struct{}), artifacts: map[string][]byte{}, apps: map[placement.AppKey]*app{},
-		keys: map[string]api.PutResult{}, forgotten: map[string]bool{},
+		keys: map[string]api.PutResult{}, forgotten: map[string]bool{}, restarts: map[string]int{},
 	}
 }
 
@@ -149,7 +150,12 @@ func (b *Backend) Hosts(_ context.Context, page api.Page) (api.Listing[api.Host]
 	var hosts []api.Host
 	for _, r := range refs {
 		hosts = append(hosts, api.Host{ID: r.Name, Peer: r.ID, PeerName: r.Name, Site: r.Site, State: "ready", Arch: "amd64", AsOf: b.now(),
-			Drivers: []api.HostDriver{{Name: "wasm", Available: true}, {Name: "docker", Reason: "no socket at /var/run/docker.sock"}}})
+			ProbedAt: b.now(),
+			Drivers: []api.HostDriver{
+				{Name: "docker", Reason: "no socket at /var/run/docker.sock"},
+				{Name: "wasm", Available: true, Version: "1.12", Kinds: []string{"function"}, Limits: map[string]api.DriverLimit{
+					"memory": {Enforced: true, Detail: "pages"}, "cpu": {Detail: "a function may use a core"}}},
+			}})
 	}
 	return api.NewListing(hosts, func(h api.Host) string { return h.ID }, page, b.asOf()), nil
 }

@@ -28,6 +28,15 @@ func (b *Backend) all() []api.Allocation {
 						Namespace: key.Namespace, App: key.App, Component: name, Slot: slot, Site: r.Site, Peer: r.ID, PeerName: r.Name, Host: r.Name,
 						Kind: c.Kind(), Driver: c.Driver(), State: "running", Since: a.updated, Ports: map[string]string{}, Revision: a.version.String(),
 						UID: a.uid, Stale: i == 2, AsOf: b.now().Add(-time.Duration(i) * time.Minute)})
+					{
+						a := &all[len(all)-1]
+						a.Restarts = b.restarts[a.ID]
+						a.CreatedAt, a.StartedAt = a.Since, a.Since.Add(time.Duration(a.Restarts)*time.Second)
+						a.Usage = &api.WorkUsage{CPU: 125, Memory: 24 << 20, Tasks: 3, At: b.now()}
+						if a.Restarts > 0 {
+							a.LastExit = &api.Exit{Reason: "restarted by a person", At: a.Since}
+						}
+					}
 					if why := b.Crashing[key.App]; why != "" {
 						all[len(all)-1].State, all[len(all)-1].Reason = "pending", why
 					}
@@ -64,6 +73,21 @@ func (b *Backend) Allocation(_ context.Context, id string) (api.Allocation, erro
 		}
 	}
 	return api.Allocation{}, fmt.Errorf("%w: there is no allocation %s", placement.ErrNotFound, id)
+}
+
+// Restart counts a restart of an allocation.
+func (b *Backend) Restart(ctx context.Context, id string) (api.Allocation, error) {
+	a, err := b.Allocation(ctx, id)
+	if err != nil {
+		return a, err
+	}
+	if a.Stale {
+		return a, fmt.Errorf("restart %s: %w: %s", id, api.ErrUnreachable, a.PeerName)
+	}
+	b.mu.Lock()
+	b.restarts[id]++
+	b.mu.Unlock()
+	return b.Allocation(ctx, id)
 }
 
 // Log adds a line, as "TIME STREAM TAG TEXT", to a slot's log.
