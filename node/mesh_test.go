@@ -31,6 +31,7 @@ type mesh struct {
 type testSite struct {
 	name, dir, addr string
 	world           *fake.World
+	wrap            func(*fake.Driver) []driver.Driver // nil for the driver alone
 	node            *Node
 	cancel          context.CancelCauseFunc
 	done            chan error
@@ -101,7 +102,11 @@ func (m *mesh) start(s *testSite, token string) {
 // drivers are pretended ones on the site's machine.
 func (s *testSite) drivers() func(string, func(driver.Event), *slog.Logger) ([]driver.Driver, error) {
 	return func(_ string, events func(driver.Event), _ *slog.Logger) ([]driver.Driver, error) {
-		return []driver.Driver{fake.New(fake.Config{Name: "process", World: s.world, Events: events})}, nil
+		d := fake.New(fake.Config{Name: "process", World: s.world, Events: events})
+		if s.wrap != nil {
+			return s.wrap(d), nil
+		}
+		return []driver.Driver{d}, nil
 	}
 }
 
