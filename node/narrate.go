@@ -71,6 +71,14 @@ func (n *Node) sentence(e placement.Happened) string {
 		return fmt.Sprintf("%s placed at %s", slots, n.nameOf(string(e.Peer)))
 	case "running":
 		return fmt.Sprintf("%s runs%s", slots, because)
+	case "starting":
+		return fmt.Sprintf("%s is being started%s", slots, because)
+	case "fetching":
+		return fmt.Sprintf("%s waits for its files%s", slots, because)
+	case "unhealthy", "stopping":
+		return fmt.Sprintf("%s is %s%s", slots, e.Type, because)
+	case "restarted":
+		return fmt.Sprintf("%s was ended by a person, and begins anew", slots)
 	case "exited", "failed", "stopped", "stop-after", "fenced":
 		return fmt.Sprintf("%s %s%s", slots, e.Type, because)
 	case "conflict":
