@@ -26,6 +26,7 @@ type mesh struct {
 	t     *testing.T
 	net   *memnet.Network
 	sites []*testSite
+	deps  func(*Deps) // changes what sites are started with from now on; nil for nothing
 }
 
 type testSite struct {
@@ -88,11 +89,15 @@ func (m *mesh) start(s *testSite, token string) {
 	if token != "" {
 		cfg.Token, cfg.Join = token, []string{m.sites[0].addr}
 	}
-	n, err := New(cfg, Deps{
+	deps := Deps{
 		Conn: conn, Version: "test",
 		Log:     slog.New(slog.NewTextHandler(testLog{m.t}, &slog.HandlerOptions{Level: slog.LevelWarn})),
 		Drivers: s.drivers(),
-	})
+	}
+	if m.deps != nil {
+		m.deps(&deps)
+	}
+	n, err := New(cfg, deps)
 	if err != nil {
 		m.t.Fatal(err)
 	}
