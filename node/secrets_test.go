@@ -195,8 +195,7 @@ func (m *mesh) searchEverything(logs *lockedBuffer) {
 		look("/debug/state", state.Bytes())
 		look("a backup", backup.Bytes())
 		for _, t := range s.world.Tasks() {
-			labels, err := json.Marshal(t.Labels)
-			answer("labels", labels, err)
+			answer("labels", t.Labels, nil)
 		}
 	}
 	look("logs and traces", logs.Bytes())

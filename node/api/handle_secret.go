@@ -50,7 +50,7 @@ func (s *Server) secretRoutes() {
 	}
 	op := operation(http.MethodPut, secretPath, "put-secret", "Set a secret; the body is its value, 1 byte to 64 KiB")
 	op.Description = "The value is sealed here and leaves this peer only so. No answer ever holds it."
-	op.MaxBodyBytes = SecretBytesMax
+	op.MaxBodyBytes = SecretBytesMax + 1 // one that is longer is refused by name
 	op.SkipValidateBody = true
 	op.Errors = []int{404, 412, 413, 422, 429, 503, 507}
 	register(s, op, func(ctx context.Context, in *putInput) (*bodyOutput[SecretResult], error) {
