@@ -353,9 +353,21 @@ func (s *Steward) refusedNow(name string) map[PeerID]string {
 		}
 	}
 	for id, r := range s.a.rows {
-		if !r.report.Failed[name].IsEmpty() && s.p.out.now.Mono-r.at < s.p.tune.RestartWindow {
+		if s.failedAt(name, id) {
 			out[id] = "it failed there: " + r.report.Why
 		}
 	}
 	return out
+}
+
+// failedAt says whether a component, as it is wanted now, failed at a peer lately.
+// A peer of an older release does not say what of it did.
+func (s *Steward) failedAt(name string, id PeerID) bool {
+	r := s.a.rows[id]
+	if r == nil || r.report.Failed[name].IsEmpty() || s.p.out.now.Mono-r.at >= s.p.tune.RestartWindow {
+		return false
+	}
+	_, spec, _ := s.p.wants(s.a, name)
+	failed, known := r.report.FailedSpecs[name]
+	return !known || failed == spec
 }

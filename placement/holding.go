@@ -397,6 +397,7 @@ func (p *Peer) tell(c *claim, what string, n Slot, why string) {
 // failure is slots of one component that were given back here.
 type failure struct {
 	slots Slots
+	spec  uint64 // SpecHash of what failed last: another version may do better
 	why   string
 	at    time.Duration
 }
@@ -406,7 +407,10 @@ func (p *Peer) failed(c *claim, n Slot, why string) {
 		p.failures[c.UID] = map[string]failure{}
 	}
 	f := p.failures[c.UID][c.Component]
-	p.failures[c.UID][c.Component] = failure{slots: f.slots.Add(n), why: why, at: p.out.now.Mono}
+	if f.spec != c.SpecHash {
+		f.slots = Slots{}
+	}
+	p.failures[c.UID][c.Component] = failure{slots: f.slots.Add(n), spec: c.SpecHash, why: why, at: p.out.now.Mono}
 }
 
 // onWorkListed takes a driver's answer to "what do you run?" and brings ledger

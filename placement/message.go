@@ -165,6 +165,8 @@ type (
 		Claims []claimStatus    `cbor:"c,omitempty"`
 		Failed map[string]Slots `cbor:"f,omitempty"` // given back after too many restarts, lately
 		Why    string           `cbor:"w,omitempty"`
+
+		FailedSpecs map[string]uint64 `cbor:"h,omitempty"` // SpecHash of what of Failed failed last
 	}
 
 	// claimStatus is one claim as others see it.

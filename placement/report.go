@@ -73,9 +73,9 @@ func (p *Peer) report(uid UID, nonce uint64) reportMsg {
 			continue
 		}
 		if m.Failed == nil {
-			m.Failed = map[string]Slots{}
+			m.Failed, m.FailedSpecs = map[string]Slots{}, map[string]uint64{}
 		}
-		m.Failed[name], m.Why = f.slots, clip(f.why)
+		m.Failed[name], m.FailedSpecs[name], m.Why = f.slots, f.spec, clip(f.why)
 	}
 	return m
 }

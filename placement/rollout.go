@@ -139,7 +139,7 @@ func (s *Steward) makeRoom(c *course, old fact, slots Slots) {
 	comp, _, _ := s.p.wants(s.a, old.Component)
 	broken := slots.Minus(old.settled())
 	slots = broken.Union(slots.Minus(broken).Min(c.stops))
-	if slots.IsEmpty() {
+	if slots.IsEmpty() || s.failedAt(old.Component, old.peer) { // more room would not help
 		return
 	}
 	for _, k := range s.p.members.candidates(s.p.out.now.Mono) {

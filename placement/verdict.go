@@ -188,7 +188,7 @@ func (s *Steward) progressOf(name string, spec uint64, sit *situation) progress 
 		pr.waits = string(at)
 	}
 	for _, id := range sortedKeys(s.a.rows) {
-		if r := s.a.rows[id]; pr.why == "" && !r.report.Failed[name].IsEmpty() && s.p.members.live(id) {
+		if r := s.a.rows[id]; pr.why == "" && s.failedAt(name, id) && s.p.members.live(id) {
 			pr.why = fmt.Sprintf("slots %s: %s, at %s", r.report.Failed[name], r.report.Why, id)
 		}
 	}
