@@ -19,6 +19,9 @@ func (s *Steward) release(f fact, slots Slots, why string) {
 	if s.outlast && !s.deputy && f.Version.Compare(as) > 0 {
 		as = f.Version // of a version that came to nothing
 	}
+	if s.deputy {
+		why += ", on a side without a majority"
+	}
 	delete(s.pins, f.ID) // should it survive after all, it must be pinned anew
 	s.order++
 	s.p.out.send(f.peer, message{Release: &releaseMsg{

@@ -24,6 +24,7 @@ type oracle struct {
 	read    map[string]placement.Kept  // by record
 	stats   Report
 	leases  *leaseOracle
+	rolls   *rollOracle
 }
 
 type termKey struct {
@@ -51,7 +52,7 @@ func newOracle(w *world) *oracle {
 	return &oracle{
 		w: w, asked: map[uint64]*request{}, acked: map[placement.UID]*acked{}, removed: map[placement.UID]bool{},
 		terms: map[termKey]placement.PeerID{}, asks: map[placement.AskID]placement.Term{},
-		gone: map[string]bool{}, over: map[string]placement.Version{}, lists: keeperLists{}, alone: map[placement.Version]bool{}, read: map[string]placement.Kept{}, leases: newLeaseOracle(w),
+		gone: map[string]bool{}, over: map[string]placement.Version{}, lists: keeperLists{}, alone: map[placement.Version]bool{}, read: map[string]placement.Kept{}, leases: newLeaseOracle(w), rolls: newRollOracle(w),
 	}
 }
 

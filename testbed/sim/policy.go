@@ -29,31 +29,6 @@ func withPolicies(app placement.App, rng *rand.Rand) {
 	}
 }
 
-// withUpdates says how the components of an app are replaced: sooner than by
-// default, mostly, since a simulation is short.
-func withUpdates(app placement.App, rng *rand.Rand) {
-	amounts := []placement.Amount{{}, {Set: true}, {N: 1, Set: true}, {N: 2, Set: true}, {N: 50, Percent: true, Set: true}}
-	for _, name := range app.ComponentNames() {
-		c := app.Components[name]
-		if rng.IntN(8) == 0 {
-			continue
-		}
-		healthy := placement.Duration(drawTime(rng, 0, 3*time.Second))
-		deadline := placement.Duration(drawTime(rng, 10*time.Second, 40*time.Second))
-		u := placement.Update{MinHealthy: &healthy, Deadline: &deadline}
-		u.MaxUnavailable, u.MaxSurge = amounts[rng.IntN(len(amounts))], amounts[rng.IntN(len(amounts))]
-		if u.MaxUnavailable.N+u.MaxSurge.N == 0 && u.MaxUnavailable.Set {
-			u.MaxUnavailable.N = 1
-		}
-		if rng.IntN(4) == 0 {
-			revert := false
-			u.AutoRevert = &revert
-		}
-		c.Update = &u
-		app.Components[name] = c
-	}
-}
-
 // duplicatesGone is how long after the last fault no slot may run twice any
 // more: until both sides have seen each other, two rounds of a steward, and the
 // stop.

@@ -89,6 +89,7 @@ func (w *world) submit(p *peer, ev placement.Submit) {
 		p.blobs[a.Digest] = true
 	}
 	o.asked[ev.Ticket] = &request{at: p, key: ev.App.Key(), edit: ev}
+	o.rolls.asked(ev.App)
 	if ev.IfMatch != "*" && !strings.Contains(ev.IfMatch, ".") && ev.IfMatch != "" {
 		// It names several versions: whoever sends it decides between them, and
 		// apps that were made under one name end for it.

@@ -73,12 +73,16 @@ func (w *world) unsettled() []string {
 	}
 	w.acknowledgedStand(note)
 	w.placedOnce(views, note)
+	w.rolledOut(note)
 	for _, p := range w.in() {
 		for _, o := range p.core.Open() {
 			if strings.HasSuffix(o, " is reserved") {
 				note("%s: %s", p.id, o)
 			}
 			if w.lost > 0 && strings.Contains(o, "lease") { // of keepers that were shut out, perhaps
+				continue
+			}
+			if strings.Contains(o, "the roll-out stalled") { // a person's to look at
 				continue
 			}
 			if !conflict || !strings.Contains(o, "conflict") {

@@ -46,6 +46,7 @@ func (p *peer) startWork(e placement.Start) {
 			return
 		}
 		r.state = placement.AllocRunning
+		delete(w.oracle.rolls.taken, keyOf(e.ID, r))
 		p.step(placement.WorkChanged{ID: e.ID, State: placement.WorkState{State: placement.AllocRunning}})
 		switch {
 		case p.failing && !w.calm:
@@ -109,6 +110,7 @@ func (p *peer) stopWork(e placement.Stop) {
 	w.tell(p, "stop work", "", e.ID.String()+" "+e.Reason)
 	r := p.runs[e.ID]
 	if r != nil {
+		w.oracle.rolls.stopped(p, e, r)
 		r.stopping = true
 	}
 	grace := 300 * time.Millisecond

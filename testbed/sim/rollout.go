@@ -1,0 +1,120 @@
+package sim
+
+import (
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"github.com/hansa-mesh/hansa/placement"
+)
+
+// withUpdates says how the components of an app are replaced: sooner than by
+// default, mostly, since a simulation is short.
+func withUpdates(app placement.App, rng *rand.Rand) {
+	amounts := []placement.Amount{{}, {Set: true}, {N: 1, Set: true}, {N: 2, Set: true}, {N: 50, Percent: true, Set: true}}
+	for _, name := range app.ComponentNames() {
+		c := app.Components[name]
+		if rng.IntN(8) == 0 {
+			continue
+		}
+		healthy := placement.Duration(drawTime(rng, 0, 3*time.Second))
+		deadline := placement.Duration(drawTime(rng, 10*time.Second, 40*time.Second))
+		u := placement.Update{MinHealthy: &healthy, Deadline: &deadline}
+		u.MaxUnavailable, u.MaxSurge = amounts[rng.IntN(len(amounts))], amounts[rng.IntN(len(amounts))]
+		if u.MaxUnavailable.N+u.MaxSurge.N == 0 && u.MaxUnavailable.Set {
+			u.MaxUnavailable.N = 1
+		}
+		if rng.IntN(4) == 0 {
+			revert := false
+			u.AutoRevert = &revert
+		}
+		c.Update = &u
+		app.Components[name] = c
+	}
+}
+
+// rollOracle holds roll-outs to what they may take from people at a time.
+type rollOracle struct {
+	w     *world
+	taken map[slotKey]bool                    // stopped for a newer version, and nowhere running since
+	most  map[placement.AppKey]map[string]int // by component: what any edit allowed
+}
+
+func newRollOracle(w *world) *rollOracle {
+	return &rollOracle{w: w, taken: map[slotKey]bool{}, most: map[placement.AppKey]map[string]int{}}
+}
+
+// asked notes what an edit allows. One that was refused, or is not yet known
+// everywhere, allows it too: this is a bound, no measure.
+func (o *rollOracle) asked(app placement.App) {
+	key := app.Key()
+	if o.most[key] == nil {
+		o.most[key] = map[string]int{}
+	}
+	for name, c := range app.Components {
+		u := c.UpdatePolicy()
+		o.most[key][name] = max(o.most[key][name], u.Unavailable, u.Surge)
+	}
+}
+
+// stopped looks at work that is about to end, and counts it if a steward ends it
+// before its newer copy is there. What crashes is not counted, nor what a side
+// without a majority does: the two sides of a cut do not know of each other.
+func (o *rollOracle) stopped(p *peer, e placement.Stop, r *run) {
+	early := strings.HasPrefix(e.Reason, "stops before") || strings.HasPrefix(e.Reason, "makes room")
+	if !early || strings.HasSuffix(e.Reason, "without a majority") || r.stopping || r.state != placement.AllocRunning {
+		return
+	}
+	key := keyOf(e.ID, r)
+	for _, q := range o.w.peers {
+		for id, other := range q.runs {
+			if other != r && !other.stopping && other.state == placement.AllocRunning && keyOf(id, other) == key {
+				return
+			}
+		}
+	}
+	o.taken[key] = true
+	v, ok := p.core.App(r.spec.Key)
+	if !ok || v.Conflict {
+		return
+	}
+	n, wanted := 0, v.Intent.App.Components[key.component].Wanted()
+	for k := range o.taken {
+		switch {
+		case k.uid != key.uid || k.component != key.component:
+		case int(k.slot) >= wanted:
+			delete(o.taken, k)
+		default:
+			n++
+		}
+	}
+	if most := o.most[r.spec.Key][key.component]; n > most {
+		o.w.fail("%s/%s: a roll-out keeps %d of %d slots from people, at most %d may be missed", r.spec.Key, key.component, n, wanted, most)
+	}
+}
+
+// rolledOut: what runs is what its roll-out came to, as its steward says.
+func (w *world) rolledOut(note func(string, ...any)) {
+	if w.forgot || w.died || w.plan.Tight {
+		return
+	}
+	for _, p := range w.in() {
+		for _, v := range p.core.Apps() {
+			if v.Steward != p.id || v.Deputy || v.Conflict || v.Intent.Removed || w.oracle.orphaned(v.Intent.UID) {
+				continue
+			}
+			for _, c := range v.Components {
+				switch r := c.Rollout; {
+				case r == nil:
+					note("%s/%s: its steward has no record of its roll-out", v.Intent.Key, c.Name)
+				case r.State == placement.RolloutGoing:
+					note("%s/%s: its roll-out goes on: %d of %d healthy: %s", v.Intent.Key, c.Name, r.Settled, r.Wanted, r.Why)
+				case r.State != placement.RolloutStalled && r.Settled < r.Wanted && c.Kind != "":
+					if w.roomFor(v.Intent.App.Components[c.Name]) && !waitsForName(v, c.Name) {
+						note("%s/%s: its roll-out is %s, and %d of %d are so", v.Intent.Key, c.Name, r.State, r.Settled, r.Wanted)
+					}
+				}
+			}
+		}
+	}
+}
