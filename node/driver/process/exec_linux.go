@@ -19,10 +19,10 @@ import (
 
 var _ driver.Execer = (*Driver)(nil)
 
-// execsMax bounds the commands that run beside all tasks at one time.
-const execsMax = 64
+// execsMax bounds the commands that run beside one task at one time.
+const execsMax = 32
 
-var errExecs = fmt.Errorf("%d commands run beside tasks already: let some end first", execsMax)
+var errExecs = fmt.Errorf("%d commands run beside it already: let some end first", execsMax)
 
 // Exec implements driver.Execer.
 func (d *Driver) Exec(ctx context.Context, id string, x driver.Exec) (int, error) {
@@ -44,11 +44,10 @@ func (d *Driver) exec(ctx context.Context, id string, x driver.Exec) (int, error
 	if t == nil || t.snapshot().State.Ended() {
 		return 0, driver.ErrUnknownTask
 	}
-	if d.execs.Add(1) > execsMax {
-		d.execs.Add(-1)
+	defer t.execs.Add(-1)
+	if t.execs.Add(1) > execsMax {
 		return 0, errExecs
 	}
-	defer d.execs.Add(-1)
 	e, err := d.entry(t, x)
 	if errors.Is(err, errGone) {
 		return 0, driver.ErrUnknownTask

@@ -418,6 +418,9 @@ func TestStoppedLogsAreCollected(t *testing.T) {
 const daemonArg = "daemon-of-the-test"
 
 func daemonMain(dir string) int {
+	if os.Getenv(notRootVar) != "" {
+		return notRoot(dir)
+	}
 	d, err := process.New(process.Config{Dir: dir})
 	if err != nil {
 		fmt.Println(err)

@@ -41,7 +41,6 @@ type Driver struct {
 	ctx    context.Context // done when Run returns
 	cancel context.CancelFunc
 	wg     sync.WaitGroup // watchers
-	execs  atomic.Int32   // commands that run beside tasks
 
 	loading sync.Mutex // held while the tasks folder is read
 	mu      sync.Mutex // guards what follows
@@ -52,8 +51,9 @@ type Driver struct {
 
 // task is one that runs, or has ended and was not acknowledged.
 type task struct {
-	dir  string
-	spec spec
+	dir   string
+	spec  spec
+	execs atomic.Int32 // commands that run beside it
 
 	mu     sync.Mutex // guards what follows
 	run    runRecord

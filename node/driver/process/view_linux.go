@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -63,6 +64,14 @@ func (v *view) show() error {
 	defer unix.Umask(unix.Umask(0)) // modes are as they are written here
 	b := builder{view: v, own: append([]string{}, v.Keep...), from: map[string]*os.File{}}
 	defer b.close()
+	// What the root lacks it must get first: what was opened before can't be
+	// mounted after.
+	if v.lacksInRoot() {
+		if err := b.mirror("/"); err != nil {
+			return fmt.Errorf("add to /: %w", err)
+		}
+		b.own = append(b.own, "/")
+	}
 	// All is opened before anything covers it.
 	sources := append([]string{}, v.Keep...)
 	for _, bind := range v.Binds {
@@ -109,6 +118,22 @@ func (v *view) show() error {
 		}
 	}
 	return nil
+}
+
+// lacksInRoot reports whether something is to be placed in a folder of the root
+// that is not there.
+func (v *view) lacksInRoot() bool {
+	paths := make([]string, 0, len(v.Binds)+len(v.Files))
+	for _, b := range v.Binds {
+		paths = append(paths, b.Path)
+	}
+	for _, f := range v.Files {
+		paths = append(paths, f.Path)
+	}
+	return slices.ContainsFunc(paths, func(path string) bool {
+		_, err := os.Stat(between("/", filepath.Clean(path))[0])
+		return errors.Is(err, fs.ErrNotExist)
+	})
 }
 
 // builder makes one view.
@@ -223,6 +248,13 @@ func (b *builder) point(path string, folder bool) error {
 			return err
 		}
 	}
+	// A program may have left links in a folder of its own: what they lead to is
+	// not its own by that.
+	rest := strings.TrimPrefix(path, at)
+	if at, err = filepath.EvalSymlinks(at); err != nil {
+		return err
+	}
+	path = filepath.Join(at, rest)
 	mine := b.isOwn(at)
 	if !mine {
 		if err := b.mirror(at); err != nil {
@@ -243,7 +275,11 @@ func (b *builder) point(path string, folder bool) error {
 	if folder {
 		return os.Mkdir(path, 0o755)
 	}
-	return os.WriteFile(path, nil, 0o644)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644) // through no link
+	if err != nil {
+		return err
+	}
+	return f.Close()
 }
 
 // between are the folders below at down to and with path.
