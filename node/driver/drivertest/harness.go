@@ -15,8 +15,8 @@ import (
 	"github.com/hansa-mesh/hansa/node/driver"
 )
 
-// patience is how long the suite waits for what must happen.
-const patience = 30 * time.Second
+// patience is how long the suite waits for what must happen; see Harness.Patience.
+var patience = 30 * time.Second
 
 // Harness tells the suite how to use one driver. New returns a fresh machine
 // for each test.
@@ -24,6 +24,9 @@ type Harness struct {
 	New func(t *testing.T) Machine
 	// Cannot maps the name of a test that can't apply to the reason.
 	Cannot map[string]string
+	// Patience is how long the suite waits for what must happen; default 30 s,
+	// which is little for what boots a system first.
+	Patience time.Duration
 }
 
 // Machine is a place where tasks run, which outlives driver objects. What may be

@@ -20,6 +20,9 @@ type test struct {
 
 // Run runs the suite.
 func Run(t *testing.T, h Harness) {
+	if h.Patience > 0 {
+		patience = h.Patience
+	}
 	groups := []struct {
 		applies func(Machine) bool
 		why     string

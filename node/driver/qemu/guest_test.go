@@ -191,7 +191,7 @@ func guest(t testing.TB, id string, do ...string) driver.Task {
 	kernel, initrd := guestFiles(t)
 	return driver.Task{
 		ID: id, Kind: driver.KindServer, Memory: 128 << 20, Grace: 2 * time.Minute,
-		Machine:   &driver.Machine{Kernel: "sha256:kernel", Initrd: "sha256:initrd", Append: "hansa.do=" + strings.Join(do, ",")},
+		Machine:   &driver.Machine{Kernel: "sha256:kernel", Initrd: "sha256:initrd", Append: "quiet hansa.do=" + strings.Join(do, ",")},
 		Artifacts: map[string]string{"sha256:kernel": kernel, "sha256:initrd": initrd},
 	}
 }
@@ -345,7 +345,7 @@ func freePort(t testing.TB) string {
 
 // listening gives a task the port that guests answer at.
 func listening(t testing.TB, task driver.Task) driver.Task {
-	task.Ports = map[string]driver.Port{"http": {Inside: 8080, Host: freePort(t)}}
+	task.Ports = map[string]driver.Port{"http": {Inside: 8081, Host: freePort(t)}}
 	return task
 }
 

@@ -128,8 +128,8 @@ func tryKVM(ctx context.Context, t tools) error {
 	cmd := exec.CommandContext(ctx, t.qemu, "-nodefaults", "-no-user-config", "-display", "none", "-machine", "q35",
 		"-accel", "kvm", "-cpu", "host", "-m", "16M", "-bios", rom, "-device", "isa-debug-exit,iobase=0xf4,iosize=0x04")
 	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	_ = cmd.Run() // its code tells
+	cmd.Stderr, cmd.Dir = &stderr, dir // and its core, if it leaves one
+	_ = cmd.Run()                      // its code tells
 	if cmd.ProcessState != nil && cmd.ProcessState.ExitCode() == tinyExit {
 		return nil
 	}

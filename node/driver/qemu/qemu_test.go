@@ -25,10 +25,10 @@ func TestMachine(t *testing.T) {
 	if got := ask(t, s, "/"); got != "hello" {
 		t.Errorf("it answers %q", got)
 	}
-	if got, want := ask(t, s, "/seed/env"), "GREETING='it'\\''s\n\"me\" $x'\nHANSA_PORT_HTTP='8080'\n"; got != want {
+	if got, want := ask(t, s, "/seed/env"), "GREETING='it'\\''s\n\"me\" $x'\nHANSA_PORT_HTTP='8081'\n"; got != want {
 		t.Errorf("its environment is %q, want %q", got, want)
 	}
-	if got := ask(t, s, "/file?path=/etc/shop.yaml"); got != "640 port: 1\n" {
+	if got := ask(t, s, "/file?path=/etc/shop.yaml"); got != "0640 port: 1\n<nil>" {
 		t.Errorf("its file is %q", got)
 	}
 	stop()
@@ -46,7 +46,7 @@ func TestMachine(t *testing.T) {
 	if err := d.Stop(t.Context(), task.ID, 0); err != nil {
 		t.Fatal(err)
 	}
-	if !hasLine(t, d, task.ID, "bye") {
+	if !hasLine(t, d, task.ID, "guest: bye") {
 		t.Errorf("it did not end by itself:\n%s", tail(d, task.ID))
 	}
 	if _, ok := status(t, d, task.ID); ok {

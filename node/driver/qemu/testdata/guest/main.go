@@ -1,17 +1,15 @@
 //go:build linux
 
 // A guest is the whole system of a machine in tests: process 1 after the kernel.
-// What it does stands in the kernel's command line, as hansa.do=VERB,ARGUMENT…:
+// It puts the seed's files in their places, runs a verb of drivertest.Guest with
+// the seed's environment, passes the power button on as SIGTERM, and powers off
+// when the verb has ended. The verb stands in the kernel's command line, as
+// hansa.do=VERB,ARGUMENT…, or is one of the guest's own:
 //
-//	run          answers HTTP at :8080, ends at the power button
-//	stubborn     the same, and ignores the power button
-//	lines N      prints "line 0" … and powers off
-//	farewell     at the power button prints 100 lines
-//	env          prints what the seed says of the environment, and powers off
-//	reboot       reboots once (its first disk remembers), then runs
-//	panic        has the kernel panic
-//	hog MIB      touches that much memory, prints "done", runs
-//	spin         burns CPU
+//	reboot   reboots once (its first disk remembers), then is "run"
+//	panic    has the kernel panic
+//
+// Meanwhile it answers HTTP at :8081, and what is typed on the console.
 package main
 
 import (
@@ -23,15 +21,18 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hansa-mesh/hansa/node/driver/drivertest"
 )
 
 func main() {
+	drivertest.GuestMain()
 	_ = unix.Mkdir("/proc", 0o755)
 	_ = unix.Mkdir("/sys", 0o755)
 	_ = unix.Mkdir("/seed", 0o755)
@@ -40,55 +41,36 @@ func main() {
 	if err := unix.Mount("dev", "/dev", "devtmpfs", 0, ""); !errors.Is(err, unix.EBUSY) {
 		must(err)
 	}
-	_ = os.WriteFile("/proc/sys/kernel/printk", []byte("1"), 0) // the console is ours but for panics
 	do := strings.Split(argument("hansa.do"), ",")
 	loadModules(do[0] == "panic")
 	if do[0] == "panic" {
 		_ = os.WriteFile("/proc/sys/kernel/sysrq", []byte("1"), 0)
-		_ = os.WriteFile("/proc/sys/kernel/printk", []byte("7"), 0)
 		must(os.WriteFile("/proc/sysrq-trigger", []byte("c"), 0))
 	}
-	number := func(i int) int {
-		if i >= len(do) {
-			return 0
-		}
-		n, _ := strconv.Atoi(do[i])
-		return n
-	}
+	must(ownConsole())
 	must(mountSeed())
-	switch do[0] {
-	case "lines":
-		for i := range number(1) {
-			fmt.Println("line", i)
-		}
-		powerOff()
-	case "env":
-		b, err := os.ReadFile("/seed/env")
-		must(err)
-		fmt.Print(string(b))
-		powerOff()
-	case "reboot":
+	must(unpackFiles())
+	if do[0] == "reboot" {
 		if !rebooted() {
 			fmt.Println("rebooting")
 			must(unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART))
 		}
-	case "hog":
-		b := make([]byte, number(1)<<20)
-		for i := 0; i < len(b); i += 4096 {
-			b[i] = 1
-		}
-		fmt.Println("done", len(b))
-	case "spin":
-		go func() {
-			for {
-			}
-		}()
+		do = []string{"run"}
 	}
 	must(network())
 	go serve()
-	go func() { must(powerButton(do[0])) }()
-	fmt.Println("ready")
-	echo()
+	go echo()
+	verb := exec.Command("/proc/self/exe", append([]string{drivertest.GuestArg}, do...)...)
+	verb.Env, verb.Stdout, verb.Stderr = seedEnv(), os.Stdout, os.Stderr
+	must(verb.Start())
+	go func() { must(powerButton(verb.Process)) }()
+	if err := verb.Wait(); err != nil {
+		fmt.Println("guest:", err)
+	}
+	if do[0] == "run" {
+		fmt.Println("guest: bye")
+	}
+	powerOff()
 }
 
 func must(err error) {
@@ -103,6 +85,24 @@ func powerOff() {
 	unix.Sync()
 	_ = unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
 	select {}
+}
+
+// ownConsole takes the serial port from the kernel, which would write between
+// the lines that tests read.
+func ownConsole() error {
+	if err := os.WriteFile("/sys/class/tty/ttyS0/console", []byte("N"), 0); err != nil {
+		return err
+	}
+	fd, err := unix.Open("/dev/ttyS0", unix.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		return err
+	}
+	for std := range 3 {
+		if err := unix.Dup3(fd, std, 0); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // argument is one of the kernel's command line.
@@ -210,26 +210,15 @@ func network() error {
 func serve() {
 	http.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "hello") })
 	http.HandleFunc("/seed/", func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, r.URL.Path) })
-	// A file of the seed's, as "MODE CONTENT".
 	http.HandleFunc("/file", func(w http.ResponseWriter, r *http.Request) {
-		f, err := os.Open("/seed/files.tar")
+		path := r.FormValue("path")
+		info, err := os.Stat(path)
 		if err != nil {
-			http.Error(w, err.Error(), http.StatusInternalServerError)
+			http.Error(w, err.Error(), http.StatusNotFound)
 			return
 		}
-		defer f.Close()
-		for all := tar.NewReader(f); ; {
-			h, err := all.Next()
-			if err != nil {
-				http.NotFound(w, r)
-				return
-			}
-			if "/"+h.Name == r.FormValue("path") {
-				fmt.Fprintf(w, "%o ", h.Mode)
-				_, _ = io.Copy(w, all)
-				return
-			}
-		}
+		b, err := os.ReadFile(path)
+		fmt.Fprintf(w, "%04o %s%v", info.Mode().Perm(), b, err)
 	})
 	// What a disk begins with, after writing what was posted there; and its size.
 	http.HandleFunc("/disk", func(w http.ResponseWriter, r *http.Request) {
@@ -249,14 +238,13 @@ func serve() {
 		size, _ := f.Seek(0, io.SeekEnd)
 		fmt.Fprintf(w, "%d %s %v", size, strings.TrimRight(string(sector), "\x00"), err)
 	})
-	must(http.ListenAndServe(":8080", nil))
+	must(http.ListenAndServe(":8081", nil))
 }
 
-// powerButton does what the verb does at the button.
-func powerButton(verb string) error {
+// powerButton asks a process to end when the button is pressed.
+func powerButton(p *os.Process) error {
 	const keyPower = 116
 	all, _ := filepath.Glob("/dev/input/event*")
-	pressed := make(chan bool, 16)
 	for _, path := range all {
 		f, err := os.Open(path)
 		if err != nil {
@@ -269,23 +257,10 @@ func powerButton(verb string) error {
 					return
 				}
 				if binary.LittleEndian.Uint16(e[16:]) == 1 && binary.LittleEndian.Uint16(e[18:]) == keyPower && e[20] == 1 {
-					pressed <- true
+					_ = p.Signal(unix.SIGTERM)
 				}
 			}
 		}()
-	}
-	for range pressed {
-		switch verb {
-		case "stubborn":
-			fmt.Println("no")
-			continue
-		case "farewell":
-			for i := range 100 {
-				fmt.Println("farewell", i)
-			}
-		}
-		fmt.Println("bye")
-		powerOff()
 	}
 	return nil
 }
@@ -296,5 +271,63 @@ func echo() {
 	for lines.Scan() {
 		fmt.Printf("you said %q\n", lines.Text())
 	}
-	select {}
+}
+
+// unpackFiles puts the seed's files where they belong.
+func unpackFiles() error {
+	return eachFile(func(h *tar.Header, content io.Reader) error {
+		path := "/" + h.Name
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return err
+		}
+		b, err := io.ReadAll(content)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(path, b, 0o600); err != nil {
+			return err
+		}
+		return os.Chmod(path, os.FileMode(h.Mode))
+	})
+}
+
+func eachFile(do func(*tar.Header, io.Reader) error) error {
+	f, err := os.Open("/seed/files.tar")
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	for all := tar.NewReader(f); ; {
+		h, err := all.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err == nil {
+			err = do(h, all)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// seedEnv reads variables as a shell does: NAME='value', where a quote is '\\”.
+func seedEnv() (env []string) {
+	b, err := os.ReadFile("/seed/env")
+	must(err)
+	for rest := string(b); rest != ""; {
+		name, after, _ := strings.Cut(rest, "='")
+		value := ""
+		for {
+			part, more, _ := strings.Cut(after, "'")
+			value += part
+			if after = more; !strings.HasPrefix(after, `\''`) {
+				break
+			}
+			value, after = value+"'", after[3:]
+		}
+		env = append(env, name+"="+value)
+		rest = strings.TrimPrefix(after, "\n")
+	}
+	return env
 }
