@@ -13,9 +13,10 @@ SOAK    ?= 8760h
 build: ## bin/hansa and bin/hansa-testbed, static
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./node/cmd/hansa ./testbed/cmd/hansa-testbed
 
-examples: ## the programs of examples/shop: a function and a server
+examples: ## the programs of examples: functions and a server
 	CGO_ENABLED=0 GOOS=wasip1 GOARCH=wasm $(GO) build -trimpath -ldflags '-s -w' -o examples/shop/build/api.wasm ./examples/shop/api
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o examples/shop/build/meter ./examples/shop/meter
+	CGO_ENABLED=0 GOOS=wasip1 GOARCH=wasm $(GO) build -trimpath -buildmode=c-shared -ldflags '-s -w' -o examples/search/build/search.wasm ./examples/search
 
 demo: build examples ## lose a site, cut a site off, heal
 	bin/hansa-testbed demo --hansa bin/hansa --shop examples/shop/shop.yaml
@@ -52,4 +53,4 @@ soak: ## seeds from a random one on, for SOAK=10m or until one fails
 	CGO_ENABLED=0 $(GO) test ./testbed/sim -run '^TestSoak$$' -sim.soak=$(SOAK) -timeout 0 -v
 
 clean:
-	rm -rf bin examples/shop/build
+	rm -rf bin examples/shop/build examples/search/build

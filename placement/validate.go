@@ -22,6 +22,7 @@ const (
 	cpuMax        = 1 << 20 // milli: a thousand cores
 	bytesMax      = 1 << 42 // times SlotsMax it fits in an int64
 	timeoutMax    = time.Hour
+	handlerMax    = 255 // bytes of a name
 	graceMax      = time.Hour
 	appBytesMax   = 128 << 10 // encoded; an intent has more around it (intentBytesMax)
 	valueShown    = 80
@@ -187,6 +188,9 @@ func (v *validation) kind(c Component) {
 		v.container(c.Container)
 	case c.Function != nil:
 		v.file(".function.module", c.Function.Module, true)
+		if h := c.Function.Handler; len(h) > handlerMax || strings.ContainsFunc(h, func(r rune) bool { return r <= ' ' || r > '~' }) {
+			v.bad(".function.handler", h, "not the name of an exported function", fmt.Sprintf("at most %d letters, digits and signs, as the module exports it", handlerMax))
+		}
 		if t := time.Duration(c.Function.Timeout); t < 0 || t > timeoutMax {
 			v.bad(".function.timeout", t.String(), "out of range", "more than 0, at most "+timeoutMax.String())
 		}

@@ -126,7 +126,7 @@ var manifestFields = map[string]fieldDoc{
 	"Capabilities.drop":      {text: "For instance ALL"},
 	"Container.command":      {text: "Instead of the image's entry point"},
 	"Container.args":         {text: "Arguments"},
-	"Function.module":        {text: "sha256:… of a module (WASI preview 1, a command), or a ./path for hansa deploy"},
+	"Function.module":        {text: "sha256:… of a module (WASI preview 1: a command, or a reactor if there is a handler), or a ./path for hansa deploy"},
 	"Function.handler":       {text: "An exported function that answers requests in an instance that stays; empty for a new instance for each"},
 	"Function.timeout":       {text: "Of one request, at most 1h", value: "10s"},
 	"Server.image":           {text: "sha256:… of a disk image (qcow2, raw), or a ./path for hansa deploy"},

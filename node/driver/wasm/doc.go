@@ -1,5 +1,5 @@
-// Package wasm runs functions: WASI preview 1 command modules in wazero, called
-// with HTTP as CGI programs are (RFC 3875).
+// Package wasm runs functions: WASI preview 1 modules in wazero, called with HTTP
+// as CGI programs are (RFC 3875).
 //
 // # Usage
 //
@@ -17,6 +17,13 @@
 // files, no sockets and no arguments. It never sees Authorization, Cookie or
 // Proxy headers.
 //
+// A task with a handler is a module that stays in memory (a reactor): the handler
+// is called for each request, in an instance that answers one at a time. The
+// meta-variables, which can't be in its environment, come before the body on
+// standard input, as SCGI has them (scgi.go). An instance is used again only after
+// a call that went well, so that nothing has to be guessed about its state.
+// docs/FUNCTIONS.md is for those who write guests.
+//
 // CheckModule says early, and in words, why a file can't be run.
 //
 // # Limits
@@ -25,8 +32,10 @@
 // one time: each call reserves what calls of this module usually need, growth
 // takes from what is left, and a growth beyond it fails inside the guest, as
 // it would on a small machine (answer 507 if that ends it). So concurrency
-// follows from memory; calls over it wait in a bounded queue, then get 503
-// with Retry-After. A call that runs past its timeout is killed wherever it
+// follows from memory. Instances that stay hold what they grew to until they end;
+// idle ones end when one at work wants to grow, and after a while, but for the
+// last (limiter.go). Calls that find neither memory nor an instance wait in a
+// bounded queue, then get 503 with Retry-After. A call that runs past its timeout is killed wherever it
 // is (504), also while its reader is slow. There is no limit on CPU but those:
 // wazero has no fuel. Not counted as memory are a guest's call stack, which
 // wazero bounds (50 MB), and its tables, which are bounded here (16 MiB).
@@ -53,6 +62,7 @@
 //
 // # Debugging
 //
-// Stats counts calls by their end. What a trap printed is in the task's log,
+// Stats counts calls by their end, Requests by component and with the time they
+// took, Usage by task. What a trap printed is in the task's log,
 // under the stream "hansa".
 package wasm
