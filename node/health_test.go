@@ -2,7 +2,9 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -132,6 +134,54 @@ func TestHealthAndRestartThroughAnyPeer(t *testing.T) {
 		}
 		if !slices.Contains(types, "unhealthy") || !slices.Contains(types, "running") {
 			t.Errorf("events since the start of the daemon: %v", types)
+		}
+	})
+}
+
+// The log of what has ended is read through any peer, as is that of what runs.
+func TestLogsAfterTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMesh(t, 2, 20*time.Millisecond)
+		defer m.close()
+		app := checkedApp("s2")
+		web := app.Components["web"]
+		web.Health, web.Server.Process.Command = nil, []string{"log"}
+		app.Components["web"] = web
+		m.sites[1].world.Program("log", func(ctx context.Context, p *fake.Proc) int {
+			p.Print("it was here")
+			select {
+			case <-ctx.Done():
+			case <-p.Signals:
+			}
+			return 0
+		})
+		at := backend{m.sites[0].node}
+		if _, err := at.PutApp(t.Context(), api.PutRequest{App: app}); err != nil {
+			t.Fatal(err)
+		}
+		m.until("it runs", time.Minute, func() error { return m.runOnce(m.sites[0], "shop", 1, "s2") })
+		list, err := at.Allocations(t.Context(), api.AllocationQuery{App: "shop"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := at.DeleteApp(t.Context(), api.DeleteRequest{Key: app.Key()}); err != nil {
+			t.Fatal(err)
+		}
+		m.until("it is gone", time.Minute, func() error {
+			if left, err := at.Allocations(t.Context(), api.AllocationQuery{App: "shop"}); err != nil || len(left.Items) > 0 {
+				return fmt.Errorf("%+v, %w", left.Items, err)
+			}
+			return nil
+		})
+		for _, s := range m.sites {
+			logs, err := backend{s.node}.Logs(t.Context(), list.Items[0].ID, api.LogOptions{})
+			if err != nil {
+				t.Fatalf("at %s: %v", s.name, err)
+			}
+			text, err := io.ReadAll(logs)
+			if err := errors.Join(err, logs.Close()); err != nil || !strings.Contains(string(text), "it was here") {
+				t.Errorf("at %s: %q, %v", s.name, text, err)
+			}
 		}
 	})
 }

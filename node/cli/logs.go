@@ -29,7 +29,9 @@ func (s *session) logsVerb() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "logs ALLOCATION|APP/COMPONENT[SLOT]", Short: "Output of work, from wherever it runs",
 		Long: `Prints what an allocation, one slot of a component, or all of its slots write to
-stdout and stderr. Of several slots each line begins with its slot.
+stdout and stderr. Of several slots each line begins with its slot. What has ended,
+or was moved, is named by its allocation's id (hansa ps -o wide); its log is kept at
+its peer within a budget.
 
 Examples:
   hansa logs shop/api              # every slot
@@ -89,6 +91,9 @@ func parseSlotTarget(text string) (slotTarget, error) {
 func (s *session) logTargets(ctx context.Context, c *api.Client, text string) ([]api.Allocation, error) {
 	if _, err := placement.ParseAllocationID(text); err == nil {
 		a, err := c.Allocation(ctx, text)
+		if api.IsKind(err, api.KindNotFound) {
+			a, err = api.Allocation{ID: text}, nil // it has ended, and its log may be kept
+		}
 		return []api.Allocation{a}, err
 	}
 	t, err := parseSlotTarget(text)

@@ -73,7 +73,12 @@ Examples:
 }
 
 // slotName is how a person names a slot: "shop/api[3]".
-func slotName(a api.Allocation) string { return fmt.Sprintf("%s/%s[%d]", a.App, a.Component, a.Slot) }
+func slotName(a api.Allocation) string {
+	if a.App == "" {
+		return a.ID
+	}
+	return fmt.Sprintf("%s/%s[%d]", a.App, a.Component, a.Slot)
+}
 
 func (s *session) allocationsTable(items []api.Allocation, everywhere bool) *table {
 	head := []string{"SLOT", "KIND", "SITE", "PEER", "STATE", "SINCE", "PORTS", "REASON"}
