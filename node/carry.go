@@ -41,6 +41,8 @@ func (n *Node) carry(effect placement.Effect) {
 		n.runner.Watch(e.ID, e.Spec)
 	case placement.Extend:
 		n.runner.Extend(e.ID, e.Until)
+	case placement.DropVolume:
+		n.dropVolume(e.ID)
 	case placement.Fetch:
 		n.startFetch(e)
 	case placement.Answer:

@@ -32,6 +32,7 @@ const (
 // it, the other peers and how far they are.
 func (n *Node) feed(ctx context.Context) error {
 	n.probe(ctx)
+	n.findVolumes()
 	for _, d := range n.drivers {
 		n.work.Go(func() { n.listWork(ctx, d) })
 	}

@@ -20,11 +20,13 @@ import (
 //	db/ …       the store (package store)
 //	blobs/      artifacts by digest (package store)
 //	work/       what the drivers keep
+//	volumes/    what slots find again (package volume)
 //	root/       the mesh's root key, where the mesh was founded: to be put away
 const (
 	identityDir = "identity"
 	rootDir     = "root"
 	workDir     = "work"
+	volumesDir  = "volumes"
 	meshFile    = "mesh.json"
 	meshCopy    = "mesh.json.copy"
 )

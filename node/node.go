@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"path/filepath"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -23,6 +24,7 @@ import (
 	"github.com/hansa-mesh/hansa/node/invoke"
 	"github.com/hansa-mesh/hansa/node/runner"
 	"github.com/hansa-mesh/hansa/node/secrets"
+	"github.com/hansa-mesh/hansa/node/volume"
 	"github.com/hansa-mesh/hansa/placement"
 	"github.com/hansa-mesh/hansa/store"
 	"github.com/hansa-mesh/hansa/transport"
@@ -55,6 +57,7 @@ type Node struct {
 	drivers []driver.Driver
 	runner  *runner.Runner
 	mover   *artifact.Mover
+	volumes *volume.Dir
 	router  *invoke.Router
 	server  *api.Server
 	metrics *prometheus.Registry
@@ -83,11 +86,12 @@ type Node struct {
 	answers  map[uint64]chan placement.Result
 	forcing  map[uint64]chan placement.Forced
 	ticket   uint64
-	here     map[invoke.Target][]string // instances that run at this peer, by the driver's id
-	heard    map[string]lastHeard       // what each peer answered last
-	probed   map[string]facts           // what each peer said of its drivers last
-	rtts     map[string]time.Duration   // as the core was last told
-	fetching map[string]bool            // artifacts that are under way
+	here     map[invoke.Target][]string  // instances that run at this peer, by the driver's id
+	heard    map[string]lastHeard        // what each peer answered last
+	probed   map[string]facts            // what each peer said of its drivers last
+	rtts     map[string]time.Duration    // as the core was last told
+	fetching map[string]bool             // artifacts that are under way
+	dropping map[placement.VolumeID]bool // volumes that are being deleted
 }
 
 // New opens what a peer needs and wires it together; it starts nothing. When
@@ -100,7 +104,7 @@ func New(cfg Config, deps Deps) (*Node, error) {
 		cfg: cfg.withDefaults(), deps: deps, log: deps.Log, started: make(chan struct{}),
 		answers: map[uint64]chan placement.Result{}, forcing: map[uint64]chan placement.Forced{}, here: map[invoke.Target][]string{}, heard: map[string]lastHeard{},
 		probed: map[string]facts{}, execs: make(chan struct{}, execsMax),
-		rtts: map[string]time.Duration{}, fetching: map[string]bool{}, told: map[recordKey][]table.Dot{},
+		rtts: map[string]time.Duration{}, fetching: map[string]bool{}, dropping: map[placement.VolumeID]bool{}, told: map[recordKey][]table.Dot{},
 		trustMoved: make(chan struct{}, 1), metrics: prometheus.NewRegistry(), since: time.Now(), clock: machineClock(),
 	}
 	if n.log == nil {
@@ -195,11 +199,13 @@ func (n *Node) openDrivers() (err error) {
 	n.mover = artifact.New(blobStore{blobs}, func(ctx context.Context, peer string) (artifact.Stream, error) {
 		return n.link.Open(ctx, peer, artifact.Kind)
 	}, n.log)
+	n.volumes = volume.New(filepath.Join(n.cfg.DataDir, volumesDir))
 	n.runner = runner.New(runner.Config{
 		Drivers: n.drivers,
 		Path:    n.artifactPath,
 		Report:  n.workChanged,
 		Fenced:  n.workFenced,
+		Volumes: n.volumeFolders,
 		Mono:    n.clock.mono,
 		Env: map[string]string{
 			"HANSA_MESH": n.member.Mesh, "HANSA_SITE": n.member.Site, "HANSA_PEER": n.member.Name,

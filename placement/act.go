@@ -163,6 +163,7 @@ func (s *Steward) situation(name string) situation {
 		mayStop: !s.deputy,
 	}
 	if exists {
+		sit.sticky = len(comp.Volumes) > 0
 		sit.wanted, sit.spec = s.wantedHere(name, pol, FirstSlots(comp.Wanted())), spec
 		sit.update = comp.updateOf(sit.wanted.Len())
 	}
@@ -266,11 +267,20 @@ func (s *Steward) noteOpen(name string, sit situation, c course) bool {
 
 // place plans slots and asks for them. What is left over found no room.
 func (s *Steward) place(name string, slots, lost Slots, replaces *fact) (left Slots) {
-	p := s.p
 	if s.waitsForBudget(name, slots) {
 		return Slots{}
 	}
-	comp, _, _ := p.wants(s.a, name)
+	delete(s.short, name)
+	comp, _, _ := s.p.wants(s.a, name)
+	for _, g := range s.parts(name, comp, slots) {
+		left = left.Union(s.plan(name, comp, g, lost.Intersect(g.slots), replaces))
+	}
+	return left
+}
+
+// plan plans a part of the slots that are to be placed, and asks for them.
+func (s *Steward) plan(name string, comp Component, g part, lost Slots, replaces *fact) (left Slots) {
+	p, slots := s.p, g.slots
 	in := PlanInput{
 		App: s.a.win.intent.App.with(name, comp), Component: name, Slots: slots, Placed: s.placed(name),
 		Candidates: p.members.candidates(p.out.now.Mono), Refused: s.refusedNow(name), Rand: p.rng,
@@ -279,6 +289,7 @@ func (s *Steward) place(name string, slots, lost Slots, replaces *fact) (left Sl
 	if near := in.App.Components[name].Place.Near; near != nil {
 		in.Near = p.nearTimes(near, s.hosts(near.Component))
 	}
+	s.atHome(&in, g)
 	res := Plan(in)
 	d := Decision{
 		UID: s.a.uid, Key: s.a.key, Component: name, Version: s.a.win.intent.Version, Term: s.term,
@@ -291,15 +302,18 @@ func (s *Steward) place(name string, slots, lost Slots, replaces *fact) (left Sl
 	case !lost.IsEmpty():
 		d.Reason = "lost: slots " + lost.String() + " were at peers that are dead"
 	}
+	if g.home != "" {
+		d.Reason += "; its volumes are at " + p.nameOf(g.home)
+	} else if g.left != "" {
+		d.Reason += "; " + g.left
+	}
 	for _, id := range sortedKeys(res.Assign) {
 		if s.ask(id, name, res.Assign[id], scoreOf(res, id), replaces) {
 			d.Taken[id] = res.Assign[id].String()
 		}
 	}
-	if res.Unplaced.IsEmpty() {
-		delete(s.short, name)
-	} else {
-		s.short[name] = res.Outcome
+	if !res.Unplaced.IsEmpty() {
+		s.short[name] = s.atHomeText(g, res.Outcome)
 	}
 	p.decisions.add(d)
 	p.out.emit(Record{Decision: &d})

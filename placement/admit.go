@@ -63,6 +63,7 @@ func (l *Ledger) Admit(now Now, ask *askMsg, wanted *Intent, known *Intent) admi
 	if c.State == claimReserved {
 		reply.ExpiresIn = l.tune.ReserveExpiry.Milliseconds()
 	}
+	writes = append(writes, l.keep(now.Wall, c, c.Slots, comp.Volumes)...)
 	return admission{reply: reply, writes: append(writes, l.writeClaim(c)), claim: c}
 }
 
@@ -149,14 +150,14 @@ func (l *Ledger) fits(now Now, ask *askMsg, comp Component, wanted, known *Inten
 		}
 	}
 	want := ask.Slots.Minus(here)
-	granted := want.Min(min(l.free().Fits(comp.Resources), slotsHeldMax-l.slots))
+	granted := l.fitting(ask, comp, want)
 	switch {
 	case granted.Len() == ask.Slots.Len():
 		return granted, ""
 	case want.Len() < ask.Slots.Len() && granted.Len() == want.Len():
 		return granted, "some of these slots run here already"
 	}
-	return granted, fmt.Sprintf("no room: %d slots fit (free %s CPU, %s memory)", granted.Len(), l.free().CPU, l.free().Memory)
+	return granted, fmt.Sprintf("no room: %d slots fit (free %s CPU, %s memory, %s disk)", granted.Len(), l.free().CPU, l.free().Memory, l.free().Disk)
 }
 
 // grant books a claim. It holds capacity from now on, on disk or not.
@@ -190,7 +191,9 @@ func (l *Ledger) grant(now Now, ask *askMsg, comp Component, wanted, known *Inte
 }
 
 // Committed says that an admission is on disk.
-func (l *Ledger) Committed(c *claim) { c.held, c.work = false, c.State != claimReserved }
+func (l *Ledger) Committed(c *claim) {
+	c.held, c.work, c.entered = false, c.State != claimReserved, Slots{}
+}
 
 // Aborted says that an admission could not be written: what it held is free
 // again, and the ask counts as never seen.
@@ -199,6 +202,7 @@ func (l *Ledger) Aborted(c *claim) {
 		return
 	}
 	l.tune.mark(MarkAborted)
+	l.unkeep(c)
 	l.charge(c, -1)
 	delete(l.claims, c.ID)
 	delete(l.byApp[c.UID], c.ID)

@@ -68,6 +68,7 @@ type claim struct {
 	Left  int64          `cbor:"e,omitempty"` // of a reserved or unconfirmed claim: nanoseconds, re-armed after a restart
 
 	held     bool          // not on disk yet
+	entered  Slots         // whose volumes were entered for it
 	work     bool          // its disk says that it is work, and not reserved
 	leaving  Slots         // of Stopping: that is not on disk yet
 	expires  time.Duration // Now.Mono; 0: never

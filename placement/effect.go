@@ -62,6 +62,10 @@ type (
 		Until time.Duration // Now.Mono
 	}
 
+	// DropVolume asks for the data of a volume to be deleted, for good. The
+	// answer is VolumeGone; what is not there is gone.
+	DropVolume struct{ ID VolumeID }
+
 	// Timer asks for a TimerFired event at Now.Mono >= At. An At of 0 cancels.
 	Timer struct {
 		Key string
@@ -173,18 +177,19 @@ type Considered struct {
 	Reason string  // why it was filtered, or what its score is made of
 }
 
-func (Persist) effect() {}
-func (Send) effect()    {}
-func (Publish) effect() {}
-func (Start) effect()   {}
-func (Stop) effect()    {}
-func (Watch) effect()   {}
-func (Extend) effect()  {}
-func (Timer) effect()   {}
-func (Fetch) effect()   {}
-func (Answer) effect()  {}
-func (Forced) effect()  {}
-func (Record) effect()  {}
+func (Persist) effect()    {}
+func (Send) effect()       {}
+func (Publish) effect()    {}
+func (Start) effect()      {}
+func (Stop) effect()       {}
+func (Watch) effect()      {}
+func (Extend) effect()     {}
+func (DropVolume) effect() {}
+func (Timer) effect()      {}
+func (Fetch) effect()      {}
+func (Answer) effect()     {}
+func (Forced) effect()     {}
+func (Record) effect()     {}
 
 // Names of the replicated tables that Publish writes.
 const (

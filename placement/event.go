@@ -119,6 +119,16 @@ type (
 	// BlobFailed says that an artifact could not be fetched for now.
 	BlobFailed struct{ Digest, Reason string }
 
+	// VolumesFound is what lies on this machine's disk, once at start.
+	VolumesFound struct{ Volumes []FoundVolume }
+
+	// VolumeGone says that the data of a volume is deleted.
+	VolumeGone struct{ ID VolumeID }
+
+	// DeleteVolume asks for a volume to be deleted, on a person's word. One whose
+	// slot is granted here stays.
+	DeleteVolume struct{ ID VolumeID }
+
 	// TimerFired is the Timer of that key. Setting a key again replaces it.
 	TimerFired struct{ Key string }
 )
@@ -130,6 +140,14 @@ type Found struct {
 	Labels map[string]string
 	State  WorkState
 	Since  int64 // Unix milliseconds of its start, 0 if it never ran
+}
+
+// FoundVolume is what a slot keeps on a disk, as that says itself.
+type FoundVolume struct {
+	ID      VolumeID
+	Key     AppKey
+	Sizes   map[string]Bytes
+	Created int64 // Unix milliseconds
 }
 
 // MemberState is how failure detection sees a peer.
@@ -197,4 +215,7 @@ func (WorkChanged) event()   {}
 func (RestartWork) event()   {}
 func (BlobArrived) event()   {}
 func (BlobFailed) event()    {}
+func (VolumesFound) event()  {}
+func (VolumeGone) event()    {}
+func (DeleteVolume) event()  {}
 func (TimerFired) event()    {}

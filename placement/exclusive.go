@@ -125,8 +125,14 @@ func (a App) voters() string {
 }
 
 // minSchema is the oldest schema whose peers may drive the app: one that knows
-// of no leases would run exclusive slots twice.
+// of no leases would run exclusive slots twice, one that knows of no volumes
+// would part slots from theirs.
 func (a App) minSchema() int {
+	for _, c := range a.Components {
+		if len(c.Volumes) > 0 || len(c.RunsOn()) > 0 {
+			return schemaVolumes
+		}
+	}
 	if a.exclusive() {
 		return schemaExclusive
 	}

@@ -154,7 +154,11 @@ func (p *Peer) onRelease(from PeerID, m *releaseMsg) {
 	if slots.IsEmpty() {
 		slots = c.Slots
 	}
-	p.releaseSlots(c, p.ledger.unpinned(p.out.now, c, slots, m.Term, m.Order), clip(m.Reason), fence...)
+	slots = p.ledger.unpinned(p.out.now, c, slots, m.Term, m.Order)
+	if m.Behind {
+		fence = append(fence, p.ledger.leaveBehind(c, slots.Intersect(c.Slots))...)
+	}
+	p.releaseSlots(c, slots, clip(m.Reason), fence...)
 }
 
 // releaseSlots stops slots of a claim once the release is on disk, and with it
@@ -207,6 +211,7 @@ func (p *Peer) slotStopped(c *claim, n Slot) {
 		})
 	}
 	p.freeLease(AllocationID{c.ID, n})
+	p.follow(c, n)
 	p.touchReport(c.UID)
 }
 
@@ -255,6 +260,7 @@ func (p *Peer) checkClaims(uid UID) {
 			p.checkClaim(a, c)
 		}
 	}
+	p.checkVolumes(uid)
 }
 
 func (p *Peer) checkClaim(a *app, c *claim) {
@@ -280,7 +286,8 @@ func (p *Peer) checkClaim(a *app, c *claim) {
 			if comp, ok := v.intent.App.Components[c.Component]; ok && v.spec(c.Component) == c.SpecHash {
 				c.Spec = comp
 				c.needs(&v.intent, p.ledger.host.Arch)
-				p.out.persist([]Write{p.ledger.writeClaim(c)}, func(*PersistFailed) {})
+				kept := p.ledger.keep(p.out.now.Wall, c, c.holds(), comp.Volumes)
+				p.out.persist(append(kept, p.ledger.writeClaim(c)), func(*PersistFailed) {})
 				p.watch(c)
 				p.runClaim(c)
 				break
@@ -524,5 +531,8 @@ func (p *Peer) rebook(f Found) *claim {
 	c.Slots = c.Slots.Add(b.ID.Slot)
 	c.Granted = c.Slots
 	p.ledger.charge(c, 1)
+	if kept := p.ledger.keep(p.out.now.Wall, c, SlotsOf(b.ID.Slot), b.Volumes); len(kept) > 0 {
+		p.out.persist(kept, func(*PersistFailed) {})
+	}
 	return c
 }

@@ -3,6 +3,7 @@ package placement
 import (
 	"fmt"
 	"strconv"
+	"strings"
 )
 
 // Labels that work is started with: enough to book it again when the ledger
@@ -16,8 +17,9 @@ const (
 	labelSlot      = "hansa.slot"
 	labelVersion   = "hansa.version"
 	labelSpec      = "hansa.spec"
-	labelNeed      = "hansa.need"  // milli-CPU/memory bytes/disk bytes
-	labelFence     = "hansa.fence" // WorkSpec.Fence, of exclusive work
+	labelNeed      = "hansa.need"    // milli-CPU/memory bytes/disk bytes
+	labelFence     = "hansa.fence"   // WorkSpec.Fence, of exclusive work
+	labelVolumes   = "hansa.volumes" // name=bytes,…
 )
 
 // Labels are what a driver must keep beside the work and give back in Found.
@@ -37,6 +39,13 @@ func Labels(id AllocationID, spec WorkSpec) map[string]string {
 	if spec.Fence > 0 {
 		labels[labelFence] = strconv.FormatUint(spec.Fence, 10)
 	}
+	if len(spec.Spec.Volumes) > 0 {
+		var sizes []string
+		for _, name := range sortedKeys(spec.Spec.Volumes) {
+			sizes = append(sizes, fmt.Sprintf("%s=%d", name, spec.Spec.Volumes[name].Size))
+		}
+		labels[labelVolumes] = strings.Join(sizes, ",")
+	}
 	return labels
 }
 
@@ -49,7 +58,8 @@ type Booking struct {
 	Version   Version
 	SpecHash  uint64
 	Need      Resources
-	Fence     uint64 // 0 when the work is not exclusive
+	Fence     uint64            // 0 when the work is not exclusive
+	Volumes   map[string]Volume // with their sizes alone
 }
 
 // FromLabels reads what Labels wrote.
@@ -81,8 +91,27 @@ func FromLabels(labels map[string]string) (Booking, error) {
 			return fail(fmt.Errorf("fence %q: %w", text, err))
 		}
 	}
+	if b.Volumes, err = volumesFrom(labels[labelVolumes]); err != nil {
+		return fail(err)
+	}
 	if b.UID == "" || b.Component == "" || b.Need.CPU < 0 || b.Need.Memory < 0 || b.Need.Disk < 0 {
 		return fail(ErrInvalid)
 	}
 	return b, nil
+}
+
+func volumesFrom(text string) (map[string]Volume, error) {
+	if text == "" {
+		return nil, nil
+	}
+	out := map[string]Volume{}
+	for _, item := range strings.Split(text, ",") {
+		name, size, _ := strings.Cut(item, "=")
+		n, err := strconv.ParseInt(size, 10, 64)
+		if err != nil || n < 0 || n > bytesMax || len(out) >= volumesMax {
+			return nil, fmt.Errorf("volumes %q: %w", clip(text), ErrInvalid)
+		}
+		out[name] = Volume{Size: Bytes(n)}
+	}
+	return out, nil
 }

@@ -20,21 +20,22 @@ import (
 //     answered, and an order under a lower one is refused;
 //   - one ask grants once.
 type Ledger struct {
-	self   PeerRef
-	tune   Tuning
-	price  float64
-	host   Host
-	listed map[string]bool // drivers that have said what they run
-	booked map[string]bool // drivers that did so in this life of the store: see accounts.go
-	claims map[ClaimID]*claim
-	byApp  map[UID]map[ClaimID]*claim
-	askers map[askerKey]*askerRecord
-	terms  map[UID]Term
-	noted  map[UID]Term           // of terms, what is on disk
-	newest map[PeerID]Incarnation // of askers
-	used   Resources
-	slots  int
-	owed   map[ClaimID]uint64 // see debts
+	self    PeerRef
+	tune    Tuning
+	price   float64
+	host    Host
+	listed  map[string]bool // drivers that have said what they run
+	booked  map[string]bool // drivers that did so in this life of the store: see accounts.go
+	claims  map[ClaimID]*claim
+	byApp   map[UID]map[ClaimID]*claim
+	askers  map[askerKey]*askerRecord
+	terms   map[UID]Term
+	noted   map[UID]Term           // of terms, what is on disk
+	newest  map[PeerID]Incarnation // of askers
+	used    Resources
+	slots   int
+	owed    map[ClaimID]uint64 // see debts
+	volumes volumes
 	// holdsOff says why this peer takes no slot of a component now, or "".
 	holdsOff func(UID, Component) string
 	// secretsBar is why no slot of a namespace's component may be here, or "".
@@ -47,7 +48,7 @@ func newLedger(self PeerRef, tune Tuning, price float64) *Ledger {
 		self: self, tune: tune, price: price, listed: map[string]bool{}, booked: map[string]bool{},
 		claims: map[ClaimID]*claim{}, byApp: map[UID]map[ClaimID]*claim{},
 		askers: map[askerKey]*askerRecord{}, terms: map[UID]Term{},
-		noted: map[UID]Term{}, newest: map[PeerID]Incarnation{}, owed: map[ClaimID]uint64{},
+		noted: map[UID]Term{}, newest: map[PeerID]Incarnation{}, owed: map[ClaimID]uint64{}, volumes: newVolumes(),
 	}
 }
 
@@ -69,6 +70,8 @@ func (l *Ledger) load(table, key string, value []byte) error {
 		}
 		a := l.asker(askerKey{PeerID(key[:at]), Incarnation(inc)})
 		return Decode(value, a)
+	case tableVolumes:
+		return l.loadVolume(key, value)
 	case tableTerms:
 		var t Term
 		if err := Decode(value, &t); err != nil {
@@ -249,7 +252,7 @@ func (l *Ledger) commit(now Now, m *commitMsg, listed bool) (c *claim, writes []
 		c.State, c.Left = claimUnconfirmed, int64(l.tune.ConfirmExpiry)
 		c.expires = now.Mono + l.tune.ConfirmExpiry
 	}
-	return c, []Write{l.writeClaim(c)}, ""
+	return c, append(l.keep(now.Wall, c, c.Slots, c.Spec.Volumes), l.writeClaim(c)), ""
 }
 
 // release moves slots of a claim to stopping. The caller stops them once the
@@ -286,10 +289,11 @@ func (l *Ledger) stopped(c *claim, n Slot) []Write {
 	l.charge(c, -1)
 	c.Stopping = c.Stopping.Remove(n)
 	l.charge(c, 1)
+	unused := l.unused(VolumeID{c.UID, c.Component, n})
 	if c.holds().IsEmpty() {
-		return l.remove(c)
+		return append(l.remove(c), unused...)
 	}
-	return []Write{l.writeClaim(c)}
+	return append(unused, l.writeClaim(c))
 }
 
 // debts writes what the disk may not say yet of slots that have stopped: what

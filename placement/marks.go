@@ -69,6 +69,11 @@ const (
 	MarkTakenBackAgain     Mark = "taken-back-again"     // a version that was taken back came again
 	MarkTermDoubted        Mark = "term-doubted"         // a ledger said that a term is over
 	MarkTooFewCopies       Mark = "too-few-copies"       // MinCopies was not in reach
+	MarkVolumeBack         Mark = "volume-back"          // a parked volume whose app was not removed after all
+	MarkVolumeDropped      Mark = "volume-dropped"       // a volume that is over
+	MarkVolumeFound        Mark = "volume-found"         // a volume on disk that the store does not know
+	MarkVolumeLeft         Mark = "volume-left"          // a slot that starts anew without its volume
+	MarkVolumeShared       Mark = "volume-shared"        // a slot that waits for the copy before it
 	MarkVoteRefused        Mark = "vote-refused"         // a keeper refused its vote
 )
 
@@ -84,6 +89,6 @@ func Marks() []Mark {
 		MarkListedTooLate, MarkMadeRoom, MarkMassLossOver, MarkMassLossWaits, MarkNeverConfirmed, MarkOutlivedRemoval,
 		MarkPinOfNothing, MarkReleaseNotWritten, MarkReleaseOutdated, MarkReleasePinned, MarkReservationExpired,
 		MarkRestated, MarkReverted, MarkStalled, MarkStoreRefused, MarkStoredTooLate, MarkTakenBackAgain, MarkTermDoubted, MarkTooFewCopies,
-		MarkVoteRefused,
+		MarkVolumeBack, MarkVolumeDropped, MarkVolumeFound, MarkVolumeLeft, MarkVolumeShared, MarkVoteRefused,
 	}
 }

@@ -165,6 +165,7 @@ type (
 		Claims []claimStatus    `cbor:"c,omitempty"`
 		Failed map[string]Slots `cbor:"f,omitempty"` // given back after too many restarts, lately
 		Why    string           `cbor:"w,omitempty"`
+		Kept   map[string]Slots `cbor:"k,omitempty"` // by component: whose volumes lie here
 
 		FailedSpecs map[string]uint64 `cbor:"h,omitempty"` // SpecHash of what of Failed failed last
 	}
@@ -258,6 +259,8 @@ type (
 		// Deputy: for a newer version that was accepted on this side of a cut; the
 		// claim's peer sees for itself whether that is so.
 		Deputy bool `cbor:"d,omitempty"`
+		// Behind: the slots run elsewhere and have their volumes there.
+		Behind bool `cbor:"b,omitempty"`
 	}
 
 	// pinMsg asks the survivor of a duplicate to confirm that it is healthy

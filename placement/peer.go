@@ -65,6 +65,7 @@ func New(cfg Config) *Peer {
 	p.work = newWork(p.out, tune, p.timers, p.has)
 	p.ledger.holdsOff = p.stopped
 	p.ledger.secretsBar = func(namespace string, c Component) string { return p.secretsBar(namespace, c, cfg.Site) }
+	p.work.shares = p.shares
 	p.work.lease, p.work.lapsed = p.leaseFor, p.fenced
 	p.work.rules, p.work.tell = p.restartOf, p.tell
 	p.work.listed = func(driver string) bool { return p.ledger.listed[driver] }
@@ -173,6 +174,12 @@ func (p *Peer) take(ev Event) {
 		for _, uid := range sortedKeys(p.waiting) {
 			p.answerStores(uid)
 		}
+	case VolumesFound:
+		p.foundVolumes(ev.Volumes)
+	case VolumeGone:
+		p.volumeGone(ev.ID)
+	case DeleteVolume:
+		p.deleteVolume(ev.ID)
 	case BlobFailed:
 		p.work.fetchFailed(ev.Digest, ev.Reason)
 		for _, uid := range sortedKeys(p.waiting) {
@@ -367,6 +374,8 @@ func (p *Peer) refreshTimer(id string) {
 	switch {
 	case id == "counter":
 		p.reserve()
+	case id == volumesTimer:
+		p.countVolumes()
 	case id == "claims":
 		for _, uid := range sortedKeys(p.ledger.byApp) {
 			p.checkClaims(uid)

@@ -65,7 +65,8 @@ type Peer struct {
 	// secretSites are those that may hold the secrets of a namespace, where that
 	// is not every site.
 	secretSites map[string][]SiteID
-	hostSeen    uint64 // hash of the host
+	hostSeen    uint64        // hash of the host
+	volumesAt   time.Duration // when the time of parked volumes was counted on last
 }
 
 // app is all that this peer knows of one app.
@@ -166,6 +167,10 @@ func (p *Peer) ready() {
 	p.roles = true
 	for _, uid := range sortedKeys(p.ledger.byApp) {
 		p.checkClaims(uid)
+		p.touchReport(uid)
+	}
+	for _, uid := range sortedKeys(p.ledger.volumes.byApp) {
+		p.checkVolumes(uid)
 		p.touchReport(uid)
 	}
 	if p.left {

@@ -20,6 +20,7 @@ type PlanInput struct {
 	Candidates []Candidate
 	Near       map[PeerID]int64  // microseconds from what Place.Near names, where known
 	Refused    map[PeerID]string // who is not asked, and why
+	Kept       bool              // the slots have their volumes at whom is not refused
 	Rand       *rand.Rand        // breaks near-ties; the caller's, so that a seed replays
 }
 
@@ -54,6 +55,10 @@ const (
 // its input: it asks nobody, and what it says may turn out not to fit.
 func Plan(in PlanInput) PlanResult {
 	p := planner{in: in, need: in.App.Components[in.Component]}
+	p.slot = p.need.Need()
+	if in.Kept {
+		p.slot = p.need.Resources
+	}
 	p.filter()
 	res := PlanResult{Assign: map[PeerID]Slots{}, Unplaced: in.Slots, Considered: make([]Considered, 0, len(p.all))}
 	p.assign(&res)
@@ -85,6 +90,7 @@ func scoreOf(res PlanResult, id PeerID) *float64 {
 type planner struct {
 	in     PlanInput
 	need   Component
+	slot   Resources // that one slot takes
 	all    []option
 	groups []group // by value of the label that is spread over
 }
@@ -149,11 +155,11 @@ func (p *planner) filter() {
 // where it has one, else by its largest free piece.
 func (p *planner) fits(d Digest) int {
 	for _, f := range d.Fits {
-		if f.Shape == p.need.Resources {
-			return min(f.Count, d.Free.Fits(p.need.Resources)) // something may be taken off since
+		if f.Shape == p.slot {
+			return min(f.Count, d.Free.Fits(p.slot)) // something may be taken off since
 		}
 	}
-	return d.Free.Fits(p.need.Resources)
+	return d.Free.Fits(p.slot)
 }
 
 // lacks is why a candidate cannot take a slot, or "".
@@ -184,7 +190,7 @@ func (p *planner) lacks(c Candidate, where Selector) string {
 	case p.in.Refused[id] != "":
 		return p.in.Refused[id]
 	case p.fits(d) == 0:
-		return "no room: " + shortOf(need.Resources, d.Free)
+		return "no room: " + shortOf(p.slot, d.Free)
 	}
 	return ""
 }
@@ -263,7 +269,7 @@ func (p *planner) score(o *option, c Candidate, prefer []preference, cheapest fl
 		ms := float64(near) / 1000
 		add(nearPoints/(1+ms/float64(nearHalf.Milliseconds())), "near, %.0f ms", ms)
 	}
-	add(fitPoints*balance(c.Digest, p.need.Resources), "fits well")
+	add(fitPoints*balance(c.Digest, p.slot), "fits well")
 	if c.Digest.Price > 0 {
 		add(pricePoints*cheapest/c.Digest.Price, "price")
 	} else {

@@ -15,6 +15,7 @@ type situation struct {
 	fault     Fault
 	exclusive bool // what is wanted runs under leases
 	update    UpdatePolicy
+	sticky    bool // what is wanted has volumes, which two copies never share
 }
 
 // fact is one claim as it was last heard of.

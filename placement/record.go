@@ -138,10 +138,13 @@ func (i *Intent) supersedes(o *Intent) bool {
 }
 
 // Schema is the newest schema of intents that this build understands.
-const Schema = 2
+const Schema = 3
 
 // schemaExclusive is the first schema with exclusive components.
 const schemaExclusive = 2
+
+// schemaVolumes is the first schema with volumes and architectures.
+const schemaVolumes = 3
 
 // Artifact is a file that the mesh stores for an app.
 type Artifact struct {

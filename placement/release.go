@@ -11,7 +11,10 @@ import (
 
 // release orders a part of a claim to be given back, not more often than it
 // takes to answer.
-func (s *Steward) release(f fact, slots Slots, why string) {
+func (s *Steward) release(f fact, slots Slots, why string) { s.giveBack(f, slots, why, false) }
+
+// giveBack is release; with behind the slots have their volumes elsewhere.
+func (s *Steward) giveBack(f fact, slots Slots, why string, behind bool) {
 	if !s.mayRepeat(fmt.Sprintf("release/%s/%x", f.ID, fnvOf(slots))) {
 		return
 	}
@@ -25,7 +28,7 @@ func (s *Steward) release(f fact, slots Slots, why string) {
 	delete(s.pins, f.ID) // should it survive after all, it must be pinned anew
 	s.order++
 	s.p.out.send(f.peer, message{Release: &releaseMsg{
-		UID: s.a.uid, Term: s.term, Version: as, Claim: f.ID, Slots: slots, Reason: why, Order: s.order, Deputy: s.deputy,
+		UID: s.a.uid, Term: s.term, Version: as, Claim: f.ID, Slots: slots, Reason: why, Order: s.order, Deputy: s.deputy, Behind: behind,
 	}})
 }
 
@@ -51,7 +54,7 @@ func (s *Steward) resolve(duplicates []duplicate) {
 		}
 		if safe := pin.slots.Intersect(d.slots); !safe.IsEmpty() {
 			s.p.tune.mark(MarkDuplicateEnded)
-			s.release(d.loser, safe, fmt.Sprintf("runs at %s too, and %s", d.survivor.peer, stays(d.keep)))
+			s.giveBack(d.loser, safe, fmt.Sprintf("runs at %s too, and %s", d.survivor.peer, stays(d.keep)), true)
 		}
 		if left := d.slots.Minus(pin.slots); !left.IsEmpty() {
 			unsafe[id] = unsafe[id].Union(d.slots) // a pin is for all of them, or it would end the last

@@ -48,7 +48,7 @@ func (p *Peer) touchReport(uid UID) {
 // report is everything that this peer holds of an app.
 func (p *Peer) report(uid UID, nonce uint64) reportMsg {
 	p.counters.seq++
-	m := reportMsg{UID: uid, Peer: p.cfg.Self, Order: p.order(), Nonce: nonce, Term: p.ledger.terms[uid]}
+	m := reportMsg{UID: uid, Peer: p.cfg.Self, Order: p.order(), Nonce: nonce, Term: p.ledger.terms[uid], Kept: p.ledger.kept(uid, false)}
 	known := Version{}
 	if a := p.apps[uid]; a != nil {
 		known = a.versions[0].intent.Version
@@ -116,7 +116,7 @@ func (p *Peer) reportNow(uid UID) {
 		maps.DeleteFunc(to, func(id PeerID, _ bool) bool { return !p.members.live(id) })
 		p.out.sendAll(sortedKeys(to), message{Report: &m})
 	}
-	if len(claims) > 0 {
+	if len(claims) > 0 || len(p.ledger.volumes.byApp[uid]) > 0 {
 		p.timers.before(timerReport, string(uid), p.out.now.Mono+p.tune.ReportEvery)
 	}
 	for _, c := range claims { // what a roll-out waits for is told when it is so
@@ -141,7 +141,7 @@ func (p *Peer) summaryNow(uid UID) {
 	if p.counters.boot == 0 {
 		return
 	}
-	sum := Summary{UID: uid, Peer: p.cfg.Self, Site: p.cfg.Site, Components: map[string]map[AllocState]int{}}
+	sum := Summary{UID: uid, Peer: p.cfg.Self, Site: p.cfg.Site, Components: map[string]map[AllocState]int{}, Kept: p.ledger.kept(uid, true)}
 	for _, c := range p.ledger.of(uid) {
 		for n := range c.holds().All() {
 			state := AllocPending
@@ -162,7 +162,7 @@ func (p *Peer) summaryNow(uid UID) {
 	}
 	key := string(uid) + "/" + string(p.cfg.Self.Peer)
 	_, listed := p.catalog.status[uid][p.cfg.Self.Peer]
-	if len(sum.Components) == 0 {
+	if len(sum.Components) == 0 && len(sum.Kept) == 0 {
 		delete(p.reports.summaries, uid)
 		delete(p.reports.nextPub, uid)
 		if listed {
@@ -241,7 +241,7 @@ func (p *Peer) onReport(from PeerID, m *reportMsg) {
 	}
 	if kr := p.keeper.records[m.UID]; kr != nil {
 		kr.hear(m.Term)
-		if _, known := slices.BinarySearch(kr.Holders, from); !known && len(m.Claims) > 0 && p.keeper.listed(kr.list) {
+		if _, known := slices.BinarySearch(kr.Holders, from); !known && len(m.Claims)+len(m.Kept) > 0 && p.keeper.listed(kr.list) {
 			kr.addHolders([]PeerID{from})
 			p.persistKeep(m.UID, p.keeper.write(kr))
 		}

@@ -62,6 +62,9 @@ func (c *course) rollOut(s situation, claims []fact, double Slots) {
 			c.outdated = c.outdated.Union(f.Slots.Intersect(s.wanted))
 		}
 	}
+	if s.sticky {
+		c.endOlder(s, claims)
+	}
 	b := budgetOf(s, claims, double, c.missing)
 	for _, f := range claims {
 		if f.Spec == s.spec || !f.live || b.moves <= 0 || len(c.moves) == movesMax {

@@ -22,6 +22,7 @@ type Tuning struct {
 	MassWindow    time.Duration // sites lost within this time count together [10s]
 	MassWait      time.Duration // how long a mass loss stops replacing [5m]
 	Lease         time.Duration // of an exclusive slot, from when it is asked for [LeaseDefault]
+	VolumeKeep    time.Duration // how long the volumes of a removed app are kept [7 days]
 	RestartBudget int           // restarts in place of one slot in RestartWindow [5]
 	RestartWindow time.Duration // [5m]
 	RestartMin    time.Duration // back-off of restarts in place [1s]
@@ -114,7 +115,7 @@ func (t Tuning) withDefaults() Tuning {
 		{&t.SummaryEvery, time.Second}, {&t.RoundMin, 500 * time.Millisecond}, {&t.RoundMax, 10 * time.Second},
 		{&t.Calm, time.Minute}, {&t.KeeperLost, 5 * time.Minute}, {&t.Grace, 10 * time.Second}, {&t.MassWindow, 10 * time.Second},
 		{&t.MassWait, 5 * time.Minute}, {&t.RestartWindow, 5 * time.Minute},
-		{&t.Lease, LeaseDefault}, {&t.RestartMin, time.Second}, {&t.RestartMax, 30 * time.Second},
+		{&t.Lease, LeaseDefault}, {&t.VolumeKeep, volumeKeep}, {&t.RestartMin, time.Second}, {&t.RestartMax, 30 * time.Second},
 	} {
 		orDefault(d.v, d.def)
 	}

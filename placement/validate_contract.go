@@ -232,6 +232,9 @@ func (v *validation) volumes(c Component, taken map[string]string) {
 	if c.Function != nil && len(c.Volumes) > 0 {
 		v.bad(".volumes", nil, "a function keeps nothing between requests", "let a server or a container keep it")
 	}
+	if n := c.Need().Disk; n < 0 || int64(n) > bytesMax {
+		v.bad(".volumes", len(c.Volumes), "too large with resources.disk", "at most 4Ti in all")
+	}
 	for _, name := range sortedKeys(c.Volumes) {
 		vol, field := c.Volumes[name], ".volumes."+clip(name)
 		if !nameForm.MatchString(name) {

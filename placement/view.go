@@ -53,6 +53,8 @@ type Summary struct {
 	// Slots is which slots a component has here, where its disconnect policy makes
 	// others wait for them: whoever drives the app later must know.
 	Slots map[string]Slots `json:"slots,omitempty"`
+	// Kept is which slots of a component have their volumes here.
+	Kept map[string]Slots `json:"kept,omitempty"`
 }
 
 // AllocationView is one allocation at this peer.

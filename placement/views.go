@@ -240,7 +240,7 @@ func (p *Peer) PlanFor(now Now, app App) PlanView {
 			d.Taken[id] = s.String()
 			planned[name][id] = true
 		}
-		take(candidates, comp.Resources, res.Assign)
+		take(candidates, comp.Need(), res.Assign)
 		view.Components = append(view.Components, PlannedComponent{
 			Component: name, Wanted: comp.Wanted(), Placed: comp.Wanted() - res.Unplaced.Len(), Decision: d,
 		})

@@ -55,6 +55,7 @@ type Work struct {
 	lapsed func(id AllocationID, byDeadline bool) bool                  // its lease ended
 	rules  func(c *claim) restartRules                                  // that stand now
 	tell   func(c *claim, what string, n Slot, why string)
+	shares func(c *claim, n Slot) bool // another copy has its volumes open
 	allocs map[AllocationID]*alloc
 	byArt  map[string]map[AllocationID]bool // waiting for an artifact
 }
@@ -122,6 +123,11 @@ func (w *Work) start(a *alloc) {
 		return
 	}
 	if w.fetch(a) {
+		return
+	}
+	if w.shares(c, a.id.Slot) {
+		w.tune.mark(MarkVolumeShared)
+		w.enter(a, WorkState{State: AllocPending, Reason: "waits for the copy before it to stop: they share a volume"})
 		return
 	}
 	spec := a.spec()

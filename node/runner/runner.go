@@ -43,6 +43,9 @@ type Config struct {
 	Mono func() time.Duration
 	// Env is set for every allocation (HANSA_MESH, HANSA_SITE, HANSA_PEER).
 	Env map[string]string
+	// Volumes makes the folders of an allocation's volumes, by name. Nil where the
+	// host keeps none: then what has some is not started.
+	Volumes func(id placement.AllocationID, spec placement.WorkSpec) (map[string]string, error)
 	// Labels are given to the driver and come back from List.
 	Labels func(id placement.AllocationID, spec placement.WorkSpec) map[string]string
 	// Secret is the value of a secret, or an error that says what to do;

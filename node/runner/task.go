@@ -65,6 +65,9 @@ func (r *Runner) build(id placement.AllocationID, t *task, spec placement.WorkSp
 		return out, err
 	}
 	out.Files = files
+	if out.Volumes, err = r.volumesOf(id, spec); err != nil {
+		return out, err
+	}
 	if err := r.allotPorts(id, t, c.Ports, &out); err != nil {
 		return out, err
 	}

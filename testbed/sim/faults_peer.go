@@ -91,7 +91,7 @@ func cordon(w *world, a Action, p, _ *peer, _ *rand.Rand) {
 // shrinkHost takes a part of a host's capacity, perhaps more than is free.
 func shrinkHost(w *world, a Action, p, _ *peer, rng *rand.Rand) {
 	k := int64(rng.IntN(4))
-	p.offered = placement.Resources{CPU: p.capacity.CPU * placement.CPU(k) / 4, Memory: p.capacity.Memory * placement.Bytes(k) / 4}
+	p.offered = placement.Resources{CPU: p.capacity.CPU * placement.CPU(k) / 4, Memory: p.capacity.Memory * placement.Bytes(k) / 4, Disk: p.capacity.Disk * placement.Bytes(k) / 4}
 	p.tellHost()
 	w.undo(a, func() { p.offered = p.capacity; p.tellHost() })
 }

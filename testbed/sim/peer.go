@@ -38,6 +38,7 @@ type peer struct {
 	blobs             map[string]bool
 	runs              map[placement.AllocationID]*run // what the machine runs; outlives the daemon
 	used              placement.Resources
+	volumes           map[placement.VolumeID]placement.FoundVolume // what lies on its disk; outlives the store
 
 	core    *placement.Peer // nil while the daemon is down
 	life    int             // of the daemon: events of an earlier one are dropped
@@ -54,6 +55,7 @@ func newPeer(w *world, site placement.SiteID, id placement.PeerID, capacity plac
 	return &peer{
 		w: w, id: id, site: site, inc: 1, clocks: w.drawClocks(), capacity: capacity, offered: capacity,
 		disk: newDisk(), blobs: map[string]bool{}, runs: map[placement.AllocationID]*run{}, judged: map[placement.PeerID]judgement{}, known: map[placement.PeerID]bool{},
+		volumes: map[placement.VolumeID]placement.FoundVolume{},
 	}
 }
 
@@ -118,6 +120,9 @@ func (p *peer) start() {
 	for _, driver := range []string{placement.DriverWasm, placement.DriverProcess} {
 		p.later(w.between(0, 500*time.Millisecond), func() { p.step(placement.WorkListed{Driver: driver, Work: p.found(driver)}) })
 	}
+	if len(p.volumes) > 0 {
+		p.later(w.between(0, 500*time.Millisecond), func() { p.step(placement.VolumesFound{Volumes: p.foundVolumes()}) })
+	}
 	for _, o := range w.peers {
 		if o != p && !o.out && !o.absent {
 			p.later(0, func() { p.step(placement.RTTChanged{Peer: o.id, RTT: w.delay(p, o) * 2}) })
@@ -170,7 +175,7 @@ func (p *peer) tune() placement.Tuning {
 // tellHost tells the core what its host offers.
 func (p *peer) tellHost() {
 	p.step(placement.HostChanged{Host: placement.Host{
-		ID: string(p.id), Arch: "amd64", Drivers: []string{placement.DriverWasm, placement.DriverProcess},
+		ID: string(p.id), Arch: p.arch(), Drivers: []string{placement.DriverWasm, placement.DriverProcess},
 		Fences:   []string{placement.DriverProcess},
 		Capacity: p.offered, Cordoned: p.cordoned,
 	}})
@@ -211,10 +216,14 @@ func (p *peer) checkGrants(ev placement.Event) {
 	used, capacity := p.core.Used()
 	before := p.granted
 	p.granted = used
-	if _, found := ev.(placement.WorkListed); found || capacity == (placement.Resources{}) || !over(used, capacity) {
+	_, listed := ev.(placement.WorkListed)
+	_, found := ev.(placement.VolumesFound)
+	if listed || found || capacity == (placement.Resources{}) || !over(used, capacity) {
 		return
 	}
-	if used.CPU < 0 || used.Memory < 0 || used.CPU > before.CPU || used.Memory > before.Memory {
+	rose := func(now, then, most int64) bool { return now < 0 || now > most && now > then }
+	if rose(int64(used.CPU), int64(before.CPU), int64(capacity.CPU)) || rose(int64(used.Memory), int64(before.Memory), int64(capacity.Memory)) ||
+		rose(int64(used.Disk), int64(before.Disk), int64(capacity.Disk)) {
 		p.w.fail("%s: its ledger has granted %v of %v", p.id, used, capacity)
 	}
 }
@@ -254,6 +263,8 @@ func (p *peer) effects(effects []placement.Effect) {
 			p.startWork(e)
 		case placement.Stop:
 			p.stopWork(e)
+		case placement.DropVolume:
+			p.dropVolume(e)
 		case placement.Extend:
 			p.extend(e)
 		case placement.Timer:

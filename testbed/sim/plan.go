@@ -31,6 +31,8 @@ type Plan struct {
 
 	Exclusive bool // apps have an exclusive component
 	Policies  bool // components have disconnect policies of their own
+	Volumes   bool // apps have a component with a volume
+	Archs     bool // machines are of two architectures, and some files for one
 
 	Mutant  string // what is broken on purpose in the world under the cores: one of mutants
 	Tune    placement.Tuning
@@ -84,7 +86,7 @@ func tune() placement.Tuning {
 	return placement.Tuning{
 		Calm: 15 * time.Second, KeeperLost: 12 * time.Second, ConfirmExpiry: 20 * time.Second, PinExpiry: 8 * time.Second, Grace: 6 * time.Second,
 		RoundMax: 4 * time.Second, ReportEvery: 8 * time.Second, MassWait: 20 * time.Second, RestartWindow: 20 * time.Second,
-		RestartBudget: 3, Lease: leaseTerm,
+		RestartBudget: 3, Lease: leaseTerm, VolumeKeep: 15 * time.Second,
 	}
 }
 
@@ -116,6 +118,7 @@ func PlanOf(seed uint64) Plan {
 		p.Drift = drawRate(rng, driftMax)
 	}
 	drawLeases(seed, &p)
+	drawNouns(seed, &p)
 	peers := p.Sites * p.PeersPerSite
 	if one(8) {
 		p.Old = 1 + rng.IntN(peers)

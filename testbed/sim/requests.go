@@ -32,6 +32,12 @@ func (w *world) request(p *peer, rng *rand.Rand) {
 	if w.plan.Exclusive {
 		addExclusive(app, rng)
 	}
+	if w.plan.Volumes {
+		addVolumes(app, rand.New(rand.NewPCG(rng.Uint64(), 5)))
+	}
+	if w.plan.Archs {
+		withArch(app, rand.New(rand.NewPCG(rng.Uint64(), 6)))
+	}
 	if w.plan.Policies {
 		withPolicies(app, rand.New(rand.NewPCG(rng.Uint64(), 4)))
 	}

@@ -93,6 +93,17 @@ func (o *rollOracle) stopped(p *peer, e placement.Stop, r *run) {
 	}
 }
 
+// roomForAll says whether each slot of a component would fit where it may go.
+func (w *world) roomForAll(v placement.AppView, name string) bool {
+	comp := v.Intent.App.Components[name]
+	for n := range placement.FirstSlots(comp.Wanted()).All() {
+		if !w.roomFor(comp, slotKey{uid: v.Intent.UID, component: name, slot: n}) {
+			return false
+		}
+	}
+	return true
+}
+
 // rolledOut: what runs is what its roll-out came to, as its steward says.
 func (w *world) rolledOut(note func(string, ...any)) {
 	if w.forgot || w.died || w.plan.Tight {
@@ -110,7 +121,7 @@ func (w *world) rolledOut(note func(string, ...any)) {
 				case r.State == placement.RolloutGoing:
 					note("%s/%s: its roll-out goes on: %d of %d healthy: %s", v.Intent.Key, c.Name, r.Settled, r.Wanted, r.Why)
 				case r.State != placement.RolloutStalled && r.Settled < r.Wanted && c.Kind != "":
-					if w.roomFor(v.Intent.App.Components[c.Name]) && !waitsForName(v, c.Name) {
+					if w.roomForAll(v, c.Name) && !waitsForName(v, c.Name) {
 						note("%s/%s: its roll-out is %s, and %d of %d are so", v.Intent.Key, c.Name, r.State, r.Settled, r.Wanted)
 					}
 				}

@@ -25,6 +25,7 @@ type Report struct {
 	Lists        int                    // of keepers, that followed others
 	Reached      map[placement.Mark]int // rare branches of the core, how often
 	Leases       int                    // that work started under
+	Astray       int                    // slots that started without the volume that they have elsewhere
 	Failed       []string
 }
 
@@ -41,6 +42,7 @@ func (r *Report) Add(o Report) {
 	r.Grants += o.Grants
 	r.Lists += o.Lists
 	r.Leases += o.Leases
+	r.Astray += o.Astray
 	if r.Reached == nil {
 		r.Reached = map[placement.Mark]int{}
 	}
@@ -50,8 +52,8 @@ func (r *Report) Add(o Report) {
 }
 
 func (r Report) String() string {
-	return fmt.Sprintf("%.1f virtual hours, %d events, %d faults, %d requests: %d acknowledged (%d below a quorum), %d refused; %d grants, %d leases, %d changes of keepers, %d messages",
-		r.Virtual.Hours(), r.Steps, r.Faults, r.Requests, r.Acknowledged, r.Below, r.Refused, r.Grants, r.Leases, r.Lists, r.Messages)
+	return fmt.Sprintf("%.1f virtual hours, %d events, %d faults, %d requests: %d acknowledged (%d below a quorum), %d refused; %d grants, %d leases, %d slots without their volumes, %d changes of keepers, %d messages",
+		r.Virtual.Hours(), r.Steps, r.Faults, r.Requests, r.Acknowledged, r.Below, r.Refused, r.Grants, r.Leases, r.Astray, r.Lists, r.Messages)
 }
 
 // Run simulates a mesh, and writes its trace if one is wanted.
@@ -73,6 +75,9 @@ func newWorld(seed uint64, plan Plan, trace io.Writer) *world {
 	capacity := placement.Resources{CPU: 8000, Memory: 8 << 30}
 	if plan.Tight {
 		capacity = placement.Resources{CPU: 1500, Memory: 1500 << 20}
+	}
+	if plan.Volumes {
+		capacity.Disk = 8 * capacity.Memory
 	}
 	for s := range plan.Sites {
 		for i := range plan.PeersPerSite {

@@ -149,9 +149,9 @@ func (w *world) placedOnce(views []placement.AppView, note func(string, ...any))
 					note("%s is removed, and %s[%d] runs at %v", v.Intent.Key, name, n, at)
 				case v.Intent.Removed || len(at) == 1:
 				case v.Conflict && len(at) > 1 && len(at) == len(sides[k]): // what either side runs stays
-				case len(at) == 0 && w.died && comp.Policy().Replace == placement.ReplaceNever: // it waits for a peer that never comes back
+				case len(at) == 0 && w.died && w.waitsForDead(comp): // it waits for a peer that never comes back
 				case len(at) == 0 && v.Conflict && w.plan.Ahead: // whose clock is ahead takes another side for the winner
-				case len(at) == 0 && w.roomFor(comp) && !waitsForName(v, name):
+				case len(at) == 0 && w.roomFor(comp, k) && !waitsForName(v, name):
 					note("%s/%s[%d] runs nowhere", v.Intent.Key, name, n)
 				case len(at) > 1:
 					slices.Sort(at)
@@ -166,14 +166,4 @@ func (w *world) placedOnce(views []placement.AppView, note func(string, ...any))
 			note("%s %s[%d] runs at %v, and nobody wants it", k.uid, k.component, k.slot, at)
 		}
 	}
-}
-
-func (w *world) roomFor(c placement.Component) bool {
-	return slices.ContainsFunc(w.in(), func(p *peer) bool {
-		if w.forgot || w.plan.Exclusive { // what was booked again holds room until a person looks at it, what waits for a lease until it runs
-			used, capacity := p.core.Used()
-			return capacity.Sub(used).Fits(c.Resources) > 0
-		}
-		return p.capacity.Sub(p.used).Fits(c.Resources) > 0
-	})
 }

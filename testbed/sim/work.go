@@ -24,6 +24,7 @@ func (p *peer) startWork(e placement.Start) {
 	w.tell(p, "start work", e.Spec.Key.String(), e.Spec.Component+" "+e.ID.String())
 	r := p.runs[e.ID]
 	if r == nil {
+		p.openVolumes(e.ID, e.Spec)
 		r = &run{spec: e.Spec, labels: placement.Labels(e.ID, e.Spec), state: placement.AllocStarting}
 		p.runs[e.ID] = r
 		if e.Spec.Fence > 0 {

@@ -1,0 +1,162 @@
+package sim
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hansa-mesh/hansa/placement"
+)
+
+// volumesName is the component that has volumes.
+const volumesName = "store"
+
+const volumeBytes = 1 << 30
+
+// drawNouns decides, apart from all else that a seed draws, whether a plan has
+// volumes and hosts of several architectures.
+func drawNouns(seed uint64, p *Plan) {
+	rng := rand.New(rand.NewPCG(seed, 5))
+	p.Volumes, p.Archs = rng.IntN(3) == 0, rng.IntN(4) == 0
+}
+
+// addVolumes gives an app a component with a volume, some with policies that do
+// not wait for it.
+func addVolumes(app placement.App, rng *rand.Rand) {
+	n := 1 + rng.IntN(3)
+	c := placement.Component{
+		Server: &placement.Server{Process: &placement.Process{Command: []string{"store"}}}, Replicas: &n,
+		Resources: placement.Resources{CPU: 100, Memory: 32 << 20}, Env: map[string]string{"V": fmt.Sprint(rng.IntN(3))},
+		Volumes: map[string]placement.Volume{"data": {Path: "/data", Size: volumeBytes}},
+	}
+	if rng.IntN(3) == 0 {
+		lost := placement.Duration(drawTime(rng, 0, 10*time.Second))
+		c.Disconnect.Replace, c.Disconnect.LostAfter = placement.ReplaceMajority, &lost
+	}
+	app.Components[volumesName] = c
+}
+
+// withArch gives a component of an app files for some architectures.
+func withArch(app placement.App, rng *rand.Rand) {
+	c := app.Components["meter"]
+	c.Architecture = [][]string{nil, {"amd64"}, {"arm64"}, {"amd64", "arm64"}}[rng.IntN(4)]
+	app.Components["meter"] = c
+}
+
+// arch is the architecture of a peer's machine: where there are several, of every
+// other one.
+func (p *peer) arch() string {
+	if p.w.plan.Archs && slices.Index(p.w.peers, p)%2 == 1 {
+		return "arm64"
+	}
+	return "amd64"
+}
+
+// runsHere says whether a machine has the architecture that a component wants.
+func (p *peer) runsHere(c placement.Component) bool {
+	on := c.RunsOn()
+	return len(on) == 0 || slices.Contains(on, p.arch())
+}
+
+// volumeOf names what a piece of work keeps.
+func volumeOf(id placement.AllocationID, spec placement.WorkSpec) placement.VolumeID {
+	return placement.VolumeID{UID: spec.UID, Component: spec.Component, Slot: id.Slot}
+}
+
+// openVolumes looks at work that is about to start: its volumes are open for no
+// other copy here, and lie here from now on.
+func (p *peer) openVolumes(id placement.AllocationID, spec placement.WorkSpec) {
+	if !p.runsHere(spec.Spec) {
+		p.w.fail("%s: runs %s %s, and is %s", p.id, spec.Component, id, p.arch())
+	}
+	if len(spec.Spec.Volumes) == 0 {
+		return
+	}
+	v := volumeOf(id, spec)
+	for other, r := range p.runs {
+		if other != id && volumeOf(other, r.spec) == v {
+			p.w.fail("%s: starts %s %s while %s has its volume open", p.id, spec.Component, id, other)
+		}
+	}
+	if _, here := p.volumes[v]; here {
+		return
+	}
+	if homes := p.w.homes(v); len(homes) > 0 {
+		p.w.oracle.stats.Astray++
+		p.w.tell(p, "astray", spec.Key.String(), fmt.Sprintf("%s, whose data is at %v", v, homes))
+	}
+	p.volumes[v] = placement.FoundVolume{ID: v, Key: spec.Key, Sizes: map[string]placement.Bytes{"data": volumeBytes}, Created: p.w.now.Milliseconds()}
+}
+
+// homes is the machines in the mesh on which a volume lies.
+func (w *world) homes(v placement.VolumeID) []placement.PeerID {
+	var out []placement.PeerID
+	for _, p := range w.in() {
+		if _, here := p.volumes[v]; here {
+			out = append(out, p.id)
+		}
+	}
+	return out
+}
+
+// foundVolumes is what lies on a machine's disk, which outlives the daemon's.
+func (p *peer) foundVolumes() []placement.FoundVolume {
+	var out []placement.FoundVolume
+	for _, v := range p.volumes {
+		out = append(out, v)
+	}
+	slices.SortFunc(out, func(a, b placement.FoundVolume) int { return strings.Compare(a.ID.String(), b.ID.String()) })
+	return out
+}
+
+// dropVolume deletes data, which must be of an app that somebody removed, and
+// open for nobody.
+func (p *peer) dropVolume(e placement.DropVolume) {
+	if !p.w.oracle.removed[e.ID.UID] {
+		p.w.fail("%s: deletes volume %s of an app that nobody removed", p.id, e.ID)
+	}
+	for id, r := range p.runs {
+		if volumeOf(id, r.spec) == e.ID {
+			p.w.fail("%s: deletes volume %s, which %s has open", p.id, e.ID, id)
+		}
+	}
+	p.later(p.w.between(0, 200*time.Millisecond), func() {
+		delete(p.volumes, e.ID)
+		p.step(placement.VolumeGone{ID: e.ID})
+	})
+}
+
+// roomFor says whether a slot would fit where it may go: where its volume is, if
+// it has one.
+func (w *world) roomFor(c placement.Component, k slotKey) bool {
+	v := placement.VolumeID{UID: k.uid, Component: k.component, Slot: k.slot}
+	homes := []placement.PeerID(nil)
+	if len(c.Volumes) > 0 {
+		homes = w.homes(v)
+	}
+	return slices.ContainsFunc(w.in(), func(p *peer) bool {
+		need := c.Need()
+		switch {
+		case !p.runsHere(c), len(homes) > 0 && !slices.Contains(homes, p.id):
+			return false
+		case len(homes) > 0:
+			need = c.Resources
+		}
+		granted, capacity := p.core.Used()
+		if w.forgot || w.plan.Exclusive { // what was booked again holds room until a person looks at it, what waits for a lease until it runs
+			return capacity.Sub(granted).Fits(need) > 0
+		}
+		free := p.capacity.Sub(p.used)
+		free.Disk = p.capacity.Disk - granted.Disk
+		return free.Fits(need) > 0
+	})
+}
+
+// waitsForDead says whether slots of a component wait for a peer that is dead for
+// longer than anyone looks at a mesh.
+func (w *world) waitsForDead(c placement.Component) bool {
+	pol := c.Policy()
+	return pol.Replace == placement.ReplaceNever || time.Duration(pol.LostAfter) >= w.plan.Settle
+}
