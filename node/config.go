@@ -11,6 +11,7 @@ import (
 
 	"github.com/hansa-mesh/hansa/node/api"
 	"github.com/hansa-mesh/hansa/node/driver"
+	"github.com/hansa-mesh/hansa/node/gpu"
 	"github.com/hansa-mesh/hansa/placement"
 )
 
@@ -38,7 +39,10 @@ type Config struct {
 	// Capacity is what this peer gives to work; zero fields are found from
 	// the machine, less a reserve for the system.
 	Capacity placement.Resources
-	Price    float64 // per core-hour
+	// GPUs are how many devices of each model it gives, in place of those that are
+	// found; their ids are "model-0" and so on.
+	GPUs  map[string]int
+	Price float64 // per core-hour
 	// FreeFloor is the free disk space below which nothing is promised;
 	// default as package store documents.
 	FreeFloor int64
@@ -115,6 +119,9 @@ func (c Config) Validate() error {
 	}
 	if c.Capacity.CPU < 0 || c.Capacity.Memory < 0 || c.Capacity.Disk < 0 {
 		errs = append(errs, errors.New("--capacity: none can be negative"))
+	}
+	if _, err := gpu.Named(c.GPUs); err != nil {
+		errs = append(errs, fmt.Errorf("--gpus %w", err))
 	}
 	if _, err := netip.ParseAddr(c.WorkAddress); c.WorkAddress != "" && err != nil {
 		errs = append(errs, fmt.Errorf("--work-address %q: want an IP address of this machine, for instance 127.0.0.1", c.WorkAddress))

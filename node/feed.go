@@ -31,6 +31,7 @@ const (
 // feed tells the core what it cannot see: this machine, what already runs on
 // it, the other peers and how far they are.
 func (n *Node) feed(ctx context.Context) error {
+	n.findGPUs(ctx)
 	n.probe(ctx)
 	n.findVolumes()
 	for _, d := range n.drivers {
@@ -77,7 +78,7 @@ func (n *Node) feed(ctx context.Context) error {
 // probe tells the core what this machine can run.
 func (n *Node) probe(ctx context.Context) {
 	host := placement.Host{
-		ID: n.member.Name, Labels: n.labels(), Arch: runtime.GOARCH,
+		ID: n.member.Name, Labels: n.hostLabels(), GPUs: n.gpus, Arch: runtime.GOARCH,
 		Capacity: machine(n.cfg.DataDir, n.cfg.Capacity), Cordoned: n.displaced(), Full: n.full,
 	}
 	if n.cfg.Capacity.Disk == 0 { // found: what the store keeps free is not to be had

@@ -58,6 +58,7 @@ type Node struct {
 	runner  *runner.Runner
 	mover   *artifact.Mover
 	volumes *volume.Dir
+	gpus    []placement.Device // of this machine; set before the core is fed
 	router  *invoke.Router
 	server  *api.Server
 	metrics *prometheus.Registry

@@ -150,12 +150,15 @@ func (l *Ledger) fits(now Now, ask *askMsg, comp Component, wanted, known *Inten
 		}
 	}
 	want := ask.Slots.Minus(here)
-	granted := l.fitting(ask, comp, want)
+	granted, _ := l.allot(comp.Resources.GPU, l.fitting(ask, comp, want))
 	switch {
 	case granted.Len() == ask.Slots.Len():
 		return granted, ""
 	case want.Len() < ask.Slots.Len() && granted.Len() == want.Len():
 		return granted, "some of these slots run here already"
+	}
+	if short := shortOfGPU(comp.Resources.GPU, l.freeGPUs()); short != "" {
+		return granted, "no room: " + short
 	}
 	return granted, fmt.Sprintf("no room: %d slots fit (free %s CPU, %s memory, %s disk)", granted.Len(), l.free().CPU, l.free().Memory, l.free().Disk)
 }
@@ -171,6 +174,7 @@ func (l *Ledger) grant(now Now, ask *askMsg, comp Component, wanted, known *Inte
 		Score: ask.Score, held: true,
 	}
 	c.needs(wanted, l.host.Arch)
+	_, c.Devices = l.allot(comp.Resources.GPU, c.Slots)
 	switch {
 	case ask.Later:
 		c.State, c.Left = claimReserved, int64(l.tune.ReserveExpiry)

@@ -40,27 +40,28 @@ func (s claimState) String() string {
 
 // claim is one grant of capacity, as it stands on disk.
 type claim struct {
-	ID           ClaimID    `cbor:"i"`
-	UID          UID        `cbor:"u"`
-	Key          AppKey     `cbor:"k"`
-	Component    string     `cbor:"c"`
-	Version      Version    `cbor:"v"`
-	Term         Term       `cbor:"m,omitzero"` // that it was granted under
-	Deputy       bool       `cbor:"d,omitempty"`
-	Spec         Component  `cbor:"s"`
-	SpecHash     uint64     `cbor:"h"`
-	Artifact     Artifact   `cbor:"a,omitzero"`  // the first that it needs
-	Artifacts    []Artifact `cbor:"b,omitempty"` // and the others
-	Need         Resources  `cbor:"n"`           // of one slot
-	State        claimState `cbor:"t"`
-	Slots        Slots      `cbor:"l,omitzero"` // held to run
-	Stopping     Slots      `cbor:"x,omitzero"` // being stopped: capacity still held
-	Granted      Slots      `cbor:"g"`          // as answered, for a repeated ask
-	Refused      Slots      `cbor:"r,omitzero"`
-	Reason       string     `cbor:"w,omitempty"`
-	Replaces     *ClaimID   `cbor:"o,omitempty"`
-	Keepers      []PeerID   `cbor:"p,omitempty"`
-	FirstRunning int64      `cbor:"f,omitempty"` // Unix milliseconds
+	ID           ClaimID           `cbor:"i"`
+	UID          UID               `cbor:"u"`
+	Key          AppKey            `cbor:"k"`
+	Component    string            `cbor:"c"`
+	Version      Version           `cbor:"v"`
+	Term         Term              `cbor:"m,omitzero"` // that it was granted under
+	Deputy       bool              `cbor:"d,omitempty"`
+	Spec         Component         `cbor:"s"`
+	SpecHash     uint64            `cbor:"h"`
+	Artifact     Artifact          `cbor:"a,omitzero"`  // the first that it needs
+	Artifacts    []Artifact        `cbor:"b,omitempty"` // and the others
+	Need         Resources         `cbor:"n"`           // of one slot
+	Devices      map[Slot][]string `cbor:"q,omitempty"` // the GPUs that each slot has
+	State        claimState        `cbor:"t"`
+	Slots        Slots             `cbor:"l,omitzero"` // held to run
+	Stopping     Slots             `cbor:"x,omitzero"` // being stopped: capacity still held
+	Granted      Slots             `cbor:"g"`          // as answered, for a repeated ask
+	Refused      Slots             `cbor:"r,omitzero"`
+	Reason       string            `cbor:"w,omitempty"`
+	Replaces     *ClaimID          `cbor:"o,omitempty"`
+	Keepers      []PeerID          `cbor:"p,omitempty"`
+	FirstRunning int64             `cbor:"f,omitempty"` // Unix milliseconds
 	// Again is when slots began to run that did so later than the claim:
 	// restarted ones. Unix milliseconds.
 	Again map[Slot]int64 `cbor:"y,omitempty"`

@@ -115,7 +115,8 @@ type WorkSpec struct {
 	Component string
 	Spec      Component // as in the version that was granted
 	Version   Version
-	Restarts  int // how often it was restarted in place
+	Restarts  int      // how often it was restarted in place
+	Devices   []string // the GPUs that it may use, as the host names them
 
 	// Fence numbers the right to run an exclusive slot; it rises with each
 	// grant, and is 0 when the slot is not exclusive. Until is when that right

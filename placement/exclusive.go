@@ -129,7 +129,7 @@ func (a App) voters() string {
 // would part slots from theirs.
 func (a App) minSchema() int {
 	for _, c := range a.Components {
-		if len(c.Volumes) > 0 || len(c.RunsOn()) > 0 {
+		if len(c.Volumes) > 0 || c.Resources.GPU.Count > 0 || len(c.RunsOn()) > 0 {
 			return schemaVolumes
 		}
 	}

@@ -529,6 +529,12 @@ func (p *Peer) rebook(f Found) *claim {
 	}
 	p.ledger.charge(c, -1)
 	c.Slots = c.Slots.Add(b.ID.Slot)
+	if len(b.Devices) > 0 {
+		if c.Devices == nil {
+			c.Devices = map[Slot][]string{}
+		}
+		c.Devices[b.ID.Slot] = b.Devices
+	}
 	c.Granted = c.Slots
 	p.ledger.charge(c, 1)
 	if kept := p.ledger.keep(p.out.now.Wall, c, SlotsOf(b.ID.Slot), b.Volumes); len(kept) > 0 {

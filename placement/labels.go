@@ -20,6 +20,8 @@ const (
 	labelNeed      = "hansa.need"    // milli-CPU/memory bytes/disk bytes
 	labelFence     = "hansa.fence"   // WorkSpec.Fence, of exclusive work
 	labelVolumes   = "hansa.volumes" // name=bytes,…
+	labelGPU       = "hansa.gpu"     // thousandths/model
+	labelDevices   = "hansa.devices" // those that it has, with commas between
 )
 
 // Labels are what a driver must keep beside the work and give back in Found.
@@ -38,6 +40,10 @@ func Labels(id AllocationID, spec WorkSpec) map[string]string {
 	}
 	if spec.Fence > 0 {
 		labels[labelFence] = strconv.FormatUint(spec.Fence, 10)
+	}
+	if g := need.GPU; g.Count > 0 {
+		labels[labelGPU] = fmt.Sprintf("%d/%s", g.Count, g.Model)
+		labels[labelDevices] = strings.Join(spec.Devices, ",")
 	}
 	if len(spec.Spec.Volumes) > 0 {
 		var sizes []string
@@ -60,6 +66,7 @@ type Booking struct {
 	Need      Resources
 	Fence     uint64            // 0 when the work is not exclusive
 	Volumes   map[string]Volume // with their sizes alone
+	Devices   []string
 }
 
 // FromLabels reads what Labels wrote.
@@ -93,6 +100,17 @@ func FromLabels(labels map[string]string) (Booking, error) {
 	}
 	if b.Volumes, err = volumesFrom(labels[labelVolumes]); err != nil {
 		return fail(err)
+	}
+	if text := labels[labelGPU]; text != "" {
+		count, model, _ := strings.Cut(text, "/")
+		n, err := strconv.ParseInt(count, 10, 32)
+		if err != nil || n <= 0 || n > gpusMax*wholeGPU {
+			return fail(fmt.Errorf("gpu %q: %w", clip(text), ErrInvalid))
+		}
+		b.Need.GPU = GPU{GPUShare(n), model}
+		if ids := labels[labelDevices]; ids != "" {
+			b.Devices = strings.Split(ids, ",")
+		}
 	}
 	if b.UID == "" || b.Component == "" || b.Need.CPU < 0 || b.Need.Memory < 0 || b.Need.Disk < 0 {
 		return fail(ErrInvalid)

@@ -36,6 +36,7 @@ type Ledger struct {
 	slots   int
 	owed    map[ClaimID]uint64 // see debts
 	volumes volumes
+	gpus    map[string]GPUShare // granted, by device
 	// holdsOff says why this peer takes no slot of a component now, or "".
 	holdsOff func(UID, Component) string
 	// secretsBar is why no slot of a namespace's component may be here, or "".
@@ -48,7 +49,7 @@ func newLedger(self PeerRef, tune Tuning, price float64) *Ledger {
 		self: self, tune: tune, price: price, listed: map[string]bool{}, booked: map[string]bool{},
 		claims: map[ClaimID]*claim{}, byApp: map[UID]map[ClaimID]*claim{},
 		askers: map[askerKey]*askerRecord{}, terms: map[UID]Term{},
-		noted: map[UID]Term{}, newest: map[PeerID]Incarnation{}, owed: map[ClaimID]uint64{}, volumes: newVolumes(),
+		noted: map[UID]Term{}, newest: map[PeerID]Incarnation{}, owed: map[ClaimID]uint64{}, volumes: newVolumes(), gpus: map[string]GPUShare{},
 	}
 }
 
@@ -130,6 +131,7 @@ func (l *Ledger) add(c *claim) {
 func (l *Ledger) charge(c *claim, sign int) {
 	n := sign * c.holds().Len()
 	l.used = l.used.Add(c.Need.Times(n))
+	l.chargeGPUs(c, GPUShare(sign))
 	l.slots += n
 }
 

@@ -183,6 +183,7 @@ func (d Digest) bounded() Digest {
 	d.Lat, d.Lon = number(d.Lat, 90), number(d.Lon, 180)
 	d.Name, d.Site, d.Version, d.Full = clip(d.Name), SiteID(clip(string(d.Site))), clip(d.Version), clip(d.Full)
 	d.Drivers, d.Arch = d.Drivers[:min(len(d.Drivers), digestShapesMax)], d.Arch[:min(len(d.Arch), digestShapesMax)]
+	d.GPUs = boundedGPUs(d.GPUs)
 	d.Fences = d.Fences[:min(len(d.Fences), digestShapesMax)]
 	d.Lacks = shortLacks(d.Lacks)
 	labels := map[string]string{}

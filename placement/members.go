@@ -19,17 +19,24 @@ type members struct {
 }
 
 type member struct {
-	id       PeerID
-	site     SiteID
-	state    MemberState
-	live     bool
-	since    time.Duration // of the last change of live
-	backBy   time.Duration // it announced to be back by then; until then its work is not lost
-	digest   *Digest
-	digestAt time.Duration
-	rtt      time.Duration // -1 until known
-	charged  Resources     // asked of it since its digest
-	asked    time.Duration // last; what is charged counts until that has an outcome
+	id          PeerID
+	site        SiteID
+	state       MemberState
+	live        bool
+	since       time.Duration // of the last change of live
+	backBy      time.Duration // it announced to be back by then; until then its work is not lost
+	digest      *Digest
+	digestAt    time.Duration
+	rtt         time.Duration // -1 until known
+	charged     Resources     // asked of it since its digest
+	chargedGPUs []gpuCharge
+	asked       time.Duration // last; what is charged counts until that has an outcome
+}
+
+// gpuCharge is slots with GPUs that were asked of a peer.
+type gpuCharge struct {
+	need  GPU
+	slots int
 }
 
 func newMembers(self PeerID, site SiteID, tune Tuning) *members {
@@ -188,7 +195,7 @@ func (m *members) digestChanged(now time.Duration, d Digest) {
 		d.Peer.Incarnation == p.digest.Peer.Incarnation && d.Sequence < p.digest.Sequence) {
 		return
 	}
-	p.digest, p.digestAt, p.charged = &d, now, Resources{}
+	p.digest, p.digestAt, p.charged, p.chargedGPUs = &d, now, Resources{}, nil
 	if d.Site != "" {
 		p.site = d.Site
 	}
@@ -196,9 +203,12 @@ func (m *members) digestChanged(now time.Duration, d Digest) {
 
 // charge takes off what is asked of a peer, until its digest says more or the
 // ask has an outcome.
-func (m *members) charge(now time.Duration, id PeerID, what Resources) {
+func (m *members) charge(now time.Duration, id PeerID, slot Resources, slots int) {
 	p := m.get(id)
-	p.charged, p.asked = p.charged.Add(what), now
+	p.charged, p.asked = p.charged.Add(slot.Times(slots)), now
+	if slot.GPU.Count > 0 {
+		p.chargedGPUs = append(p.chargedGPUs, gpuCharge{slot.GPU, slots})
+	}
 }
 
 // alive is the live peers, this one among them, sorted.
@@ -226,8 +236,11 @@ func (m *members) candidates(now time.Duration) []Candidate {
 		if now-p.asked < m.tune.AskGiveUp { // or it was refused, or came to nothing
 			d.Free = d.Free.Sub(p.charged)
 			d.Largest = d.Largest.Sub(p.charged)
+			for _, c := range p.chargedGPUs {
+				d.GPUs = takeGPUs(d.GPUs, c.need, c.slots)
+			}
 		} else {
-			p.charged = Resources{}
+			p.charged, p.chargedGPUs = Resources{}, nil
 		}
 		rtt := int64(-1)
 		if p.rtt >= 0 {

@@ -154,6 +154,15 @@ func (p *planner) filter() {
 // fits is how many slots a digest leaves room for: by its count for the shape,
 // where it has one, else by its largest free piece.
 func (p *planner) fits(d Digest) int {
+	n := p.fitsPlain(d)
+	if p.slot.GPU.Count > 0 {
+		n = min(n, gpuSlots(d.GPUs, p.slot.GPU))
+	}
+	return n
+}
+
+// fitsPlain is that without GPUs.
+func (p *planner) fitsPlain(d Digest) int {
 	for _, f := range d.Fits {
 		if f.Shape == p.slot {
 			return min(f.Count, d.Free.Fits(p.slot)) // something may be taken off since
@@ -189,6 +198,8 @@ func (p *planner) lacks(c Candidate, where Selector) string {
 		return fmt.Sprintf("too far: %.0f ms", float64(near)/1000)
 	case p.in.Refused[id] != "":
 		return p.in.Refused[id]
+	case p.fitsPlain(d) > 0 && p.fits(d) == 0:
+		return "no room: " + shortOfGPU(p.slot.GPU, d.GPUs)
 	case p.fits(d) == 0:
 		return "no room: " + shortOf(p.slot, d.Free)
 	}

@@ -180,6 +180,7 @@ type Host struct {
 	Fences   []string          `json:"fences,omitempty"` // of Drivers, those that can end work at a deadline without the daemon
 	Lacks    map[string]string `json:"lacks,omitempty"`  // drivers that can't run anything, and why
 	Capacity Resources         `json:"capacity"`
+	GPUs     []Device          `json:"gpus,omitempty"`
 	Cordoned bool              `json:"cordoned,omitempty"`
 	Full     string            `json:"full,omitempty"` // why it takes no new work for now, or ""
 }
@@ -201,8 +202,9 @@ type Digest struct {
 	Free     Resources         `json:"free"`
 	Largest  Resources         `json:"largest"` // the largest free piece on one host
 	Fits     []ShapeFit        `json:"fits,omitempty"`
-	Price    float64           `json:"price"` // per core-hour, in the mesh's unit of account
-	Slots    int               `json:"slots"` // held now
+	GPUs     []FreeGPU         `json:"gpus,omitempty"` // what is left of each device
+	Price    float64           `json:"price"`          // per core-hour, in the mesh's unit of account
+	Slots    int               `json:"slots"`          // held now
 	Version  string            `json:"version"`
 	Sequence uint64            `json:"sequence"`
 	Full     string            `json:"full,omitempty"` // why it takes no new work, or ""

@@ -25,6 +25,9 @@ type Resources struct {
 	CPU    CPU   `json:"cpu,omitempty"`
 	Memory Bytes `json:"memory,omitempty"`
 	Disk   Bytes `json:"disk,omitempty"`
+	// GPU is of one slot, and counted by device (gpu.go): sums and differences
+	// leave it out.
+	GPU GPU `json:"gpu,omitzero"`
 }
 
 // Add is r + o.

@@ -174,6 +174,7 @@ func (v *validation) component(c Component, a App) {
 		v.bad(".replicas", n, "out of range", fmt.Sprintf("0 to %d", SlotsMax))
 	}
 	v.resources(c.Resources)
+	v.gpu(c)
 	v.ports(c)
 	v.env(c.Env)
 	v.contract(c)

@@ -271,6 +271,7 @@ func (p *Peer) kept(have *app, name string, comp Component) (Slots, map[PeerID]i
 func take(candidates []Candidate, need Resources, assign map[PeerID]Slots) {
 	for i := range candidates {
 		d := &candidates[i].Digest
+		d.GPUs = takeGPUs(d.GPUs, need.GPU, assign[d.Peer.Peer].Len())
 		used := need.Times(assign[d.Peer.Peer].Len())
 		d.Free, d.Largest = d.Free.Sub(used), d.Largest.Sub(used)
 	}
@@ -335,6 +336,7 @@ func (p *Peer) DigestChanged() bool { return p.digestBasis() != p.digestTold }
 // digestBasis is all that a digest follows from.
 type digestBasis struct {
 	used   Resources
+	gpus   uint64 // hash
 	slots  int
 	host   uint64 // hash
 	listed int
@@ -342,7 +344,7 @@ type digestBasis struct {
 }
 
 func (p *Peer) digestBasis() digestBasis {
-	return digestBasis{p.ledger.used, p.ledger.slots, p.hostSeen, len(p.ledger.listed), p.counters.boot != 0}
+	return digestBasis{p.ledger.used, fnvOf(p.ledger.gpus), p.ledger.slots, p.hostSeen, len(p.ledger.listed), p.counters.boot != 0}
 }
 
 // commonShapes are the slots that a digest counts room for.
@@ -357,6 +359,7 @@ func (p *Peer) digest() Digest {
 	d := Digest{
 		Peer: p.cfg.Self, Name: p.cfg.Name, Site: p.cfg.Site, Labels: map[string]string{}, Lat: p.cfg.Lat, Lon: p.cfg.Lon,
 		Capacity: l.host.Capacity, Free: free, Largest: free, Price: p.cfg.Price, Slots: l.slots, Version: p.cfg.Version,
+		GPUs: boundedGPUs(l.freeGPUs()),
 	}
 	for k, v := range p.cfg.Labels {
 		d.Labels[k] = v
@@ -400,7 +403,7 @@ func (p *Peer) digest() Digest {
 func (p *Peer) ownDigest(now Now) {
 	d := p.digest()
 	m := p.members.get(p.cfg.Self.Peer)
-	m.digest, m.digestAt, m.charged, m.rtt = &d, now.Mono, Resources{}, 0
+	m.digest, m.digestAt, m.charged, m.chargedGPUs, m.rtt = &d, now.Mono, Resources{}, nil, 0
 }
 
 // Dump writes the state in full, sorted: what /debug/state shows and golden

@@ -28,8 +28,7 @@ func (c *checker) bad(path string, value any, message, fix string) {
 
 // later are fields that the manifest is going to have, by type.
 var later = map[string][]string{
-	"Resources": {"gpu"},
-	"Near":      {"client"},
+	"Near": {"client"},
 }
 
 // objectForms are scalars that may grow: each can be written as an object with

@@ -27,7 +27,7 @@ func TestWrongManifestsInWords(t *testing.T) {
 		component("exclusive: true, disconnect: {reconcile: keep_original}"): `components.c.disconnect.reconcile "keep_original": of an exclusive slot only one copy ever runs, so there is nothing to choose (leave it out)`,
 		"app: a\ncomponents:\n  c: {function: {module: sha256:" + strings.Repeat("a", 64) + ", handler: 'a b'}}": `components.c.function.handler "a b": not the name of an exported function (at most 255 letters, digits and signs, as the module exports it)`,
 		component("health: {http: {port: http}}"):                               `components.c.health.http.port "http": the component has no such port (give it ports)`,
-		component("resources: {gpu: 1}"):                                        `components.c.resources.gpu: this release does not have it (leave it out)`,
+		component("resources: {gpu: many}"):                                     `components.c.resources.gpu: "many" is not a quantity (write for instance "250m", "2" or "128Mi")`,
 		component("disconnect: {stop_after: soon}"):                             `components.c.disconnect.stop_after: "soon" is no duration (write for instance "10m", or "never")`,
 		component("replicas: '3'"):                                              `components.c.replicas "3": a whole number is wanted, not a text (write it without quotes)`,
 		component("replicas: 1.5"):                                              `components.c.replicas 1.5: a whole number is wanted`,

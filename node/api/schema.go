@@ -184,6 +184,7 @@ var manifestFields = map[string]fieldDoc{
 	"Disconnect.reconcile":   {text: "Which of two copies stays after a cut; by default best_score, and keep_original for a server", oneOf: placement.Reconciles},
 	"Resources.cpu":          {text: "Cores, as a Kubernetes quantity: 250m, 2"},
 	"Resources.memory":       {text: "Bytes, as a Kubernetes quantity: 64Mi, 2Gi; at most 4Ti"},
+	"Resources.gpu":          {text: "GPUs: a share of one (0.5, 500m), or whole ones; {count: 1, model: a100} for one whose name has these words; of containers and processes"},
 	"Resources.disk":         {text: "Bytes, as a Kubernetes quantity: 10Gi; at most 4Ti"},
 }
 
@@ -195,6 +196,7 @@ func aliasQuantities(r huma.Registry) {
 	r.RegisterTypeAlias(reflect.TypeFor[placement.OrNever](), reflect.TypeFor[orNeverText]())
 	r.RegisterTypeAlias(reflect.TypeFor[placement.Exclusive](), reflect.TypeFor[exclusiveForm]())
 	r.RegisterTypeAlias(reflect.TypeFor[placement.Amount](), reflect.TypeFor[amountForm]())
+	r.RegisterTypeAlias(reflect.TypeFor[placement.GPU](), reflect.TypeFor[gpuForm]())
 	r.RegisterTypeAlias(reflect.TypeFor[placement.Package](), reflect.TypeFor[packageForm]())
 }
 
@@ -208,6 +210,7 @@ type (
 	exclusiveForm bool
 	amountForm    int
 	packageForm   string
+	gpuForm       string
 )
 
 // Schema describes a CPU: a quantity as text, or a number of cores.
@@ -246,6 +249,18 @@ func (packageForm) Schema(huma.Registry) *huma.Schema {
 		Type: huma.TypeObject, MinProperties: &least, AdditionalProperties: &huma.Schema{Type: huma.TypeString},
 		Description: "One for each architecture, for instance {amd64: ./meter-amd64, arm64: ./meter-arm64}",
 	}}}
+}
+
+// Schema describes GPUs in their forms.
+func (gpuForm) Schema(huma.Registry) *huma.Schema {
+	count := []*huma.Schema{{Type: huma.TypeString}, {Type: huma.TypeNumber}}
+	return &huma.Schema{Examples: []any{1, 0.5, "500m"}, OneOf: append(count, &huma.Schema{
+		Type: huma.TypeObject, Required: []string{"count"}, AdditionalProperties: false,
+		Properties: map[string]*huma.Schema{
+			"count": {OneOf: count[:2:2]},
+			"model": {Type: huma.TypeString, Description: "Words that its name must have, for instance a100"},
+		},
+	})}
 }
 
 // Schema describes a duration.

@@ -86,6 +86,7 @@ func (s *session) agentVerb() *cobra.Command {
 	flags.StringVar(&f.cfg.API.KeyFile, "api-tls-key", "", "its key, PEM")
 	flags.StringSliceVar(&f.cfg.API.AllowedHosts, "api-allowed-hosts", nil, "names beside localhost under which a loopback admin API may be asked")
 	flags.StringToStringVar(&f.capacity, "capacity", nil, "what it gives to work, of cpu, memory and disk, for instance cpu=6,memory=12Gi (default found from the machine)")
+	flags.StringToIntVar(&f.cfg.GPUs, "gpus", nil, "GPUs that it gives to work, model=count (default NVIDIA's, found from the machine)")
 	flags.Float64Var(&f.cfg.Price, "price", 0, "of a core for an hour; cheaper peers are taken first, all else being equal")
 	flags.StringVar(&f.cfg.WorkAddress, "work-address", "127.0.0.1", "IP address that work's ports are opened on")
 	flags.DurationVar(&f.cfg.BackWithin, "back-within", backWithinDefault, "how long the others leave its work where it is after a stop; 0s: not at all")

@@ -54,8 +54,9 @@ type AgentConfig struct {
 	// Capacity is what the peer gives to work; zero fields are found from the
 	// machine.
 	Capacity    placement.Resources
-	Price       float64 // per core-hour
-	WorkAddress string  // IP address that work's ports are opened on; "" is loopback
+	GPUs        map[string]int // by model; none is what the machine has
+	Price       float64        // per core-hour
+	WorkAddress string         // IP address that work's ports are opened on; "" is loopback
 	BackWithin  time.Duration
 	Join        []string // addresses of peers to join; needed with Token
 	Token       string   // of an invitation; "" when the peer is admitted already

@@ -51,7 +51,7 @@ func agent(ctx context.Context, cfg cli.AgentConfig, version string) error {
 		DataDir: cfg.DataDir, Name: cfg.Name, Site: cfg.Site, Labels: cfg.Labels,
 		Listen: cfg.Listen, Advertise: cfg.Advertise,
 		API: cfg.API.Addr, APIToken: cfg.API.Token, APICert: cfg.API.CertFile, APIKey: cfg.API.KeyFile, APIHosts: cfg.API.AllowedHosts,
-		Join: cfg.Join, Token: cfg.Token, Capacity: cfg.Capacity, Price: cfg.Price, WorkAddress: cfg.WorkAddress,
+		Join: cfg.Join, Token: cfg.Token, Capacity: cfg.Capacity, GPUs: cfg.GPUs, Price: cfg.Price, WorkAddress: cfg.WorkAddress,
 		BackWithin: cfg.BackWithin,
 	}
 	if cfg.Position != nil {
