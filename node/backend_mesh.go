@@ -218,6 +218,7 @@ func fromDigest(p *api.Peer, c placement.Candidate, now time.Time) {
 	d := c.Digest
 	p.Incarnation, p.Labels, p.Drivers, p.Arch = uint64(d.Peer.Incarnation), d.Labels, d.Drivers, d.Arch
 	p.DriverFacts = digestDrivers(d)
+	p.GPUs = d.GPUs
 	p.Capacity, p.Free, p.Slots, p.Price, p.Full = d.Capacity, d.Free, d.Slots, d.Price, d.Full
 	if d.Lat != 0 || d.Lon != 0 {
 		p.Position = &api.Position{Lat: d.Lat, Lon: d.Lon}

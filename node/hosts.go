@@ -61,7 +61,7 @@ func (n backend) Hosts(ctx context.Context, page api.Page) (api.Listing[api.Host
 		}
 		h := api.Host{
 			ID: p.Name, Peer: p.ID, PeerName: p.Name, Site: p.Site, State: "ready", Labels: p.Labels,
-			Capacity: p.Capacity, Free: p.Free, Slots: p.Slots, AsOf: p.AsOf, Arch: runtime.GOARCH,
+			Capacity: p.Capacity, Free: p.Free, GPUs: p.GPUs, Slots: p.Slots, AsOf: p.AsOf, Arch: runtime.GOARCH,
 		}
 		if len(p.Arch) > 0 {
 			h.Arch = p.Arch[0]

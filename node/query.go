@@ -17,6 +17,7 @@ const (
 	methodDecisions   = "query/decisions/1"
 	methodApp         = "query/app/1"
 	methodEvents      = "query/events/1"
+	methodVolumes     = "query/volumes/1"
 
 	// queryMax is how long a person waits for a peer that does not answer.
 	queryMax = 2 * time.Second
@@ -93,6 +94,7 @@ func (n *Node) serveQueries() {
 		a.Events = a.Events[max(0, len(a.Events)-queryEventsMax):]
 		return a, nil
 	})
+	n.serveVolumes()
 	n.serveSides()
 	n.serveForgotten()
 	n.serveSecrets()

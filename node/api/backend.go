@@ -17,6 +17,7 @@ type Backend interface {
 	MeshBackend
 	AppBackend
 	WorkBackend
+	VolumeBackend
 	ArtifactBackend
 	EventBackend
 	TrustBackend

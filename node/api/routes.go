@@ -27,6 +27,7 @@ func (s *Server) routes() {
 	s.meshRoutes()
 	s.appRoutes()
 	s.workRoutes()
+	s.volumeRoutes()
 	s.artifactRoutes()
 	s.eventRoutes()
 	s.trustRoutes()

@@ -196,6 +196,7 @@ func aliasQuantities(r huma.Registry) {
 	r.RegisterTypeAlias(reflect.TypeFor[placement.OrNever](), reflect.TypeFor[orNeverText]())
 	r.RegisterTypeAlias(reflect.TypeFor[placement.Exclusive](), reflect.TypeFor[exclusiveForm]())
 	r.RegisterTypeAlias(reflect.TypeFor[placement.Amount](), reflect.TypeFor[amountForm]())
+	r.RegisterTypeAlias(reflect.TypeFor[placement.GPUShare](), reflect.TypeFor[cpuText]())
 	r.RegisterTypeAlias(reflect.TypeFor[placement.GPU](), reflect.TypeFor[gpuForm]())
 	r.RegisterTypeAlias(reflect.TypeFor[placement.Package](), reflect.TypeFor[packageForm]())
 }

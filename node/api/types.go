@@ -68,6 +68,7 @@ type Peer struct {
 	Arch        []string            `json:"arch,omitempty"`
 	Capacity    placement.Resources `json:"capacity,omitzero"`
 	Free        placement.Resources `json:"free,omitzero"`
+	GPUs        []placement.FreeGPU `json:"gpus,omitempty" doc:"What is left of each device"`
 	Slots       int                 `json:"slots" doc:"Held now"`
 	Price       float64             `json:"price,omitempty"`
 	Full        string              `json:"full,omitempty" doc:"Why it takes no new work"`
@@ -104,6 +105,7 @@ type Host struct {
 	ProbedAt time.Time           `json:"probed_at,omitzero" doc:"When drivers were looked at; none: they are from the peer's digest, which says less"`
 	Labels   map[string]string   `json:"labels,omitempty"`
 	Capacity placement.Resources `json:"capacity,omitzero"`
+	GPUs     []placement.FreeGPU `json:"gpus,omitempty" doc:"What is left of each device"`
 	Free     placement.Resources `json:"free,omitzero"`
 	Slots    int                 `json:"slots"`
 	AsOf     time.Time           `json:"as_of,omitzero"`

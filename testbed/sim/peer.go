@@ -175,7 +175,7 @@ func (p *peer) tune() placement.Tuning {
 // tellHost tells the core what its host offers.
 func (p *peer) tellHost() {
 	p.step(placement.HostChanged{Host: placement.Host{
-		ID: string(p.id), Arch: p.arch(), Drivers: []string{placement.DriverWasm, placement.DriverProcess},
+		ID: string(p.id), Arch: p.arch(), GPUs: p.devices(), Drivers: []string{placement.DriverWasm, placement.DriverProcess},
 		Fences:   []string{placement.DriverProcess},
 		Capacity: p.offered, Cordoned: p.cordoned,
 	}})

@@ -32,6 +32,7 @@ type Plan struct {
 	Exclusive bool // apps have an exclusive component
 	Policies  bool // components have disconnect policies of their own
 	Volumes   bool // apps have a component with a volume
+	GPUs      bool // machines have GPUs, and apps want some
 	Archs     bool // machines are of two architectures, and some files for one
 
 	Mutant  string // what is broken on purpose in the world under the cores: one of mutants

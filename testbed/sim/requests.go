@@ -35,6 +35,9 @@ func (w *world) request(p *peer, rng *rand.Rand) {
 	if w.plan.Volumes {
 		addVolumes(app, rand.New(rand.NewPCG(rng.Uint64(), 5)))
 	}
+	if w.plan.GPUs {
+		addGPUs(app, rand.New(rand.NewPCG(rng.Uint64(), 7)))
+	}
 	if w.plan.Archs {
 		withArch(app, rand.New(rand.NewPCG(rng.Uint64(), 6)))
 	}

@@ -86,7 +86,7 @@ func (w *world) unsettled() []string {
 				continue
 			}
 			if !conflict || !strings.Contains(o, "conflict") {
-				if !(w.plan.Tight || conflict || w.forgot || w.died) {
+				if !(w.plan.Tight || w.plan.GPUs || conflict || w.forgot || w.died) { // where there is too little, something stays open
 					note("%s: %s", p.id, o)
 				}
 			}

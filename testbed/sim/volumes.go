@@ -16,10 +16,10 @@ const volumesName = "store"
 const volumeBytes = 1 << 30
 
 // drawNouns decides, apart from all else that a seed draws, whether a plan has
-// volumes and hosts of several architectures.
+// volumes, hosts of several architectures, and GPUs.
 func drawNouns(seed uint64, p *Plan) {
 	rng := rand.New(rand.NewPCG(seed, 5))
-	p.Volumes, p.Archs = rng.IntN(3) == 0, rng.IntN(4) == 0
+	p.Volumes, p.Archs, p.GPUs = rng.IntN(3) == 0, rng.IntN(4) == 0, rng.IntN(4) == 0
 }
 
 // addVolumes gives an app a component with a volume, some with policies that do
@@ -71,6 +71,7 @@ func (p *peer) openVolumes(id placement.AllocationID, spec placement.WorkSpec) {
 	if !p.runsHere(spec.Spec) {
 		p.w.fail("%s: runs %s %s, and is %s", p.id, spec.Component, id, p.arch())
 	}
+	p.checkGPUs(id, spec)
 	if len(spec.Spec.Volumes) == 0 {
 		return
 	}
@@ -139,7 +140,7 @@ func (w *world) roomFor(c placement.Component, k slotKey) bool {
 	return slices.ContainsFunc(w.in(), func(p *peer) bool {
 		need := c.Need()
 		switch {
-		case !p.runsHere(c), len(homes) > 0 && !slices.Contains(homes, p.id):
+		case !p.runsHere(c), !p.gpusFor(c.Resources.GPU), len(homes) > 0 && !slices.Contains(homes, p.id):
 			return false
 		case len(homes) > 0:
 			need = c.Resources
