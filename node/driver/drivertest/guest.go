@@ -170,9 +170,10 @@ func guestFork(run func(int) int) int {
 }
 
 func guestFlood(size int) int {
-	line := []byte(strings.Repeat("x", 127) + "\n")
-	for ; size > 0; size -= len(line) {
-		if _, err := os.Stdout.Write(line); err != nil {
+	line := strings.Repeat("x", 127) + "\n"
+	lines := []byte(strings.Repeat(line, 512)) // a pipe's worth at once
+	for ; size > 0; size -= len(lines) {
+		if _, err := os.Stdout.Write(lines[:min(size, len(lines))]); err != nil {
 			return 1
 		}
 	}

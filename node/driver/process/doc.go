@@ -16,7 +16,8 @@
 //
 //	daemon ── spawns, signals, watches ──▶ supervisor ── owns ──▶ program and all that it forks
 //	   │  spec.json, stop.json ▲               │ logs/, run.json, exit.json
-//	   └───────────── tasks/<id>/ ─────────────┘
+//	   ├───────────── tasks/<id>/ ─────────────┤
+//	   └── in memory: what the program gets ───┘
 //
 // The supervisor is in a session of its own, holds a lock on the task's folder
 // (the daemon takes it and passes it on, so that none is ever on its way
@@ -34,11 +35,41 @@
 // A process is known by boot id, process id and start time, and signalled
 // through a pidfd, so that a recycled id is never adopted or killed.
 //
-// The program gets a private working folder, exactly the task's environment
-// (with PATH, HOME and TMPDIR unless they are set), /dev/null as input, and a
-// session of its own. Stop sends the stop signal to its process group, and
-// after the grace kills the group, the cgroup and all adopted orphans. What a
-// program leaves behind when it ends by itself is killed too.
+// The program gets exactly the task's environment (with PATH, HOME and TMPDIR
+// unless they are set), /dev/null as input, and a session of its own. Stop sends
+// the stop signal to its process group, and after the grace kills the group, the
+// cgroup and all adopted orphans. What a program leaves behind when it ends by
+// itself is killed too.
+//
+// Environment and files may be secret, so they are on no disk: the daemon hands
+// them to the supervisor in a memfd. The supervisor keeps there how the program
+// was launched, without its files, for commands that are run beside it (Exec),
+// by whichever daemon there is then.
+//
+// # What a program has of its own
+//
+// The launcher, between supervisor and program, makes all this and then becomes
+// the program. If the daemon is root:
+//
+//   - a user without privileges, one for each app (a number from 0x48000000 up,
+//     by namespace and app), so that a volume stays readable from one allocation
+//     to the next, and apps can't touch each other. It never gains privileges.
+//     Process.User names another, which may be root;
+//   - a mount namespace: the task's files and volumes appear at their paths, the
+//     files in memory (counted against its limit); /tmp is its own, unless the
+//     daemon's folder or the program lies in the machine's; the daemon's data is
+//     hidden but for the task's own folders. See view for how a file appears in
+//     a folder without being written to it;
+//   - a System V IPC namespace. The network is the machine's.
+//
+// If the daemon is not root, programs run as its user, and other users are
+// refused; with files or volumes they get a mount namespace by means of a user
+// namespace, in which then no command can be run beside them (a Go program can't
+// enter one). Where no namespaces can be made, tasks with files or volumes are
+// refused, as invalid: it stays so. Probe says which of the three holds, as the
+// limit "isolation".
+//
+// The disk is not limited: a program can fill the one that its folder is on.
 //
 // # Fences
 //
@@ -66,7 +97,8 @@
 // # Folders
 //
 //	Dir/tasks/<id>/    a task that runs, or ended and was not acknowledged
-//	Dir/stopped/<id>/  logs of tasks that were stopped, the oldest deleted first
+//	Dir/stopped/<id>/  logs of tasks that were stopped, the oldest deleted first,
+//	                   and what could not be deleted of them, until Collect
 //
 // Only Linux is supported; elsewhere Probe says so.
 package process

@@ -710,29 +710,3 @@ func TestNothingIsLeftBehind(t *testing.T) {
 		t.Errorf("folders are left: %v", left)
 	}
 }
-
-func BenchmarkStart(b *testing.B) {
-	d := running(b, process.Config{})
-	task := program(b, "c/0", "stubborn")
-	for b.Loop() {
-		start(b, d, task)
-		b.StopTimer()
-		if err := d.Stop(b.Context(), "c/0", -1); err != nil {
-			b.Fatal(err)
-		}
-		b.StartTimer()
-	}
-}
-
-func BenchmarkStop(b *testing.B) {
-	d := running(b, process.Config{})
-	task := program(b, "c/0", "stubborn")
-	for b.Loop() {
-		b.StopTimer()
-		start(b, d, task)
-		b.StartTimer()
-		if err := d.Stop(b.Context(), "c/0", -1); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
