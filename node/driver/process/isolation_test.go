@@ -75,6 +75,14 @@ func TestUserOfAnApp(t *testing.T) {
 	}
 }
 
+// Many programs write their log to these names.
+func TestOutputByName(t *testing.T) {
+	d := running(t, process.Config{})
+	if got := said(t, d, shell("c/0", "shop", "echo one > /dev/stdout; echo two > /dev/stderr")); got != "one\ntwo\n" && got != "two\none\n" {
+		t.Errorf("it says %q", got)
+	}
+}
+
 func TestUserThatIsNamed(t *testing.T) {
 	apart(t)
 	d := running(t, process.Config{})

@@ -4,7 +4,6 @@ package process_test
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -87,56 +86,6 @@ func enforced(t *testing.T, d *process.Driver, limit string) {
 	}
 }
 
-func TestMemoryHogIsReportedAsOOM(t *testing.T) {
-	d := running(t, process.Config{})
-	enforced(t, d, "memory")
-	task := program(t, "c/0", "hog", strconv.Itoa(200<<20))
-	task.Memory = 64 << 20
-	start(t, d, task)
-	s := ended(t, d, "c/0")
-	if !s.OOM || s.ExitCode != 137 || !strings.Contains(s.Reason, "out of memory (limit 64 MiB)") {
-		t.Errorf("%+v", s)
-	}
-	// The same one with room lives.
-	task = program(t, "c/1", "hog", strconv.Itoa(20<<20))
-	task.Memory = 128 << 20
-	start(t, d, task)
-	waitLine(t, d, "c/1", "done 20971520")
-}
-
-// cpuTime is the CPU that a process has used, in clock ticks of 10 ms.
-func cpuTime(t *testing.T, pid int) int {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	f := strings.Fields(string(b[bytes.LastIndexByte(b, ')'):]))
-	user, _ := strconv.Atoi(f[12-1])
-	system, _ := strconv.Atoi(f[13-1])
-	return user + system
-}
-
-func TestCPUHogIsThrottled(t *testing.T) {
-	dir := dataDir(t)
-	d := running(t, process.Config{Dir: dir})
-	enforced(t, d, "cpu")
-	task := program(t, "c/0", "spin")
-	task.CPU = 100 // a tenth of a core
-	start(t, d, task)
-	pids := guests(t, dir)
-	if len(pids) != 1 {
-		t.Fatalf("%d programs run, want 1", len(pids))
-	}
-	pid := pids[0]
-	begin := time.Now()
-	drivertest.Eventually(t, "some CPU to be used", func() bool { return cpuTime(t, pid) >= 20 })
-	// 200 ms of CPU at a tenth of a core take 2 s; a machine that is busy
-	// only takes longer.
-	if took := time.Since(begin); took < time.Second {
-		t.Errorf("200 ms of CPU were used in %v at a limit of 100m", took)
-	}
-}
-
 // A child that made a session of its own goes with the program.
 func TestEscapedChildrenAreKilled(t *testing.T) {
 	for _, end := range []string{"stop", "crash"} {
@@ -179,27 +128,6 @@ func childPid(t *testing.T, log string) int {
 		t.Fatal(err)
 	}
 	return pid
-}
-
-func TestFloodIsBounded(t *testing.T) {
-	dir := dataDir(t)
-	d := running(t, process.Config{Dir: dir})
-	task := program(t, "c/0", "flood", strconv.Itoa(50<<20))
-	task.LogMax = 1 << 20
-	start(t, d, task)
-	if s := ended(t, d, "c/0"); s.ExitCode != 0 {
-		t.Errorf("%+v", s)
-	}
-	var size int64
-	files, _ := filepath.Glob(filepath.Join(dir, "tasks", "*", "logs", "*"))
-	for _, f := range files {
-		if st, err := os.Stat(f); err == nil {
-			size += st.Size()
-		}
-	}
-	if size == 0 || size > 1<<20 {
-		t.Errorf("the log takes %d bytes, over %d", size, 1<<20)
-	}
 }
 
 func TestArtifactAndFolders(t *testing.T) {
