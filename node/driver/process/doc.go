@@ -64,10 +64,10 @@
 //
 // If the daemon is not root, programs run as its user, and other users are
 // refused; with files or volumes they get a mount namespace by means of a user
-// namespace, in which then no command can be run beside them (a Go program can't
-// enter one). Where no namespaces can be made, tasks with files or volumes are
-// refused, as invalid: it stays so. Probe says which of the three holds, as the
-// limit "isolation".
+// namespace, and commands beside them need nsenter(1) of util-linux, since a Go
+// program can't enter one. Where no namespaces can be made, tasks with files or
+// volumes are refused, as invalid: it stays so. Probe says which of the three
+// holds, as the limit "isolation".
 //
 // The disk is not limited: a program can fill the one that its folder is on.
 //

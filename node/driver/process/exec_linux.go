@@ -82,13 +82,16 @@ type entry struct {
 	how        *os.File // memory for the launcher
 	target     *os.File // pidfd of the program, in whose namespaces it goes
 	namespaces int
+	tool       string     // where enterTool is, if it is needed,
+	toolFiles  []*os.File // and what it needs
 	user       *account
 }
 
 func (e *entry) close() {
-	e.how.Close()
-	if e.target != nil {
-		e.target.Close()
+	for _, f := range append([]*os.File{e.how, e.target}, e.toolFiles...) {
+		if f != nil {
+			f.Close()
+		}
 	}
 }
 
@@ -119,11 +122,14 @@ func (d *Driver) entry(t *task, x driver.Exec) (*entry, error) {
 	if e.target, err = run.Program.open(); err != nil {
 		return nil, err
 	}
-	if e.namespaces, err = namespacesOf(run.Program.Pid); err == nil {
+	if e.namespaces, err = namespacesOf(run.Program.Pid); err == nil && e.namespaces&unix.CLONE_NEWUSER != 0 {
+		e.tool, e.toolFiles, err = toolFiles(run.Program, d.c.Executable)
+	}
+	if err == nil {
 		e.how, err = newMemory("order", how)
 	}
 	if err != nil {
-		e.target.Close()
+		e.close()
 		return nil, err
 	}
 	return e, nil
@@ -144,9 +150,6 @@ func namespacesOf(pid int) (int, error) {
 		if theirs != ours {
 			flags |= flag
 		}
-	}
-	if flags&unix.CLONE_NEWUSER != 0 {
-		return 0, fmt.Errorf("%w: it has a user namespace of its own, since this daemon is not root, and a Go program can't enter one", driver.ErrInvalid)
 	}
 	return flags, nil
 }
@@ -170,10 +173,10 @@ func (e *entry) run(ctx context.Context, self string, x driver.Exec, startMax ti
 	defer control.Close()
 	defer order.Close()
 	cmd := exec.CommandContext(ctx, self)
-	cmd.Args = []string{"hansa", enterArg, fmt.Sprint(kind, ",", e.namespaces)}
+	cmd.Args = []string{"hansa", enterArg, fmt.Sprint(kind, ",", e.namespaces, ",", e.tool)}
 	cmd.Dir, cmd.Env, cmd.SysProcAttr = "/", supervisorEnv(), &syscall.SysProcAttr{Setsid: true}
-	cmd.ExtraFiles = []*os.File{e.how, reportIn, control, e.target} // as launchSpecFd and those after it say
-	cmd.Cancel = order.Close                                        // who entered kills the command
+	cmd.ExtraFiles = append([]*os.File{e.how, reportIn, control, e.target}, e.toolFiles...) // as launchSpecFd and those after it say
+	cmd.Cancel = order.Close                                                                // who entered kills the command
 	cmd.WaitDelay = killPatience
 	streams, err := e.connect(cmd, x)
 	if err != nil {

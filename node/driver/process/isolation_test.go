@@ -14,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -348,8 +349,25 @@ func notRoot(dir string) int {
 	code, err := d.Exec(ctx, "c/2", driver.Exec{Command: []string{"sh", "-c", "echo beside; exit 3"}, Stdout: os.Stdout, Stderr: os.Stdout})
 	fmt.Println("exec", code, err)
 	fmt.Println("stop", d.Stop(ctx, "c/2", -1))
+	for id, fence := range map[string]*driver.Fence{"c/3": nil, "c/4": {Number: 1, Until: d.Boottime() + time.Hour}} {
+		task.ID, task.Process.Command, task.Fence = id, []string{"sleep", "1000"}, fence
+		if _, err := d.Start(ctx, task); err != nil {
+			fmt.Println("start", err)
+		}
+		code, err := d.Exec(ctx, id, driver.Exec{Command: []string{"sh", "-c", "cat /hansa-new/file; grep CapEff /proc/self/status; exit 4"}, Stdout: os.Stdout, Stderr: os.Stdout})
+		fmt.Println(id, "exec", code, err)
+		patient, cancel := context.WithCancel(ctx)
+		ready := writerFunc(func(b []byte) (int, error) { cancel(); return len(b), nil })
+		_, err = d.Exec(patient, id, driver.Exec{Command: []string{"sh", "-c", "echo ready; exec sleep 1000"}, Stdout: ready, Stderr: os.Stdout})
+		fmt.Println(id, "given up", err)
+		fmt.Println(id, "stop", d.Stop(ctx, id, -1))
+	}
 	return 0
 }
+
+type writerFunc func([]byte) (int, error)
+
+func (w writerFunc) Write(b []byte) (int, error) { return w(b) }
 
 // A daemon that is not root has files and volumes through a user namespace, and
 // says what it can't do.
@@ -376,6 +394,8 @@ func TestWithoutRoot(t *testing.T) {
 	for _, want := range []string{
 		" F 65534\n", " F content\n", " F CapEff:0000000000000000\n", `book "more\n" <nil>`,
 		`user "root", and this daemon can't change users`, "beside\n", "exec 3 <nil>\n", "stop <nil>\n",
+		"content\nCapEff:\t0000000000000000\nc/3 exec 4 <nil>\n", "c/3 given up exec in \"c/3\": context canceled\n", "c/3 stop <nil>\n",
+		"content\nCapEff:\t0000000000000000\nc/4 exec 4 <nil>\n", "c/4 given up exec in \"c/4\": context canceled\n", "c/4 stop <nil>\n",
 	} {
 		if !strings.Contains(string(out), want) {
 			t.Errorf("it lacks %q:\n%s", want, out)
