@@ -10,12 +10,13 @@ import (
 	"time"
 
 	"github.com/hansa-mesh/hansa/node/driver"
+	"github.com/hansa-mesh/hansa/node/driver/docker"
 	"github.com/hansa-mesh/hansa/node/driver/process"
 	"github.com/hansa-mesh/hansa/node/driver/wasm"
 )
 
 // machineDrivers makes the runtimes of this machine.
-func machineDrivers(dir string, events func(driver.Event), log *slog.Logger) ([]driver.Driver, error) {
+func (n *Node) machineDrivers(dir string, events func(driver.Event), log *slog.Logger) ([]driver.Driver, error) {
 	functions, err := wasm.New(wasm.Config{Dir: filepath.Join(dir, "wasm"), Events: events, Log: log.With("driver", "wasm")})
 	if err != nil {
 		return nil, fmt.Errorf("driver wasm: %w", err)
@@ -24,14 +25,20 @@ func machineDrivers(dir string, events func(driver.Event), log *slog.Logger) ([]
 	if err != nil {
 		return nil, fmt.Errorf("driver process: %w", err)
 	}
-	return []driver.Driver{functions, processes}, nil
+	containers, err := docker.New(docker.Config{
+		Dir: filepath.Join(dir, "docker"), Scope: n.member.Mesh + "/" + n.id.ID(), Events: events, Log: log.With("driver", "docker"),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("driver docker: %w", err)
+	}
+	return []driver.Driver{functions, processes, containers}, nil
 }
 
 // makeDrivers makes the runtimes that this peer was configured with.
 func (n *Node) makeDrivers(events func(driver.Event)) ([]driver.Driver, error) {
 	make := n.deps.Drivers
 	if make == nil {
-		make = machineDrivers
+		make = n.machineDrivers
 	}
 	return make(filepath.Join(n.cfg.DataDir, workDir), events, n.log.With("part", "driver"))
 }
@@ -62,6 +69,9 @@ func (n *Node) EndWork(ctx context.Context, grace time.Duration) error {
 	var wg sync.WaitGroup
 	for _, d := range drivers {
 		tasks, err := d.List(ctx)
+		if err != nil && !d.Probe(ctx).Available && errors.Is(err, driver.ErrUnavailable) {
+			continue // nothing of it runs here, or nobody could end it
+		}
 		if err != nil {
 			fail(fmt.Errorf("driver %s: %w", d.Name(), err))
 		}

@@ -22,8 +22,10 @@ const (
 	rttEvery = time.Second
 	// probeEvery is how often drivers are asked what they can do.
 	probeEvery = 30 * time.Second
-	// listRetry is the pause after a driver could not say what it runs.
-	listRetry = 2 * time.Second
+	// listRetry is the first pause after a driver could not say what it runs,
+	// listRetryMax the longest.
+	listRetry    = 2 * time.Second
+	listRetryMax = 15 * time.Second
 	// digestMax bounds a digest of another peer.
 	digestMax = 64 << 10
 )
@@ -104,22 +106,25 @@ func (n *Node) probe(ctx context.Context) {
 }
 
 // listWork asks a driver what it runs until it answers: nothing is granted on
-// it before.
+// it before. A runtime that is not on this machine may come while it runs, so it
+// is asked for ever, and less and less often; each reason is told once.
 func (n *Node) listWork(ctx context.Context, d driver.Driver) {
-	for {
+	told := ""
+	for wait := listRetry; ; wait = min(2*wait, listRetryMax) {
 		err := n.runner.List(ctx, d.Name(), func(found []placement.Found) {
 			n.loop.post(placement.WorkListed{Driver: d.Name(), Work: found})
 		})
 		if err == nil {
 			return
 		}
-		if ctx.Err() == nil {
+		if ctx.Err() == nil && err.Error() != told {
+			told = err.Error()
 			n.log.Warn("a driver can't say what it runs; nothing is granted on it meanwhile", "driver", d.Name(), "err", err)
 		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(listRetry):
+		case <-time.After(wait):
 		}
 	}
 }

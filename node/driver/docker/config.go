@@ -47,7 +47,7 @@ const (
 // What the engine is given.
 const (
 	callMax  = time.Minute     // one call of the engine
-	probeMax = 10 * time.Second // a Probe, and other short calls
+	probeMax = 3 * time.Second // a Probe, and other short calls
 	undoMax  = 20 * time.Second
 	// backoffMin and backoffMax are the pauses before the engine is tried again.
 	backoffMin = 100 * time.Millisecond

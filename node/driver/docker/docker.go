@@ -39,6 +39,7 @@ type Driver struct {
 	mu      sync.Mutex // guards what follows
 	loaded  bool
 	closed  bool
+	probing *probing // nil while the engine is not asked
 	tasks   map[string]*task
 	busy    map[string]int // tasks that are being started: their containers are not taken for left over
 }
@@ -152,7 +153,16 @@ func (d *Driver) List(ctx context.Context) ([]driver.Status, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("list: %w", err)
 	}
-	if err := d.look(ctx); err != nil {
+	asking, cancel := context.WithTimeout(ctx, probeMax) // whoever lists waits for others with it
+	_, err := d.engine.ask(asking)
+	cancel()
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		err = fmt.Errorf("%w: the engine does not answer within %v", driver.ErrUnavailable, probeMax)
+	}
+	if err == nil {
+		err = d.look(ctx)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("list: %w", err)
 	}
 	d.mu.Lock()

@@ -24,7 +24,12 @@ func conform(t *testing.T, kind string) {
 	drivertest.Run(t, drivertest.Harness{Cannot: cannot, New: func(t *testing.T) drivertest.Machine {
 		p := newPlace(t, h)
 		return drivertest.Machine{
-			Open:    func(t *testing.T, events func(driver.Event)) driver.Driver { return p.open(t, events) },
+			Open: func(t *testing.T, events func(driver.Event)) driver.Driver {
+				d := p.open(t, events)
+				// Podman takes seconds for its first answer on a busy machine.
+				drivertest.Eventually(t, "the engine", func() bool { return d.Probe(t.Context()).Available })
+				return d
+			},
 			Program: func(t *testing.T, id string, verb ...string) driver.Task { return program(id, verb...) },
 			Command: func(t *testing.T, verb ...string) []string {
 				return append([]string{"/guest", drivertest.GuestArg}, verb...)
@@ -114,4 +119,16 @@ func (p *place) logBytes(t testing.TB, id string) (total int64) {
 		}
 	}
 	return total
+}
+
+// pid is the process that a container began with.
+func (h *host) pid(t testing.TB, container string) int {
+	t.Helper()
+	cli := h.client(t)
+	defer cli.Close()
+	seen, err := cli.ContainerInspect(context.Background(), container, client.ContainerInspectOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return seen.Container.State.Pid
 }

@@ -241,49 +241,6 @@ func (e *engine) what() (kind, version string) {
 	return e.kind, e.ver
 }
 
-// Probe implements driver.Driver.
-func (d *Driver) Probe(ctx context.Context) driver.Info {
-	info := driver.Info{
-		Survives: true, Kinds: []string{driver.KindContainer}, Runtimes: []string{"docker"},
-		Limits: map[string]driver.Limit{
-			"fence": {Detail: "an engine ends nothing at a deadline by itself: exclusive work goes elsewhere"},
-			"disk":  {Detail: "an engine bounds a container's disk only on few file systems"},
-		},
-	}
-	ctx, cancel := context.WithTimeout(ctx, probeMax)
-	defer cancel()
-	_, err := d.engine.ask(ctx)
-	var about *system.Info
-	if err == nil {
-		about, err = d.engine.about(ctx)
-	}
-	if err != nil {
-		info.Reason = strings.TrimPrefix(err.Error(), driver.ErrUnavailable.Error()+": ")
-		if errors.Is(err, context.DeadlineExceeded) {
-			info.Reason = fmt.Sprintf("the engine does not answer within %v: is the machine overloaded?", probeMax)
-		}
-		return info
-	}
-	kind, version := d.engine.what()
-	info.Version = kind + " " + version
-	if about.OSType != "" && about.OSType != "linux" {
-		info.Reason = fmt.Sprintf("the engine runs %s containers: switch it to Linux ones", about.OSType)
-		return info
-	}
-	info.Available = true
-	limit := func(name string, holds bool) {
-		l := driver.Limit{Enforced: holds, Detail: "cgroups, by the engine"}
-		if !holds {
-			l.Detail = "the engine says that this machine's cgroups can't"
-		}
-		info.Limits[name] = l
-	}
-	limit("cpu", about.CPUCfsQuota || kind == "podman")
-	limit("memory", about.MemoryLimit)
-	limit("pids", about.PidsLimit)
-	return info
-}
-
 // call bounds one call of the engine.
 func call(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, callMax)

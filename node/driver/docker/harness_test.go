@@ -133,6 +133,13 @@ func (h *host) start(t testing.TB) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// Where nobody reaps orphans, an engine that was killed seems to live on.
+	drivertest.Eventually(t, "the last engine's containerd to go", func() bool { return len(processesOf(filepath.Join(h.dir, "run/containerd/containerd.toml"))) == 0 })
+	for _, left := range []string{"pid", "run/containerd/containerd.pid"} {
+		if err := os.Remove(filepath.Join(h.dir, left)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			t.Fatal(err)
+		}
+	}
 	h.out, h.cmd = out, h.command()
 	// Podman as root raises limits by default, which not every machine allows.
 	conf := filepath.Join(h.dir, "containers.conf")
@@ -182,7 +189,7 @@ func (h *host) stop(sig syscall.Signal) {
 // end ends the engine and what it left, and removes its folders.
 func (h *host) end() {
 	h.stop(syscall.SIGTERM)
-	for _, pid := range processesOf(h.dir) { // containerd, when dockerd was killed
+	for _, pid := range processesOf(h.dir + "/") { // containerd, when dockerd was killed
 		_ = syscall.Kill(pid, syscall.SIGKILL)
 	}
 	mounts, _ := os.ReadFile("/proc/self/mounts")
@@ -194,14 +201,14 @@ func (h *host) end() {
 	_ = os.RemoveAll(h.dir)
 }
 
-// processesOf are those whose command names something in dir.
-func processesOf(dir string) []int {
+// processesOf are those whose command names a path.
+func processesOf(path string) []int {
 	var pids []int
 	files, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	for _, f := range files {
 		b, err := os.ReadFile(f)
 		var pid int
-		if err == nil && bytes.Contains(b, []byte(dir+"/")) {
+		if err == nil && bytes.Contains(b, []byte(path)) {
 			if _, err := fmt.Sscanf(f, "/proc/%d/", &pid); err == nil && pid != os.Getpid() {
 				pids = append(pids, pid)
 			}
@@ -302,7 +309,7 @@ func (p *place) filters() client.Filters {
 
 // clear removes what is left of the place at the engine.
 func (p *place) clear(t testing.TB) {
-	if p.h.cmd == nil {
+	if p.h.cmd == nil || t.Failed() && p.h != shared.all[p.h.kind] {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)

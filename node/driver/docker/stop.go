@@ -99,15 +99,17 @@ func (d *Driver) order(ctx context.Context, t *task, grace time.Duration) error 
 	s := &stopping{sooner: make(chan time.Time, 1)}
 	t.stop, t.status.State = s, driver.StateStopping
 	t.mu.Unlock()
-	if grace >= 0 {
-		if err := d.signal(ctx, t, t.rec.StopSignal); err != nil {
-			t.mu.Lock()
-			if t.stop = nil; !t.ending {
-				t.status.State = driver.StateRunning
-			}
-			t.mu.Unlock()
-			return err
+	name := t.rec.StopSignal
+	if grace < 0 {
+		name, kill = "SIGKILL", kill.Add(killPatience)
+	}
+	if err := d.signal(ctx, t, name); err != nil {
+		t.mu.Lock()
+		if t.stop = nil; !t.ending {
+			t.status.State = driver.StateRunning
 		}
+		t.mu.Unlock()
+		return err
 	}
 	d.outbox.Post(t.snapshot())
 	if !d.spawn(func() { d.enforce(t, s, kill) }) {

@@ -35,6 +35,8 @@ func GuestMain() {
 //	fork            starts a child in a session of its own, prints its pid, runs
 //	orphan          has a child start one in a session of its own and end, runs
 //	beat            prints CLOCK_BOOTTIME in nanoseconds every few ms, heeds no signal
+//	count           prints 0, 1, 2, … every few ms until it is stopped
+//	dial ADDRESS    prints what the verb listen says there; ends with 1 if nothing answers for some seconds
 //	hog BYTES       touches that much memory, prints "done", runs
 //	spin            burns CPU until killed
 //	burn MS         burns that much CPU, prints "took MS" of wall time, ends with 0
@@ -108,6 +110,14 @@ func Guest(args []string) int {
 			fmt.Println(int64(boottime.Now()))
 			time.Sleep(beatEvery)
 		}
+	case "count":
+		for i := 0; len(stop) == 0; i++ {
+			fmt.Println(i)
+			time.Sleep(beatEvery)
+		}
+		return 0
+	case "dial":
+		return guestDial(args)
 	case "hog":
 		b := make([]byte, number(1))
 		for i := 0; i < len(b); i += 4096 { // a byte of each page
@@ -205,4 +215,27 @@ func guestListen(args []string, run func(int) int) int {
 	}()
 	fmt.Println("listening")
 	return run(0)
+}
+
+// guestDial asks what listens at an address, whose name may not be known yet.
+func guestDial(args []string) int {
+	if len(args) < 2 {
+		return 2
+	}
+	var err error
+	for until := time.Now().Add(10 * time.Second); time.Now().Before(until); time.Sleep(50 * time.Millisecond) {
+		var c net.Conn
+		if c, err = net.DialTimeout("tcp", args[1], time.Second); err != nil {
+			continue
+		}
+		var said []byte
+		said, err = io.ReadAll(c)
+		c.Close()
+		if err == nil {
+			fmt.Print(string(said))
+			return 0
+		}
+	}
+	fmt.Println(err)
+	return 1
 }
