@@ -3,6 +3,8 @@ package docker_test
 import (
 	"context"
 	"errors"
+	"net"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -171,4 +173,62 @@ func TestLogsOverRestartsOfTheDaemon(t *testing.T) {
 		t.Fatal(err)
 	}
 	counted(t, d, "c/0")
+}
+
+// TestEngineThatHangs takes connections and answers nothing: whoever asks is
+// told so, in time.
+func TestEngineThatHangs(t *testing.T) {
+	socket := filepath.Join(shortDir(t), "engine.sock")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			if _, err := l.Accept(); err != nil {
+				return
+			}
+		}
+	}()
+	p := &place{h: &host{socket: socket}, c: docker.Config{Dir: t.TempDir(), Scope: "mesh/peer", Host: "unix://" + socket}}
+	d, _ := p.running(t, nil)
+	if info := d.Probe(t.Context()); info.Available || !strings.Contains(info.Reason, "does not answer") {
+		t.Errorf("Probe says %+v", info)
+	}
+	if all, err := d.List(t.Context()); !errors.Is(err, driver.ErrUnavailable) {
+		t.Errorf("List says %v, %v", all, err)
+	}
+}
+
+// TestForbiddenSocket says what to do for a user who may not use the engine.
+func TestForbiddenSocket(t *testing.T) {
+	if os.Geteuid() == 0 {
+		t.Skip("root may use every socket")
+	}
+	socket := filepath.Join(shortDir(t), "engine.sock")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if err := os.Chmod(socket, 0); err != nil {
+		t.Fatal(err)
+	}
+	p := &place{h: &host{socket: socket}, c: docker.Config{Dir: t.TempDir(), Scope: "mesh/peer", Host: "unix://" + socket}}
+	d, _ := p.running(t, nil)
+	if info := d.Probe(t.Context()); info.Available || !strings.Contains(info.Reason, "permission denied") || !strings.Contains(info.Reason, "group") {
+		t.Errorf("Probe says %+v", info)
+	}
+}
+
+// shortDir is a folder for a socket, whose path has little room.
+func shortDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "hansa-engine")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
 }

@@ -384,3 +384,13 @@ func (p *place) containers(t testing.TB, all bool) int {
 	}
 	return len(list.Items)
 }
+
+// end runs a driver whose context is done, so that it gives back what it took.
+func end(t testing.TB, run func(context.Context) error) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := run(ctx); err != nil {
+		t.Error(err)
+	}
+}
