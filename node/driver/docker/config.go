@@ -48,6 +48,7 @@ const (
 const (
 	callMax  = time.Minute     // one call of the engine
 	probeMax = 3 * time.Second // a Probe, and other short calls
+	pingMax  = 4 * time.Second // to answer at all
 	undoMax  = 20 * time.Second
 	// backoffMin and backoffMax are the pauses before the engine is tried again.
 	backoffMin = 100 * time.Millisecond

@@ -153,16 +153,7 @@ func (d *Driver) List(ctx context.Context) ([]driver.Status, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("list: %w", err)
 	}
-	asking, cancel := context.WithTimeout(ctx, probeMax) // whoever lists waits for others with it
-	_, err := d.engine.ask(asking)
-	cancel()
-	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
-		err = fmt.Errorf("%w: the engine does not answer within %v", driver.ErrUnavailable, probeMax)
-	}
-	if err == nil {
-		err = d.look(ctx)
-	}
-	if err != nil {
+	if err := d.look(ctx); err != nil {
 		return nil, fmt.Errorf("list: %w", err)
 	}
 	d.mu.Lock()

@@ -165,8 +165,8 @@ func (e *engine) ask(ctx context.Context) (*client.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := cli.Ping(ctx, client.PingOptions{NegotiateAPIVersion: true}); err != nil {
-		return nil, e.lost(err)
+	if err := e.ping(ctx, cli); err != nil {
+		return nil, err
 	}
 	e.mu.Lock()
 	known := e.ver != ""
@@ -187,6 +187,18 @@ func (e *engine) ask(ctx context.Context) (*client.Client, error) {
 		}
 	}
 	return cli, nil
+}
+
+// ping asks whether the engine answers at all. It is short: whoever asks next
+// waits for it, since the client negotiates one at a time.
+func (e *engine) ping(ctx context.Context, cli *client.Client) error {
+	short, cancel := context.WithTimeout(ctx, pingMax)
+	defer cancel()
+	_, err := cli.Ping(short, client.PingOptions{NegotiateAPIVersion: true})
+	if err != nil && short.Err() != nil && ctx.Err() == nil {
+		return fmt.Errorf("%w: the engine does not answer within %v: is the machine overloaded?", driver.ErrUnavailable, pingMax)
+	}
+	return e.lost(err)
 }
 
 // about is what the engine says of itself and the machine; it is asked once,
