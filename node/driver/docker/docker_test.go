@@ -13,14 +13,15 @@ import (
 	"github.com/hansa-mesh/hansa/node/driver/drivertest"
 )
 
-func TestConformance(t *testing.T) { conform(t, "docker") }
+func TestConformance(t *testing.T) { conform(t, "docker", nil) }
 
 // conform runs the suite on an engine.
-func conform(t *testing.T, kind string) {
+func conform(t *testing.T, kind string, cannot map[string]string) {
 	h := engine(t, kind)
-	cannot := map[string]string{
-		"CommandThatNamesNoPort": `the words of a container's command are its own: "${…}" is for its shell`,
+	if cannot == nil {
+		cannot = map[string]string{}
 	}
+	cannot["CommandThatNamesNoPort"] = `the words of a container's command are its own: "${…}" is for its shell`
 	drivertest.Run(t, drivertest.Harness{Cannot: cannot, New: func(t *testing.T) drivertest.Machine {
 		p := newPlace(t, h)
 		return drivertest.Machine{

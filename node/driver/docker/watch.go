@@ -123,9 +123,12 @@ func (d *Driver) lookAt(ctx context.Context, t *task) bool {
 	return true
 }
 
-// runs says whether a container that was started has not ended.
+// runs says whether a container that was started has not ended. One that is
+// being stopped or removed by somebody has no time of its end yet: what its exit
+// code says is not meant.
 func runs(s *container.State) bool {
-	return s.Running || s.Paused || s.Restarting || s.Status == container.StateCreated || s.Status == container.StateRemoving
+	return s.Running || s.Paused || s.Restarting || s.Status == container.StateCreated ||
+		s.Status != container.StateDead && engineTime(s.FinishedAt).IsZero()
 }
 
 // found is a container of ours in the engine's list.
