@@ -12,6 +12,7 @@ import (
 	"github.com/hansa-mesh/hansa/node/driver"
 	"github.com/hansa-mesh/hansa/node/driver/docker"
 	"github.com/hansa-mesh/hansa/node/driver/process"
+	"github.com/hansa-mesh/hansa/node/driver/qemu"
 	"github.com/hansa-mesh/hansa/node/driver/wasm"
 )
 
@@ -31,7 +32,11 @@ func (n *Node) machineDrivers(dir string, events func(driver.Event), log *slog.L
 	if err != nil {
 		return nil, fmt.Errorf("driver docker: %w", err)
 	}
-	return []driver.Driver{functions, processes, containers}, nil
+	machines, err := qemu.New(qemu.Config{Dir: filepath.Join(dir, "qemu"), Events: events, Log: log.With("driver", "qemu")})
+	if err != nil {
+		return nil, fmt.Errorf("driver qemu: %w", err)
+	}
+	return []driver.Driver{functions, processes, containers, machines}, nil
 }
 
 // makeDrivers makes the runtimes that this peer was configured with.

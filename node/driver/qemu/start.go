@@ -187,13 +187,20 @@ func (d *Driver) greet(ctx context.Context, m *machine) (*qmp, error) {
 
 // refusal is what a qemu said that ended before it ran the machine.
 func (d *Driver) refusal(id string) error {
+	const by = "qemu-system-x86_64: "
 	said := "it said nothing"
 	r, err := d.inner.Logs(context.Background(), id, driver.LogOptions{Tail: 50})
 	if err == nil {
 		defer r.Close()
 		for lines := bufio.NewScanner(r); lines.Scan(); {
-			if l, err := driver.ParseLogLine(lines.Text()); err == nil && l.Stream == "stderr" && l.Text != "" {
-				said = strings.TrimPrefix(l.Text, "qemu-system-x86_64: ")
+			l, err := driver.ParseLogLine(lines.Text())
+			if err != nil || l.Stream != "stderr" {
+				continue
+			}
+			if text, first := strings.CutPrefix(l.Text, by); first {
+				said = text
+			} else {
+				said += " " + l.Text // goes on
 			}
 		}
 	}
