@@ -14,7 +14,7 @@ import (
 
 // fenceSoon is a deadline that a test waits for: long enough for a program to
 // start first on a machine that is busy.
-const fenceSoon = time.Second + driver.FenceMargin
+var fenceSoon = time.Second + driver.FenceMargin
 
 // fencing is a daemon whose driver can fence.
 type fencing struct {

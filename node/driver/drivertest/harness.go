@@ -24,8 +24,9 @@ type Harness struct {
 	New func(t *testing.T) Machine
 	// Cannot maps the name of a test that can't apply to the reason.
 	Cannot map[string]string
-	// Patience is how long the suite waits for what must happen; default 30 s,
-	// which is little for what boots a system first.
+	// Patience is how long the suite waits for what must happen, and twenty times
+	// as long as a start may take that has a deadline soon; default 30 s, which is
+	// little for what boots a system first.
 	Patience time.Duration
 }
 

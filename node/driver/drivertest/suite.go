@@ -22,6 +22,7 @@ type test struct {
 func Run(t *testing.T, h Harness) {
 	if h.Patience > 0 {
 		patience = h.Patience
+		fenceSoon = h.Patience/20 + driver.FenceMargin
 	}
 	groups := []struct {
 		applies func(Machine) bool

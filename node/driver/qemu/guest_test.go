@@ -191,7 +191,7 @@ func guest(t testing.TB, id string, do ...string) driver.Task {
 	kernel, initrd := guestFiles(t)
 	return driver.Task{
 		ID: id, Kind: driver.KindServer, Memory: 128 << 20, Grace: 2 * time.Minute,
-		Machine:   &driver.Machine{Kernel: "sha256:kernel", Initrd: "sha256:initrd", Append: "quiet hansa.do=" + strings.Join(do, ",")},
+		Machine:   &driver.Machine{Kernel: "sha256:kernel", Initrd: "sha256:initrd", Append: "quiet no_timer_check hansa.do=" + strings.Join(do, ",")},
 		Artifacts: map[string]string{"sha256:kernel": kernel, "sha256:initrd": initrd},
 	}
 }
@@ -262,13 +262,15 @@ func run(t testing.TB, d driver.Driver) (stop func()) {
 	})
 }
 
-// eventually is like the suite's, with the patience that the boot of a machine
-// takes where three share a core.
+// patience is what the boot of a machine takes where ten share a core.
+const patience = 4 * time.Minute
+
+// eventually is like the suite's, with more patience.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(2 * time.Minute); !ok(); <-tick.C {
+	for deadline := time.Now().Add(patience); !ok(); <-tick.C {
 		if time.Now().After(deadline) {
 			t.Fatalf("waited in vain for: %s", what)
 		}

@@ -155,7 +155,7 @@ func (d *Driver) programOf(t *driver.Task, l layout) driver.Task {
 	return driver.Task{
 		ID: t.ID, Labels: t.Labels, Kind: t.Kind, Ports: t.Ports,
 		CPU: t.CPU, Memory: limit, StopSignal: "SIGTERM", Grace: quitGrace, LogMax: t.LogMax, Fence: t.Fence,
-		Process: &driver.Process{Command: command, User: strconv.Itoa(os.Getuid()) + ":" + strconv.Itoa(os.Getgid())},
+		Process: &driver.Process{Command: command, User: strconv.Itoa(os.Getuid())},
 	}
 }
 

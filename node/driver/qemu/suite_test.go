@@ -58,7 +58,7 @@ const (
 
 func TestConformance(t *testing.T) {
 	drivertest.Run(t, drivertest.Harness{
-		Patience: 3 * time.Minute,
+		Patience: patience,
 		Cannot: map[string]string{
 			"ExitCodes":                noCode,
 			"CrashThenStartAgain":      noCode,
