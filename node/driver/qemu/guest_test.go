@@ -53,6 +53,9 @@ var built struct {
 // A machine that can't have them skips the test, but in CI it fails.
 func guestFiles(t testing.TB) (kernel, initrd string) {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("it boots machines")
+	}
 	built.Do(func() { built.err = buildGuest() })
 	if built.err != nil {
 		lacks(t, "no guest: %v", built.err)
