@@ -2,6 +2,7 @@ package qemu
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 	"maps"
 	"net"
@@ -20,6 +21,7 @@ type layout struct {
 	seed    string
 	volumes []string // files, as Task.Volumes has them
 	tap     string   // name of its interface on the bridge
+	user    int      // whom qemu becomes once all is open; 0 stays who it is
 }
 
 // machineArgs is the command line of qemu. What stands in it everybody on this host
@@ -31,14 +33,23 @@ func machineArgs(t *driver.Task, l layout) []string {
 		l.tools.qemu, "-nodefaults", "-no-user-config", "-display", "none",
 		"-machine", "q35", "-m", strconv.FormatInt(memory(t)>>20, 10) + "M", "-smp", strconv.Itoa(cores(t)),
 		"-rtc", "base=utc", "-device", "virtio-rng-pci",
-		// A system call that a machine has no use for ends a qemu that a guest broke into.
-		"-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+		// A guest that broke into its qemu finds a process that can start no other, in
+		// a user that has nothing else: all files are open by then.
+		"-sandbox", "on,obsolete=deny,spawn=deny,resourcecontrol=deny",
 		"-qmp", "unix:" + qmpSocket + ",server=on,wait=off",
 		// The console goes to the log by qemu itself, whoever is attached or not.
 		"-chardev", "socket,id=console,path=" + consoleSock + ",server=on,wait=off,logfile=/dev/stdout,logappend=on",
 		"-serial", "chardev:console",
 		// A guest reboots as it likes; one that panics is at its end.
 		"-device", "pvpanic", "-action", "panic=exit-failure",
+	}
+	if l.user > 0 {
+		name := strconv.Itoa(l.user) + ":" + strconv.Itoa(l.user)
+		if l.tools.runWith() {
+			args = append(args, "-run-with", "user="+name)
+		} else {
+			args = append(args, "-runas", name)
+		}
 	}
 	if l.accel == accelKVM {
 		args = append(args, "-accel", "kvm", "-cpu", "host")
@@ -163,6 +174,18 @@ func comma(path string) string { return strings.ReplaceAll(path, ",", ",,") }
 func mac(id string, n byte) string {
 	sum := sha256.Sum256(append([]byte(id), n))
 	return fmt.Sprintf("52:54:00:%02x:%02x:%02x", sum[0], sum[1], sum[2])
+}
+
+// Users without privileges, one for each machine, beyond those of programs.
+const (
+	userFirst = 0x49000000
+	userCount = 1 << 24
+)
+
+// userOf is whom a machine's qemu becomes, where the daemon is root.
+func userOf(id string) int {
+	sum := sha256.Sum256([]byte(id))
+	return userFirst + int(binary.BigEndian.Uint32(sum[:])%userCount)
 }
 
 // tapName is that of a machine's interface on a bridge: at most 15 letters.

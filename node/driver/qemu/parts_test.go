@@ -241,8 +241,9 @@ func TestPanicIn(t *testing.T) {
 	if why, ok := panicIn(bytes.NewReader(b)); !ok || why != "VFS: Unable to mount root fs" {
 		t.Errorf("it says %q, %v", why, ok)
 	}
-	if _, ok := panicIn(strings.NewReader("")); ok {
-		t.Error("a panic of nothing")
+	said := driver.LogLine{Time: at, Stream: "stdout", Text: "his log says: Kernel panic - not syncing: x"}.Append(nil)
+	if _, ok := panicIn(bytes.NewReader(said)); ok {
+		t.Error("a panic that somebody only talks of")
 	}
 }
 
@@ -302,5 +303,26 @@ func TestTinyFirmware(t *testing.T) {
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) || exit.ExitCode() != tinyExit {
 		t.Errorf("it ends with %v, want code %d", err, tinyExit)
+	}
+}
+
+// Probe does not wait for KVM to be tried, and says in the end what came of it.
+func TestProbeSaysHow(t *testing.T) {
+	d, err := New(Config{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	found, err := d.tools(t.Context())
+	if err != nil {
+		if info := d.Probe(t.Context()); info.Available || !strings.Contains(info.Reason, "apt install") {
+			t.Errorf("without qemu Probe says %+v", info)
+		}
+		t.Skip(err)
+	}
+	_ = d.Probe(t.Context())
+	accel, why := d.accel(t.Context(), found)
+	how := d.Probe(t.Context()).Limits["kvm"]
+	if how.Enforced != (accel == accelKVM) || (accel == accelTCG) != (why != "") || !strings.Contains(how.Detail, why) {
+		t.Errorf("machines run with %s (%s), and Probe says %+v", accel, why, how)
 	}
 }

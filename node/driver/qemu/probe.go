@@ -30,13 +30,29 @@ type tools struct {
 	version string // of qemu
 }
 
+// runWith says whether this qemu changes users by -run-with, which came with 9.1
+// in place of -runas.
+func (t tools) runWith() bool {
+	var major, minor int
+	if _, err := fmt.Sscanf(t.version, "%d.%d", &major, &minor); err != nil {
+		return false
+	}
+	return major > 9 || major == 9 && minor >= 1
+}
+
 // probing remembers what takes a while to find out.
 type probing struct {
 	mu    sync.Mutex // guards what follows
 	found tools
 	stamp string // of the program that found is of
-	kvm   error  // why KVM is not used; nil if it is
-	at    time.Time
+	kvm   *trial // the last; nil before the first
+}
+
+// trial is an attempt to run a machine with KVM.
+type trial struct {
+	done chan struct{} // closed when the rest is set
+	err  error         // why KVM is not used; nil if it is
+	at   time.Time
 }
 
 const (
@@ -74,11 +90,12 @@ func (d *Driver) tools(ctx context.Context) (tools, error) {
 		return tools{}, fmt.Errorf("%s does not run: %s", path, told(ctx, err))
 	}
 	d.probing.found = tools{qemu: path, img: img, version: string(found[1])}
-	d.probing.stamp, d.probing.at = stamp, time.Time{}
+	d.probing.stamp, d.probing.kvm = stamp, nil
 	return d.probing.found, nil
 }
 
-// accel is how machines run here, and if that is emulation, why.
+// accel is how machines run here, and if that is emulation, why. It waits for a
+// trial of KVM no longer than ctx.
 func (d *Driver) accel(ctx context.Context, t tools) (accel, why string) {
 	switch d.c.Accel {
 	case accelTCG:
@@ -86,18 +103,47 @@ func (d *Driver) accel(ctx context.Context, t tools) (accel, why string) {
 	case accelKVM:
 		return accelKVM, ""
 	}
-	d.probing.mu.Lock()
-	defer d.probing.mu.Unlock()
-	if d.probing.at.IsZero() || d.probing.kvm != nil && time.Since(d.probing.at) > probeAge {
-		d.probing.kvm = tryKVM(ctx, t)
-		if ctx.Err() == nil {
-			d.probing.at = time.Now()
+	kvm := d.tryOnce(t)
+	select {
+	case <-kvm.done:
+	case <-ctx.Done():
+		select {
+		case <-kvm.done:
+		default:
+			return accelTCG, "whether KVM works is being tried"
 		}
 	}
-	if d.probing.kvm != nil {
-		return accelTCG, d.probing.kvm.Error()
+	if kvm.err != nil {
+		return accelTCG, kvm.err.Error()
 	}
 	return accelKVM, ""
+}
+
+// tryOnce is the trial that counts: one that succeeded, or that did not long ago.
+func (d *Driver) tryOnce(t tools) *trial {
+	d.probing.mu.Lock()
+	defer d.probing.mu.Unlock()
+	if kvm := d.probing.kvm; kvm != nil {
+		select {
+		case <-kvm.done:
+			if kvm.err == nil || time.Since(kvm.at) < probeAge {
+				return kvm
+			}
+		default:
+			return kvm
+		}
+	}
+	kvm := &trial{done: make(chan struct{}), at: time.Now()}
+	d.probing.kvm = kvm
+	try := func() {
+		kvm.err = tryKVM(d.ctx, t)
+		close(kvm.done)
+	}
+	if !d.spawn(try) {
+		kvm.err = errors.New("the daemon is shutting down")
+		close(kvm.done)
+	}
+	return kvm
 }
 
 // tryKVM runs a machine with KVM, whose firmware is a few instructions that end
@@ -169,7 +215,9 @@ func (d *Driver) Probe(ctx context.Context) driver.Info {
 		return info
 	}
 	info.Version = "qemu " + t.version
-	accel, why := d.accel(ctx, t)
+	now, cancel := context.WithCancel(ctx)
+	cancel() // it waits for nothing
+	accel, why := d.accel(now, t)
 	how := driver.Limit{Enforced: true, Detail: "KVM"}
 	if accel == accelTCG {
 		how = driver.Limit{Detail: "emulation, some ten times slower than KVM: " + why}

@@ -30,6 +30,14 @@ func TestMachine(t *testing.T) {
 	if s.State != driver.StateRunning || s.Starts != 1 || s.StartedAt.IsZero() {
 		t.Errorf("started it is %+v", s)
 	}
+	all := machines(dir)
+	if len(all) != 1 {
+		t.Fatalf("%d qemus run, want 1", len(all))
+	}
+	who, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", all[0]))
+	if err != nil || os.Geteuid() == 0 && strings.Contains(string(who), "Uid:\t0\t") {
+		t.Errorf("qemu runs as root: %v", err)
+	}
 	if got := ask(t, s, "/"); got != "hello" {
 		t.Errorf("it answers %q", got)
 	}

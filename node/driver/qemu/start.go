@@ -110,6 +110,9 @@ func (d *Driver) launch(ctx context.Context, t *driver.Task, m *machine) (driver
 	if t.Machine.Bridge != "" {
 		l.tap = tapName(t.ID)
 	}
+	if os.Geteuid() == 0 {
+		l.user = userOf(t.ID)
+	}
 	if l.seed, err = d.makeSeed(t); err != nil {
 		return none, err
 	}

@@ -67,6 +67,9 @@ func (d *Driver) powerDown(m *machine, grace time.Duration) {
 	if grace == 0 {
 		grace = m.rec.Grace
 	}
+	if grace == 0 { // its record is lost
+		grace = driver.GraceDefault
+	}
 	at := time.Now().Add(grace)
 	if m.order != nil {
 		if at.Before(m.order.at) {
@@ -87,8 +90,6 @@ func (d *Driver) carryOut(m *machine, o *order, gently bool) {
 	if s, known, err := d.program(d.ctx, m.id); err == nil && known {
 		d.outbox.Post(m.translate(s))
 	}
-	press := time.NewTicker(pressEvery)
-	defer press.Stop()
 	kill := time.NewTimer(0)
 	defer kill.Stop()
 	for {
@@ -96,8 +97,9 @@ func (d *Driver) carryOut(m *machine, o *order, gently bool) {
 		left := time.Until(o.at)
 		m.mu.Unlock()
 		kill.Reset(max(0, left))
-		if gently && left > 0 {
-			d.tell(m, "system_powerdown")
+		again := pressEvery
+		if gently && left > 0 && !d.tell(m, "system_powerdown") {
+			again = redialEvery
 		}
 		select {
 		case <-m.gone:
@@ -105,7 +107,7 @@ func (d *Driver) carryOut(m *machine, o *order, gently bool) {
 		case <-d.ctx.Done():
 			return
 		case <-o.sooner:
-		case <-press.C:
+		case <-time.After(again):
 		case <-kill.C:
 			d.kill(m, gently)
 			return
@@ -142,15 +144,18 @@ func (d *Driver) kill(m *machine, gently bool) {
 // killedCode is that of a program that SIGKILL ended.
 const killedCode = 128 + 9
 
-// tell gives qemu a command whose effect is seen elsewhere; it may be gone.
-func (d *Driver) tell(m *machine, command string) {
+// tell gives qemu a command whose effect is seen elsewhere; it may be gone, or
+// not be connected yet.
+func (d *Driver) tell(m *machine, command string) bool {
 	m.mu.Lock()
 	control := m.control
 	m.mu.Unlock()
 	if control == nil {
-		return
+		return false
 	}
-	if err := control.do(d.ctx, command, nil, nil); err != nil {
+	err := control.do(d.ctx, command, nil, nil)
+	if err != nil {
 		d.c.Log.Debug("qemu does not take a command", "task", m.id, "error", err)
 	}
+	return err == nil
 }

@@ -3,6 +3,7 @@ package qemu
 import (
 	"bufio"
 	"context"
+	"regexp"
 	"strings"
 	"time"
 
@@ -14,7 +15,6 @@ const (
 	panicGrace   = 2 * time.Second // for a guest to write out what its panic was about
 	quitEvery    = 2 * time.Second
 	watchedMax   = 2 * time.Second // for the last that qemu said to be heard
-	panicLine    = "Kernel panic - not syncing"
 	panicTextMax = 200
 )
 
@@ -37,8 +37,17 @@ func (d *Driver) follow(m *machine, control *qmp, s driver.Status) {
 func (d *Driver) listen(m *machine, control *qmp, s driver.Status) {
 	defer close(m.watched)
 	for {
+		if control == nil {
+			ctx, cancel := context.WithTimeout(d.ctx, qmpTimeout)
+			control, _ = d.dialControl(ctx, m.id) // nil where it failed: once more
+			cancel()
+			m.mu.Lock()
+			m.control = control
+			m.mu.Unlock()
+		}
 		if control != nil {
 			d.hear(m, control, s)
+			control = nil
 		}
 		select {
 		case <-m.gone:
@@ -47,12 +56,6 @@ func (d *Driver) listen(m *machine, control *qmp, s driver.Status) {
 			return
 		case <-time.After(redialEvery):
 		}
-		ctx, cancel := context.WithTimeout(d.ctx, qmpTimeout)
-		control, _ = d.dialControl(ctx, m.id) // nil where it failed: once more
-		cancel()
-		m.mu.Lock()
-		m.control = control
-		m.mu.Unlock()
 	}
 }
 
@@ -125,6 +128,10 @@ func (d *Driver) readConsole(m *machine, s driver.Status) {
 	}
 }
 
+// panicLine is what Linux begins a line with, apart from the time, and what a
+// person or a program that writes of panics seldom does.
+var panicLine = regexp.MustCompile(`^(?:\[ *\d+\.\d+\](?:\[ *[TC]\d+\])? *)?Kernel panic - not syncing:? *(.*)`)
+
 // panicIn finds the line of a panic in a log, and what it says.
 func panicIn(r interface{ Read([]byte) (int, error) }) (why string, ok bool) {
 	lines := bufio.NewScanner(r)
@@ -134,9 +141,8 @@ func panicIn(r interface{ Read([]byte) (int, error) }) (why string, ok bool) {
 		if err != nil || l.Stream != "stdout" {
 			continue
 		}
-		if _, after, found := strings.Cut(l.Text, panicLine); found {
-			after = strings.Trim(after, ": ")
-			return after[:min(len(after), panicTextMax)], true
+		if found := panicLine.FindStringSubmatch(l.Text); found != nil {
+			return found[1][:min(len(found[1]), panicTextMax)], true
 		}
 	}
 	return "", false
