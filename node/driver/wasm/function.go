@@ -146,7 +146,7 @@ func (f *function) freeOnce(d *Driver) {
 func (f *function) learn(peak int64) {
 	for {
 		old := f.usual.Load()
-		next := max(peak, old-(old-peak)/16, f.module.minBytes, pageBytes)
+		next := max(peak, old-(old-peak)/64, f.module.minBytes, pageBytes)
 		if next == old || f.usual.CompareAndSwap(old, next) {
 			return
 		}

@@ -124,7 +124,10 @@ func (f *function) begin(ctx context.Context, a *account) (*instance, error) {
 	i.rest()
 	closeStreams(stdout, stderr)
 	if err == nil && context.Cause(ctx) == nil {
-		f.learn(i.account.settle())
+		// Nobody knows yet what calls need: twice as much again is a guess that makes
+		// instances few at first, where too many would starve each other.
+		f.learn(3 * a.used())
+		a.settle(f.usual.Load())
 		return i, nil
 	}
 	denied := a.wasDenied()
@@ -190,16 +193,17 @@ func (i *instance) close() {
 	if i.mod != nil {
 		_ = i.mod.Close(context.Background()) // frees memory that account owns: can't fail
 	}
-	i.f.learn(i.account.release())
+	i.account.release()
 }
 
-// retire gives an instance back to be used again, or ends it.
+// retire gives an instance back to be used again, or ends it: also where calls
+// have turned out to need so much that there is no memory for as many instances.
 func (i *instance) retire(again bool) {
 	i.rest()
-	if !again || !i.fresh() {
+	i.f.learn(i.account.used())
+	if again && i.fresh() && i.account.settle(i.f.usual.Load()) {
+		i.f.memory.put(i)
+	} else {
 		i.close()
-		return
 	}
-	i.f.learn(i.account.settle())
-	i.f.memory.put(i)
 }

@@ -122,6 +122,17 @@ func (l *limiter) grow(n int64) bool {
 	}
 }
 
+// spare takes n more units for a holder if nobody has to make room for them.
+func (l *limiter) spare(n int64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.used+n > l.total {
+		return false
+	}
+	l.used += n
+	return true
+}
+
 // shrink gives n units of a holder back.
 func (l *limiter) shrink(n int64) {
 	l.mu.Lock()

@@ -77,15 +77,25 @@ func (a *account) begin() {
 	a.denied = false
 }
 
-// settle gives back what was reserved beyond the linear memory, whose size it
-// returns: an instance that is idle keeps from others only what it has.
-func (a *account) settle() (size int64) {
+// settle makes the reservation that of an instance between two calls: what it
+// has, and at least what is usual, which its next call may need. It reports
+// whether that was to be had.
+func (a *account) settle(usual int64) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if over := a.reserved - a.size; over > 0 {
-		a.limiter.shrink(over)
-		a.reserved = a.size
+	want := max(a.size, min(usual, a.limiter.total))
+	if more := want - a.reserved; more < 0 {
+		a.limiter.shrink(-more)
+	} else if more > 0 && !a.limiter.spare(more) {
+		return false
 	}
+	a.reserved = want
+	return true
+}
+
+func (a *account) used() int64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	return a.size
 }
 

@@ -221,6 +221,57 @@ func TestWarmMemory(t *testing.T) {
 	}
 }
 
+// Many calls at once find as many instances as can grow to what calls need, once
+// some have shown that: none fails because others were let in beside it.
+func TestWarmBurst(t *testing.T) {
+	d := running(t, wasm.Config{QueueWait: 20 * time.Second}, warmTask(t, "c/0"))
+	for round := range 3 {
+		var wg sync.WaitGroup
+		for range 40 {
+			wg.Go(func() {
+				body := strings.Repeat("x", 10_000)
+				if got := invoke(t, d, "c/0", post("/hold/1", strings.NewReader(body), -1)); got.status != 200 && (round > 0 || got.cause != driver.CauseMemory) {
+					t.Errorf("round %d: %+v", round, got)
+				}
+			})
+		}
+		wg.Wait()
+	}
+	s := d.Stats()
+	t.Logf("%d instances with %d MiB", s.Idle, s.MemoryBytes>>20)
+	if s.Idle < 2 || s.MemoryBytes > 64<<20 || s.Queued != 0 || s.InFlight != 0 {
+		t.Errorf("%+v", s)
+	}
+}
+
+// Nothing of an exclusive function is left after its deadline, be it at work or
+// idle.
+func TestWarmEndsAtTheDeadline(t *testing.T) {
+	job := warmTask(t, "c/0")
+	d := running(t, wasm.Config{}, job) // which takes its time to compile
+	if err := d.Stop(t.Context(), "c/0", -1); err != nil {
+		t.Fatal(err)
+	}
+	job.Fence = &driver.Fence{Number: 7, Until: d.Boottime() + driver.FenceMargin + time.Second}
+	job.Function.Timeout = time.Hour
+	if _, err := d.Start(t.Context(), job); err != nil {
+		t.Fatal(err)
+	}
+	first, second := hold(t, d, 0), hold(t, d, 0)
+	second()
+	drivertest.Eventually(t, "the end", func() bool {
+		all, err := d.List(t.Context())
+		if err != nil || len(all) != 1 {
+			t.Fatal(all, err)
+		}
+		return all[0].State.Ended() && all[0].Fenced
+	})
+	_ = first // it never ends by itself
+	if s := d.Stats(); s.InFlight != 0 || s.Idle != 0 || s.MemoryBytes != 0 {
+		t.Errorf("after the deadline: %+v", s)
+	}
+}
+
 // A guest that can't begin is told of at the start, in words.
 func TestWarmCannotBegin(t *testing.T) {
 	for init, want := range map[string]string{"exit": "_initialize", "hold": "64 MiB"} {
