@@ -27,6 +27,9 @@ const (
 	// CallsMax bounds the calls that are under way from here; each may keep a
 	// body. One more is answered 503.
 	CallsMax = 1024
+	// busyMax bounds the instances here that are asked in turn when they refuse
+	// for want of room, each of which may keep a request waiting.
+	busyMax = 3
 	// openMax is how long reaching a peer may take.
 	openMax = 3 * time.Second
 )
@@ -95,7 +98,7 @@ func (r *Router) call(ctx context.Context, t Target, request *driver.Request) (*
 	if err != nil {
 		return nil, err
 	}
-	here, err := r.callLocal(ctx, t, request)
+	here, err := r.callLocal(ctx, t, request, body, kept)
 	if err != nil && !errors.Is(err, ErrNone) {
 		return nil, err
 	}
@@ -156,20 +159,37 @@ func keep(request *driver.Request) (body []byte, kept bool, err error) {
 }
 
 // callLocal calls an instance at this peer, each in turn; ErrNone when there
-// is none.
-func (r *Router) callLocal(ctx context.Context, t Target, request *driver.Request) (*driver.Response, error) {
+// is none. One that refuses for want of room is no reason to leave the peer, if
+// the request, whose body may be kept, can be sent again.
+func (r *Router) callLocal(ctx context.Context, t Target, request *driver.Request, body []byte, kept bool) (*driver.Response, error) {
 	ids := r.cfg.Local(t)
 	if len(ids) == 0 {
 		return nil, ErrNone
 	}
 	first := int(r.next.Add(1) % uint64(len(ids)))
-	for i := range ids {
+	var busy *driver.Response
+	for i, refused := 0, 0; i < len(ids) && refused < busyMax; i++ {
+		if body != nil {
+			request.Body = bytes.NewReader(body)
+		}
 		response, err := r.cfg.Call(ctx, ids[(first+i)%len(ids)], request)
 		if errors.Is(err, driver.ErrUnknownTask) {
 			continue // it ended a moment ago
 		}
+		if busy != nil {
+			busy.Body.Close()
+		}
+		if err == nil && kept && response.Cause == driver.CauseBusy {
+			busy = response
+			refused++
+			continue
+		}
 		r.local.Add(1)
 		return response, err
+	}
+	if busy != nil {
+		r.local.Add(1)
+		return busy, nil
 	}
 	return nil, ErrNone
 }

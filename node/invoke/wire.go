@@ -229,7 +229,7 @@ func (r *Router) Serve(ctx context.Context, stream Stream) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(stream.Context(), cancel)()
-	response, err := r.callLocal(ctx, t, in)
+	response, err := r.callLocal(ctx, t, in, nil, in.Body == nil)
 	if errors.Is(err, ErrNone) {
 		response, err = driver.Problem(http.StatusServiceUnavailable, driver.Cause(causeNone), "no instance here"), nil
 	}
