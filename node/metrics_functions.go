@@ -12,7 +12,7 @@ var (
 	descCPU       = desc("function_cpu_seconds_total", "Time on a core of calls that have ended.", "namespace", "app", "component")
 	descInstances = desc("function_instances", "Instances of functions in memory: busy, or idle until the next request.", "namespace", "app", "component", "state")
 	descQueued    = desc("function_requests_queued", "Requests that wait for an instance.", "namespace", "app", "component")
-	descHeld      = desc("function_memory_bytes", "Memory that instances of functions hold, of what they were granted.", "namespace", "app", "component")
+	descHeld      = desc("function_memory_bytes", "Linear memory of all instances of functions.", "namespace", "app", "component")
 )
 
 // functions gives what drivers count of requests. A component is counted while

@@ -35,5 +35,5 @@ type Requests struct {
 	CPU    time.Duration // time on a core that calls took which have ended
 
 	Busy, Idle, Queued int   // instances at work and waiting for work; requests that wait
-	Memory             int64 // bytes that instances hold
+	Memory             int64 // bytes of linear memory of all instances
 }

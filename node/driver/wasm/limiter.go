@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -18,6 +19,8 @@ var errBusy = errors.New("busy")
 type limiter struct {
 	queueMax int
 	holders  int // most that hold at one time
+
+	real atomic.Int64 // bytes of linear memory that there are, of those taken
 
 	mu      sync.Mutex // guards what follows
 	total   int64
@@ -180,12 +183,12 @@ func (l *limiter) drop(before time.Time, least int) {
 
 // usage is what a limiter's units are used for now.
 type usage struct {
-	units              int64
+	units, real        int64
 	busy, idle, queued int
 }
 
 func (l *limiter) usage() usage {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return usage{l.used, l.holding - len(l.idle), len(l.idle), len(l.queue)}
+	return usage{l.used, l.real.Load(), l.holding - len(l.idle), len(l.idle), len(l.queue)}
 }

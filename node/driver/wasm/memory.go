@@ -49,6 +49,7 @@ func (a *account) Reallocate(size uint64) []byte {
 		}
 		a.reserved += over
 	}
+	a.limiter.real.Add(int64(size) - a.size)
 	a.size = int64(size)
 	return a.space[:size:size]
 }
@@ -66,6 +67,7 @@ func (a *account) release() (peak int64) {
 		releaseSpace(a.space)
 	}
 	a.space = nil
+	a.limiter.real.Add(-a.size)
 	a.limiter.release(a.reserved)
 	return a.size
 }

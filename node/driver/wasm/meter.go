@@ -92,7 +92,7 @@ func (d *Driver) Requests() []driver.Requests {
 	for _, f := range d.running() {
 		u, sum := f.memory.usage(), now[componentOf(f.task)]
 		now[componentOf(f.task)] = usage{
-			sum.units + u.units, sum.busy + u.busy, sum.idle + u.idle, sum.queued + u.queued,
+			sum.units + u.units, sum.real + u.real, sum.busy + u.busy, sum.idle + u.idle, sum.queued + u.queued,
 		}
 	}
 	d.meters.mu.Lock()
@@ -101,7 +101,7 @@ func (d *Driver) Requests() []driver.Requests {
 	list := make([]driver.Requests, 0, len(all))
 	for c, m := range all {
 		n, u := m.read(), now[c]
-		n.Busy, n.Idle, n.Queued, n.Memory = u.busy, u.idle, u.queued, u.units
+		n.Busy, n.Idle, n.Queued, n.Memory = u.busy, u.idle, u.queued, u.real
 		list = append(list, n)
 	}
 	slices.SortFunc(list, func(a, b driver.Requests) int {
@@ -111,7 +111,7 @@ func (d *Driver) Requests() []driver.Requests {
 }
 
 // Usage implements driver.Meter. CPU is that of calls which have ended, and
-// Memory what instances hold, reserved or in use.
+// Memory the linear memory of all instances.
 func (d *Driver) Usage(ctx context.Context) (map[string]driver.Usage, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -120,7 +120,7 @@ func (d *Driver) Usage(ctx context.Context) (map[string]driver.Usage, error) {
 	for _, f := range d.running() {
 		if !f.status().State.Ended() {
 			all[f.task.ID] = driver.Usage{
-				CPU: time.Duration(f.cpu.Load()), Memory: f.memory.usage().units,
+				CPU: time.Duration(f.cpu.Load()), Memory: f.memory.usage().real,
 				Requests: f.requests.Load(), At: time.Now(),
 			}
 		}

@@ -51,14 +51,15 @@ func TestRequestsAreCounted(t *testing.T) {
 			t.Errorf("within %v s are %d: %v", driver.RequestBounds[i], n, r.Within)
 		}
 	}
+	invoke(t, d, "c/0", get("/calls"))
 	used, err := d.Usage(t.Context())
-	if err != nil || len(used) != 3 || used["c/0"].Requests != 3 || used["c/1"].Requests != 2 || used["d/0"].Requests != 1 || used["c/0"].CPU <= 0 || used["c/0"].At.IsZero() {
+	if err != nil || len(used) != 3 || used["c/0"].Requests != 4 || used["c/0"].Memory < 1<<20 || used["c/1"].Memory != 0 || used["c/1"].Requests != 2 || used["d/0"].Requests != 1 || used["c/0"].CPU <= 0 || used["c/0"].At.IsZero() {
 		t.Errorf("%+v %v", used, err)
 	}
 	if err := d.Stop(t.Context(), "c/0", -1); err != nil {
 		t.Fatal(err)
 	}
-	if all := d.Requests(); all[1].Count != 5 {
+	if all := d.Requests(); all[1].Count != 6 {
 		t.Errorf("after one of two has ended: %+v", all)
 	}
 	if err := d.Stop(t.Context(), "c/1", -1); err != nil {
