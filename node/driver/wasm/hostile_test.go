@@ -527,9 +527,12 @@ func FuzzCheckModule(f *testing.F) {
 	f.Add(asm{text: okHead, code: opPrint}.bytes())
 	f.Add(asm{imports: [][2]string{{"env", "f"}}}.bytes())
 	f.Add([]byte("\x00asm\x0d\x00\x01\x00"))
+	f.Add(asm{start: "handle", code: opPrint}.bytes())
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if err := wasm.CheckModule(bytes.NewReader(b), ""); err != nil && !errors.Is(err, driver.ErrInvalid) {
-			t.Errorf("an error of another kind: %v", err)
+		for _, handler := range []string{"", "handle"} {
+			if err := wasm.CheckModule(bytes.NewReader(b), handler); err != nil && !errors.Is(err, driver.ErrInvalid) {
+				t.Errorf("an error of another kind: %v", err)
+			}
 		}
 	})
 }
