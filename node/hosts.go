@@ -21,6 +21,8 @@ const (
 	factsFresh = 2 * time.Second
 	// driversMax bounds the drivers that are taken of another peer.
 	driversMax = 16
+	// factMax bounds, in bytes, each text that one says of them.
+	factMax = 512
 )
 
 type driversQuery struct{}
@@ -106,7 +108,7 @@ func (n *Node) allFacts(ctx context.Context) map[string]facts {
 	defer n.mu.Unlock()
 	for _, a := range answers {
 		if a.err == nil {
-			n.probed[a.peer] = facts{now, a.answer.Drivers[:min(len(a.answer.Drivers), driversMax)]}
+			n.probed[a.peer] = facts{now, boundedDrivers(a.answer.Drivers)}
 		}
 	}
 	n.probed[n.id.ID()] = own
@@ -115,6 +117,32 @@ func (n *Node) allFacts(ctx context.Context) map[string]facts {
 		known[peer] = f
 	}
 	return known
+}
+
+// boundedDrivers is what another peer says of its drivers, within bounds.
+func boundedDrivers(drivers []api.HostDriver) []api.HostDriver {
+	out := []api.HostDriver{}
+	for _, d := range drivers[:min(len(drivers), driversMax)] {
+		d.Name, d.Version, d.Reason = short(d.Name), short(d.Version), short(d.Reason)
+		d.Kinds, d.Runtimes = d.Kinds[:min(len(d.Kinds), driversMax)], d.Runtimes[:min(len(d.Runtimes), driversMax)]
+		if len(d.Limits) > driversMax {
+			d.Limits = nil
+		}
+		for resource, l := range d.Limits {
+			l.Detail = short(l.Detail)
+			d.Limits[resource] = l
+		}
+		out = append(out, d)
+	}
+	return out
+}
+
+// short is the beginning of a text of another peer.
+func short(text string) string {
+	if len(text) <= factMax {
+		return text
+	}
+	return strings.ToValidUTF8(text[:factMax], "") + "…"
 }
 
 // ownDrivers is what this machine can run, and why not.

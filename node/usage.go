@@ -127,7 +127,7 @@ func usageOf(rows map[string]UsageRow, v placement.AllocationView) *api.WorkUsag
 	if !ok {
 		return nil
 	}
-	return &api.WorkUsage{CPU: placement.CPU(row.CPU), Memory: placement.Bytes(row.Memory), Tasks: row.Tasks,
+	return &api.WorkUsage{CPU: placement.CPU(max(0, row.CPU)), Memory: placement.Bytes(max(0, row.Memory)), Tasks: row.Tasks,
 		Requests: row.Requests, At: time.UnixMilli(row.At).UTC()}
 }
 

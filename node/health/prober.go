@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 
 	"github.com/hansa-mesh/hansa/placement"
@@ -23,6 +24,9 @@ const (
 	// reasonMax bounds a reason, in bytes.
 	reasonMax = 200
 )
+
+// errLate is a check that did not end in time.
+var errLate = errors.New("no answer")
 
 // errPass is a check that says nothing about the allocation.
 var errPass = errors.New("no verdict")
@@ -51,6 +55,31 @@ type Report struct {
 // Prober runs checks.
 type Prober struct {
 	net, exec chan struct{} // one for each check under way
+
+	passed, failed, late atomic.Int64
+}
+
+// Stats counts checks since the Prober was made.
+type Stats struct {
+	Passed, Failed int64
+	Late           int64 // of those that failed: without an answer in time
+}
+
+// Stats returns the counters.
+func (p *Prober) Stats() Stats {
+	return Stats{Passed: p.passed.Load(), Failed: p.failed.Load(), Late: p.late.Load()}
+}
+
+func (p *Prober) count(err error) {
+	switch {
+	case err == nil:
+		p.passed.Add(1)
+	case !errors.Is(err, errPass):
+		p.failed.Add(1)
+	}
+	if errors.Is(err, errLate) {
+		p.late.Add(1)
+	}
 }
 
 // NewProber makes a Prober; it starts nothing.
@@ -78,6 +107,7 @@ func (p *Prober) Watch(ctx context.Context, s Subject, report func(Report)) {
 		if ctx.Err() != nil {
 			return
 		}
+		p.count(err)
 		if !errors.Is(err, errPass) {
 			w.tracker.Take(time.Now(), err)
 		}
@@ -132,7 +162,7 @@ func (w *watch) once(ctx context.Context) error {
 		case <-w.hangs:
 			w.hangs = nil
 		default:
-			return fmt.Errorf("a check did not end %v after it was given up", w.timeout)
+			return fmt.Errorf("%s: %w, and the check before this has not ended either", w.subject.what(), errLate)
 		}
 	}
 	room := w.prober.net
@@ -166,7 +196,7 @@ func (w *watch) once(ctx context.Context) error {
 }
 
 func (w *watch) late() error {
-	return fmt.Errorf("%s: no answer within %v", w.subject.what(), w.timeout)
+	return fmt.Errorf("%s: %w within %v", w.subject.what(), errLate, w.timeout)
 }
 
 func clip(text string) string {

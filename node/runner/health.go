@@ -22,6 +22,9 @@ const (
 	checkBodyMax = 64 << 10
 )
 
+// Checks counts the checks of work since New.
+func (r *Runner) Checks() health.Stats { return r.prober.Stats() }
+
 // checkable says why the checks of a component can't be made on a driver.
 func (r *Runner) checkable(spec placement.WorkSpec, d driver.Driver) error {
 	h := spec.Spec.Health
