@@ -6,7 +6,9 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -26,14 +28,23 @@ func TestWatch(t *testing.T) {
 		var status atomic.Int32
 		status.Store(http.StatusServiceUnavailable)
 		s := Subject{Check: httpCheck(), Began: time.Now(), Call: func(context.Context, string) (int, bool, error) { return int(status.Load()), false, nil }}
-		var got []Report
+		var mu sync.Mutex // guards reports
+		var reports []Report
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			NewProber().Watch(t.Context(), s, func(r Report) { got = append(got, r) })
+			NewProber().Watch(t.Context(), s, func(r Report) {
+				mu.Lock()
+				defer mu.Unlock()
+				reports = append(reports, r)
+			})
 		}()
+		var got []Report
 		states := func() string {
 			synctest.Wait()
+			mu.Lock()
+			got = slices.Clone(reports)
+			mu.Unlock()
 			var out []string
 			for _, r := range got {
 				if len(out) == 0 || out[len(out)-1] != string(r.State) {
