@@ -32,7 +32,8 @@
 // the first List after its return. Start of an ID that ended starts it once
 // more in the same place (a restart; Status.Starts counts them). After Stop
 // has returned nil the ID is no longer listed; its logs stay readable within
-// the driver's budget for what has ended.
+// the driver's budget for what has ended. Halt, where there is one, ends a task
+// as if by itself, for a restart that finds again what the task had.
 //
 // # Fences
 //

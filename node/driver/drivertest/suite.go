@@ -31,6 +31,7 @@ func Run(t *testing.T, h Harness) {
 		waits   bool // for a deadline, mostly: they do so side by side
 	}{
 		{func(Machine) bool { return true }, "", anyTests, false},
+		{func(Machine) bool { return true }, "", haltTests, false},
 		{func(m Machine) bool { return m.Program != nil }, "this driver runs no programs", programTests, false},
 		{func(m Machine) bool { return m.Program != nil }, "this driver runs no programs", fileTests, false},
 		{func(m Machine) bool { return m.Program != nil }, "this driver runs no programs", hostileTests, false},
