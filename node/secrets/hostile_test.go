@@ -2,6 +2,7 @@ package secrets
 
 import (
 	"bytes"
+	"crypto/ecdh"
 	"errors"
 	"math"
 	"strings"
@@ -220,6 +221,26 @@ func TestFalseWraps(t *testing.T) {
 	m.set(a, "y", "true")
 	m.settle(m.peers...)
 	m.reads(b, "y", "true")
+}
+
+// TestPeerThatNothingIsSealedTo: one with such a key goes without, and the others
+// come to rest.
+func TestPeerThatNothingIsSealedTo(t *testing.T) {
+	m := newMesh(t, "a", "b")
+	a, b := m.peers[0], m.peers[1]
+	zero, err := ecdh.X25519().NewPublicKey(make([]byte, keyBytes))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.more = []Peer{{ID: strings.Repeat("z", 26), Site: "a", Key: zero, Alive: true}}
+	m.set(a, "x", "v")
+	m.settle(a, b)
+	m.add("c")
+	m.settle(m.peers...)
+	m.reads(m.peers[2], "x", "v")
+	if a.rested == "" && b.rested == "" {
+		t.Error("nobody rests")
+	}
 }
 
 // TestClockAhead: a value whose writer's clock is far ahead stands beside another

@@ -2,7 +2,9 @@ package secrets
 
 import (
 	"context"
+	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/hansa-mesh/hansa/gossip/table"
@@ -43,38 +45,54 @@ func (v *Vault) Run(ctx context.Context) error {
 }
 
 // tend brings each namespace nearer to what it should be. It is idempotent: what
-// does not work is tried again, here or elsewhere.
+// does not work is tried again, here or elsewhere. Nothing is read where nothing
+// has changed since there was nothing to do.
 func (v *Vault) tend(ctx context.Context) {
 	v.TellSites()
 	peers := v.cfg.Peers()
+	seen := fmt.Sprintf("%x", v.table.Hash())
+	for _, p := range peers {
+		seen += fmt.Sprintf(" %s %s %t", p.ID, p.Site, p.Alive)
+	}
+	if seen == v.rested {
+		return
+	}
+	v.rested = ""
+	open := false
 	for _, namespace := range v.namespaces() {
 		if ctx.Err() != nil {
 			return
 		}
-		if err := v.tendOne(ctx, namespace, peers); err != nil && ctx.Err() == nil {
+		more, err := v.tendOne(ctx, namespace, peers)
+		open = open || more || err != nil
+		if err != nil && ctx.Err() == nil {
 			v.cfg.Log.Warn("the secrets of a namespace are not as they should be yet; it will be tried again", "namespace", namespace, "err", err)
 		}
 	}
+	if !open && strings.HasPrefix(seen, fmt.Sprintf("%x ", v.table.Hash())) {
+		v.rested = seen
+	}
 }
 
-func (v *Vault) tendOne(ctx context.Context, namespace string, peers []Peer) error {
+// tendOne is tend of one namespace; more says that something has to wait.
+func (v *Vault) tendOne(ctx context.Context, namespace string, peers []Peer) (more bool, err error) {
 	v.writing.Lock()
 	defer v.writing.Unlock()
 	s := v.space(namespace)
 	g := s.current()
 	if g == nil {
-		return nil
+		return false, nil
 	}
 	may := s.allowed(peers)
 	if v.leads(g, peers) {
-		if err := v.tendKey(ctx, s, g, may); err != nil {
-			return err
+		if more, err = v.tendKey(ctx, s, g, may); err != nil {
+			return more, err
 		}
 		s = v.space(namespace)
 		g = s.current()
 	}
 	if !g.reaches(may) {
-		return nil // nobody could open what is sealed to it
+		return more, nil // nobody could open what is sealed to it
 	}
 	for name, secret := range s.secrets {
 		old := s.keys[string(secret.Public)]
@@ -82,10 +100,10 @@ func (v *Vault) tendOne(ctx context.Context, namespace string, peers []Peer) err
 			continue
 		}
 		if err := v.reseal(ctx, s, name, old, g); err != nil {
-			return err
+			return more, err
 		}
 	}
-	return v.dropKeys(ctx, s, g, peers)
+	return more, v.dropKeys(ctx, s, g, peers)
 }
 
 // leads says whether this peer is the one to act for those that have a key: the
@@ -101,8 +119,8 @@ func (v *Vault) leads(g *generation, peers []Peer) bool {
 }
 
 // tendKey gives the newest key to whoever lacks it, or makes another when
-// somebody has it who may not any more.
-func (v *Vault) tendKey(ctx context.Context, s *space, g *generation, may []Peer) error {
+// somebody has it who may not any more; wait says that it is too early for that.
+func (v *Vault) tendKey(ctx context.Context, s *space, g *generation, may []Peer) (wait bool, err error) {
 	ids := map[string]bool{}
 	lack := g.sides > 1
 	for _, p := range may {
@@ -115,20 +133,22 @@ func (v *Vault) tendKey(ctx context.Context, s *space, g *generation, may []Peer
 	}
 	switch {
 	case len(may) == 0:
-		return nil // it stays with those that have it until there is another site
-	case stale && time.Since(v.rotated[s.name]) >= rotateEvery:
+		return false, nil // it stays with those that have it until there is another site
+	case stale && time.Since(v.rotated[s.name]) < rotateEvery:
+		return true, nil
+	case stale:
 		if _, err := v.makeKey(ctx, s, may); err != nil {
-			return err
+			return false, err
 		}
 		v.rotated[s.name] = time.Now()
-	case lack && !stale:
+	case lack:
 		private, err := v.private(s.name, g)
 		if err != nil {
-			return err
+			return false, err
 		}
-		return v.putKey(ctx, s, g, private, may)
+		return false, v.putKey(ctx, s, g, private, may)
 	}
-	return nil
+	return false, nil
 }
 
 // reseal seals the value that counts to the newest key, over all that stand. What

@@ -74,6 +74,7 @@ type Vault struct {
 
 	writing sync.Mutex           // held while something is written after it was looked up
 	rotated map[string]time.Time // when this peer made another key of a namespace; likewise
+	rested  string               // of the table and the peers, when there was nothing to do; only tend
 
 	mu      sync.Mutex                  // guards what follows
 	keys    map[string]*ecdh.PrivateKey // opened, by public key
@@ -153,6 +154,19 @@ const aheadMax = time.Minute
 
 // space reads a namespace.
 func (v *Vault) space(namespace string) *space {
+	return v.read(namespace, kindKey+"/"+namespace+"/", kindSecret+"/"+namespace+"/")
+}
+
+// spaceOf reads of a namespace what one secret needs, since all of them may be
+// much.
+func (v *Vault) spaceOf(namespace, name string) *space {
+	b := body{Kind: kindSecret, Namespace: namespace, Name: name}
+	return v.read(namespace, kindKey+"/"+namespace+"/", b.key())
+}
+
+// read takes the sites of a namespace, and what is under keys that begin so; one
+// that does not end in a slash is a whole key.
+func (v *Vault) read(namespace string, prefixes ...string) *space {
 	s := &space{name: namespace, sites: Sites{All: true}, keys: map[string]*generation{}, secrets: map[string]*stands{}, at: map[string]int64{}}
 	limit := time.Now().Add(aheadMax).UnixMilli()
 	each := func(key string) {
@@ -167,8 +181,12 @@ func (v *Vault) space(namespace string) *space {
 		}
 	}
 	each(kindSites + "/" + namespace)
-	for _, prefix := range []string{kindKey + "/" + namespace + "/", kindSecret + "/" + namespace + "/"} {
-		v.keysOf(prefix, each)
+	for _, prefix := range prefixes {
+		if strings.HasSuffix(prefix, "/") {
+			v.keysOf(prefix, each)
+		} else {
+			each(prefix)
+		}
 	}
 	return s
 }
@@ -278,7 +296,7 @@ var errNoWrap = errors.New("this peer has not been given it yet: a peer that has
 // Get is the value of a secret. Its errors say what to do and hold no value;
 // that of a secret that is not there wraps placement.ErrNotFound.
 func (v *Vault) Get(_ context.Context, namespace, name string) ([]byte, error) {
-	s := v.space(namespace)
+	s := v.spaceOf(namespace, name)
 	secret := s.secrets[name]
 	what := fmt.Sprintf("secret %s of namespace %s", clip(name), clip(namespace))
 	switch {
@@ -335,7 +353,7 @@ func (v *Vault) List(namespace string) []Secret {
 }
 
 // SitesOf is which sites may hold the secrets of a namespace.
-func (v *Vault) SitesOf(namespace string) Sites { return v.space(namespace).sites }
+func (v *Vault) SitesOf(namespace string) Sites { return v.read(namespace).sites }
 
 // namespaces are those that the table says anything of, sorted.
 func (v *Vault) namespaces() []string {
@@ -357,7 +375,7 @@ func (v *Vault) TellSites() {
 	}
 	v.keysOf(kindSites+"/", func(key string) {
 		namespace := strings.TrimPrefix(key, kindSites+"/")
-		now := v.space(namespace).sites
+		now := v.SitesOf(namespace)
 		v.mu.Lock()
 		old, ok := v.told[namespace]
 		same := ok && old.All == now.All && slices.Equal(old.List, now.List)

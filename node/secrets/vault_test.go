@@ -24,6 +24,7 @@ type mesh struct {
 	peers []*testPeer
 	out   map[string]bool // forgotten
 	dead  map[string]bool
+	more  []Peer // that have no vault
 }
 
 type testPeer struct {
@@ -94,7 +95,7 @@ func (m *mesh) verify(s placement.Signed) error {
 }
 
 func (m *mesh) members() []Peer {
-	var all []Peer
+	all := slices.Clone(m.more)
 	for _, p := range m.peers {
 		if !m.out[p.id.ID()] {
 			all = append(all, Peer{ID: p.id.ID(), Site: p.site, Key: p.id.SealingKey().PublicKey(), Alive: !m.dead[p.id.ID()]})

@@ -28,9 +28,10 @@ func (v *Vault) Set(ctx context.Context, namespace, name string, value []byte) (
 	}
 	v.writing.Lock()
 	defer v.writing.Unlock()
-	s := v.space(namespace)
-	if s.secrets[name] == nil && len(s.secrets) >= EachMax {
-		return table.Dot{}, fmt.Errorf("%s: %w: the namespace has %d secrets, at most that many: delete some", what, placement.ErrLimit, len(s.secrets))
+	s, count := v.spaceOf(namespace, name), 0
+	v.keysOf(kindSecret+"/"+namespace+"/", func(string) { count++ })
+	if s.secrets[name] == nil && count >= EachMax {
+		return table.Dot{}, fmt.Errorf("%s: %w: the namespace has %d secrets, at most %d: delete some", what, placement.ErrLimit, count, EachMax)
 	}
 	g := s.current()
 	if may := s.allowed(v.cfg.Peers()); len(may) == 0 {
@@ -95,7 +96,7 @@ func (v *Vault) SetSites(ctx context.Context, namespace string, sites Sites) err
 	v.writing.Lock()
 	defer v.writing.Unlock()
 	list := slices.Compact(slices.Sorted(slices.Values(sites.List)))
-	return v.put(ctx, v.space(namespace), &body{Kind: kindSites, Namespace: namespace, All: sites.All, Sites: list})
+	return v.put(ctx, v.read(namespace), &body{Kind: kindSites, Namespace: namespace, All: sites.All, Sites: list})
 }
 
 // makeKey makes the next key of a namespace, for these peers. Who makes it keeps
@@ -120,9 +121,10 @@ func (v *Vault) makeKey(ctx context.Context, s *space, peers []Peer) (*generatio
 }
 
 // putKey writes a key with a wrap for each of these peers; those that it has are
-// kept where there is one.
+// kept where there is one. It writes nothing that says no more than what stands.
 func (v *Vault) putKey(ctx context.Context, s *space, g *generation, private *ecdh.PrivateKey, peers []Peer) error {
 	b := &body{Kind: kindKey, Namespace: s.name, Number: g.number, Public: g.public, Wraps: map[string][]byte{}}
+	news := g.sides != 1
 	for _, p := range peers {
 		if have := g.wraps[p.ID]; len(have) == 1 {
 			b.Wraps[p.ID] = have[0]
@@ -134,7 +136,10 @@ func (v *Vault) putKey(ctx context.Context, s *space, g *generation, private *ec
 			v.cfg.Log.Warn("a peer is not given the key of a namespace", "peer", p.ID, "namespace", s.name, "err", err)
 			continue
 		}
-		b.Wraps[p.ID] = w
+		b.Wraps[p.ID], news = w, true
+	}
+	if !news {
+		return nil
 	}
 	if len(b.Wraps) == 0 {
 		return errors.New("there is no peer to give its key to")
