@@ -96,10 +96,10 @@ func give(c placement.Component, values map[string][]byte, built *driver.Task) e
 		use, value := c.Secrets[name], values[name]
 		if use.Env != "" {
 			if bytes.IndexByte(value, 0) >= 0 {
-				return fmt.Errorf("secret %s holds a NUL byte, which no variable can: use file: instead of env:", name)
+				return fmt.Errorf("secret %s holds a NUL byte, which no variable can: give it as a file", name)
 			}
 			if size += len(use.Env) + len(value) + 2; size > driver.EnvBytesMax {
-				return fmt.Errorf("secret %s: with it the environment has more than %d bytes: use file: instead of env:", name, driver.EnvBytesMax)
+				return fmt.Errorf("secret %s: with it the environment has more than %d bytes: give it as a file", name, driver.EnvBytesMax)
 			}
 			built.Env[use.Env] = string(value)
 		}
