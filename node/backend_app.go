@@ -44,7 +44,7 @@ func (n backend) PutApp(ctx context.Context, req api.PutRequest) (api.PutResult,
 	}
 	out.Unchanged = !r.Created && beforeErr == nil && !before.Conflict && !before.Intent.Removed &&
 		bytes.Equal(placement.Encode(before.Intent.App), placement.Encode(req.App))
-	out.Warnings = append(out.Warnings, r.Notes...)
+	out.Warnings = slices.Concat(out.Warnings, r.Notes, n.missingSecrets(req.App))
 	return out, nil
 }
 
@@ -236,6 +236,7 @@ func (n backend) Plan(ctx context.Context, app placement.App) (api.Plan, error) 
 		})
 		out.Complete = out.Complete && c.Placed >= c.Wanted
 	}
+	out.Warnings = append(out.Warnings, n.missingSecrets(app)...)
 	return out, nil
 }
 

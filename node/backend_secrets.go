@@ -9,6 +9,7 @@ import (
 	"github.com/hansa-mesh/hansa/gossip/table"
 	"github.com/hansa-mesh/hansa/node/api"
 	"github.com/hansa-mesh/hansa/node/secrets"
+	"github.com/hansa-mesh/hansa/placement"
 	"github.com/hansa-mesh/hansa/transport"
 )
 
@@ -112,4 +113,19 @@ func (n backend) PutSecretSites(ctx context.Context, namespace string, sites api
 	}
 	n.happened("secret", "the sites that may hold the secrets of namespace "+namespace+" were changed, at a person's request")
 	return nil
+}
+
+// missingSecrets says which secrets an app waits for, once each: they may be set
+// after it.
+func (n *Node) missingSecrets(app placement.App) (notes []string) {
+	said := map[string]bool{}
+	for _, component := range app.ComponentNames() {
+		for _, name := range app.Components[component].SecretNames() {
+			if err := n.vault.Missing(app.Key().Namespace, name); err != nil && !said[name] {
+				said[name] = true
+				notes = append(notes, component+" waits: "+err.Error())
+			}
+		}
+	}
+	return notes
 }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -249,7 +250,14 @@ func TestMissingSecret(t *testing.T) {
 		m := newMesh(t, 2, 20*time.Millisecond)
 		defer m.close()
 		s1, s2 := m.sites[0], m.sites[1]
-		m.deploy(s1, secretApp("shop", 2))
+		const note = "web waits: secret db-password of namespace default does not exist: hansa secret set db-password"
+		r, err := backend{s1.node}.PutApp(t.Context(), api.PutRequest{App: secretApp("shop", 2)})
+		if err != nil || !slices.Contains(r.Warnings, note) {
+			t.Fatalf("the answer warns %q, %v", r.Warnings, err)
+		}
+		if p, err := (backend{s1.node}).Plan(t.Context(), secretApp("shop", 2)); err != nil || !slices.Equal(p.Warnings, []string{note}) {
+			t.Errorf("a plan warns %q, %v", p.Warnings, err)
+		}
 		const why = "waits: secret db-password of namespace default does not exist: hansa secret set db-password"
 		reason := func() error {
 			list, err := backend{s2.node}.Allocations(t.Context(), api.AllocationQuery{App: "shop", Page: api.Page{Limit: 10}})
@@ -278,6 +286,10 @@ func TestMissingSecret(t *testing.T) {
 			s1.world.Exit(task.ID, 1)
 		}
 		m.until("it runs with the new value", time.Minute, func() error { return s1.given("two") })
+
+		if p, err := (backend{s1.node}).Plan(t.Context(), secretApp("shop", 2)); err != nil || len(p.Warnings) != 0 {
+			t.Errorf("of what is there a plan warns %q, %v", p.Warnings, err)
+		}
 
 		// Gone for good: tried and told again and again, within bounds.
 		if err := (backend{s1.node}).DeleteSecret(t.Context(), "default", "db-password"); err != nil {

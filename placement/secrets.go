@@ -18,10 +18,15 @@ type SecretSites struct {
 
 func (SecretSites) event() {}
 
-// usesSecrets says whether a component can run only where its namespace's secrets
-// may be.
-func (c Component) usesSecrets() bool {
-	return len(c.Secrets) > 0 || c.Container != nil && c.Container.Credentials != ""
+// SecretNames are the secrets that a component uses, its credentials among them,
+// sorted.
+func (c Component) SecretNames() []string {
+	names := sortedKeys(c.Secrets)
+	if c.Container != nil && c.Container.Credentials != "" {
+		names = append(names, c.Container.Credentials)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // SecretsNotFor is why what uses the secrets of a namespace can't run at a site.
@@ -47,7 +52,7 @@ func (p *Peer) onSecretSites(ev SecretSites) {
 // secretsBar is why a component of a namespace can't run at a site, or "".
 func (p *Peer) secretsBar(namespace string, c Component, site SiteID) string {
 	sites, limited := p.secretSites[namespace]
-	if !limited || !c.usesSecrets() || slices.Contains(sites, site) {
+	if !limited || len(c.SecretNames()) == 0 || slices.Contains(sites, site) {
 		return ""
 	}
 	return SecretsNotFor(namespace, site)

@@ -27,10 +27,7 @@ const (
 // giveSecrets puts the secrets that a component uses into its task. While one
 // can't be had it waits, and shows why; a Stop ends the wait.
 func (r *Runner) giveSecrets(ctx context.Context, id placement.AllocationID, t *task, spec placement.WorkSpec, built *driver.Task) error {
-	names := slices.Sorted(maps.Keys(spec.Spec.Secrets))
-	if c := spec.Spec.Container; c != nil && c.Credentials != "" {
-		names = append(names, c.Credentials)
-	}
+	names := spec.Spec.SecretNames()
 	if len(names) == 0 {
 		return nil
 	}

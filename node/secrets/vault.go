@@ -301,7 +301,7 @@ func (v *Vault) Get(_ context.Context, namespace, name string) ([]byte, error) {
 	what := fmt.Sprintf("secret %s of namespace %s", clip(name), clip(namespace))
 	switch {
 	case secret == nil:
-		return nil, fmt.Errorf("%s %w: hansa secret set %s%s", what, errNone, clip(name), inNamespace(namespace))
+		return nil, missing(namespace, name)
 	case !s.sites.Allow(v.cfg.Self.Site):
 		return nil, errors.New(placement.SecretsNotFor(namespace, placement.SiteID(v.cfg.Self.Site)))
 	}
@@ -318,6 +318,20 @@ func (v *Vault) Get(_ context.Context, namespace, name string) ([]byte, error) {
 		return nil, fmt.Errorf("%s can't be opened: %w: set it again", what, err)
 	}
 	return value, nil
+}
+
+// Missing is the error of Get when there is no such secret, as far as this peer
+// knows, or nil.
+func (v *Vault) Missing(namespace, name string) error {
+	b := body{Kind: kindSecret, Namespace: namespace, Name: name}
+	if len(v.table.Siblings(b.key())) > 0 {
+		return nil
+	}
+	return missing(namespace, name)
+}
+
+func missing(namespace, name string) error {
+	return fmt.Errorf("secret %s of namespace %s %w: hansa secret set %s%s", clip(name), clip(namespace), errNone, clip(name), inNamespace(namespace))
 }
 
 // inNamespace is the flag that a command needs.
