@@ -319,6 +319,36 @@ func TestMissingSecret(t *testing.T) {
 // the exchange of tables, and no back-off.
 const secretNoticed = 3 * time.Second
 
+// A site is taken off: what runs there goes on, and once it has ended it is placed
+// where it may be.
+func TestSiteIsTakenOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMesh(t, 3, 20*time.Millisecond)
+		defer m.close()
+		s1, s2, s3 := m.sites[0], m.sites[1], m.sites[2]
+		m.setSecret(s1, "one")
+		m.deploy(s1, secretApp("shop", 3))
+		m.until("it runs", time.Minute, func() error {
+			return errors.Join(m.runOnce(s1, "shop", 3, "s1", "s2", "s3"), s3.given("one"))
+		})
+		if err := (backend{s2.node}).PutSecretSites(t.Context(), "default", api.SecretSites{Sites: []string{"s1", "s2"}}); err != nil {
+			t.Fatal(err)
+		}
+		m.until("another key", time.Minute, func() error { return m.has("one", "s1", "s2") })
+		time.Sleep(time.Minute) // of virtual time
+		if err := errors.Join(m.runOnce(s1, "shop", 3, "s1", "s2", "s3"), s3.given("one")); err != nil {
+			t.Errorf("what runs does not go on: %v", err)
+		}
+		for _, task := range s3.world.Tasks() {
+			s3.world.Exit(task.ID, 1)
+		}
+		m.until("it runs elsewhere", 5*time.Minute, func() error { return m.runOnce(s1, "shop", 3, "s1", "s2") })
+		if n := s3.world.Running(); n != 0 {
+			t.Errorf("%d run at the site that was taken off", n)
+		}
+	})
+}
+
 // A forgotten peer gets no key that is made after, and the others seal all to
 // such a one; a peer that lost its store reads on; both sides of a cut set
 // secrets.

@@ -48,8 +48,9 @@ type Config struct {
 	Volumes func(id placement.AllocationID, spec placement.WorkSpec) (map[string]string, error)
 	// Labels are given to the driver and come back from List.
 	Labels func(id placement.AllocationID, spec placement.WorkSpec) map[string]string
-	// Secret is the value of a secret, or an error that says what to do;
-	// SecretsChanged is closed when there may be another answer. Nil: none.
+	// Secret is the value of a secret, or an error that says what to do; one that
+	// wraps placement.ErrConflict is not waited for. SecretsChanged is closed when
+	// there may be another answer. Nil: none.
 	Secret         func(ctx context.Context, namespace, name string) ([]byte, error)
 	SecretsChanged func() <-chan struct{}
 	// Address is the IP address under which the work's ports are reached.

@@ -57,6 +57,9 @@ func (r *Runner) giveSecrets(ctx context.Context, id placement.AllocationID, t *
 		if err == nil {
 			return give(spec.Spec, values, built)
 		}
+		if errors.Is(err, placement.ErrConflict) { // it belongs elsewhere
+			return err
+		}
 		r.report(id, t, placement.WorkState{State: placement.AllocStarting, Driver: t.driver, Reason: "waits: " + err.Error()})
 		retry := time.NewTimer(secretRetry)
 		select {

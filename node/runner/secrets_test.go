@@ -3,6 +3,7 @@ package runner
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -120,6 +121,21 @@ func TestSecretsAreWaitedFor(t *testing.T) {
 		}
 		if got := g.states(); strings.Contains(got, "failed stopped") || g.world.Starts() != 1 {
 			t.Errorf("%d starts; reported %s", g.world.Starts(), got)
+		}
+	})
+}
+
+// What may not be here is not waited for: it is to be placed elsewhere soon.
+func TestSecretsOfOtherSites(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newRig(t, fake.NewWorld())
+		defer g.close()
+		g.runner.cfg.Secret = func(context.Context, string, string) ([]byte, error) {
+			return nil, fmt.Errorf("not for this site: %w", placement.ErrConflict)
+		}
+		g.runner.Start(anID, withSecrets(map[string]placement.SecretUse{"a": {Env: "A"}}))
+		if last := g.last(); last.State != placement.AllocFailed || !strings.HasPrefix(last.Reason, "not for this site") {
+			t.Errorf("it reported %+v", last)
 		}
 	})
 }

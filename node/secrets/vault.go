@@ -294,7 +294,8 @@ func (v *Vault) private(namespace string, g *generation) (*ecdh.PrivateKey, erro
 var errNoWrap = errors.New("this peer has not been given it yet: a peer that has it must be in reach")
 
 // Get is the value of a secret. Its errors say what to do and hold no value;
-// that of a secret that is not there wraps placement.ErrNotFound.
+// that of a secret that is not there wraps placement.ErrNotFound, and that of one
+// that may not be at this site placement.ErrConflict.
 func (v *Vault) Get(_ context.Context, namespace, name string) ([]byte, error) {
 	s := v.spaceOf(namespace, name)
 	secret := s.secrets[name]
@@ -303,7 +304,7 @@ func (v *Vault) Get(_ context.Context, namespace, name string) ([]byte, error) {
 	case secret == nil:
 		return nil, missing(namespace, name)
 	case !s.sites.Allow(v.cfg.Self.Site):
-		return nil, errors.New(placement.SecretsNotFor(namespace, placement.SiteID(v.cfg.Self.Site)))
+		return nil, &notHere{placement.SecretsNotFor(namespace, placement.SiteID(v.cfg.Self.Site))}
 	}
 	g := s.keys[string(secret.Public)]
 	if g == nil {
@@ -341,6 +342,12 @@ func inNamespace(namespace string) string {
 	}
 	return " -n " + clip(namespace)
 }
+
+// notHere is why a secret is not for this peer's site.
+type notHere struct{ why string }
+
+func (e *notHere) Error() string        { return e.why }
+func (e *notHere) Is(target error) bool { return target == placement.ErrConflict }
 
 // noSuch reads as a sentence goes on.
 type noSuch struct{}
