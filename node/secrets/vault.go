@@ -271,6 +271,27 @@ func (g *generation) reaches(peers []Peer) bool {
 	return slices.ContainsFunc(peers, func(p Peer) bool { return len(g.wraps[p.ID]) > 0 })
 }
 
+// keyOf is a private key by its public half. A key's record has a wrap for each
+// peer, so that one which was opened before is not read again.
+func (v *Vault) keyOf(namespace string, public []byte) (*ecdh.PrivateKey, error) {
+	v.mu.Lock()
+	private := v.keys[string(public)]
+	v.mu.Unlock()
+	if private != nil {
+		return private, nil
+	}
+	b := body{Kind: kindKey, Namespace: namespace, Public: public}
+	g := v.read(namespace, b.key()).keys[string(public)]
+	if g == nil {
+		return nil, errors.New("the key that it is sealed to is gone: set it again")
+	}
+	private, err := v.private(namespace, g)
+	if err != nil {
+		return nil, fmt.Errorf("key %d of the namespace: %w", g.number, err)
+	}
+	return private, nil
+}
+
 // private opens a key with this peer's wrap of it.
 func (v *Vault) private(namespace string, g *generation) (*ecdh.PrivateKey, error) {
 	v.mu.Lock()
@@ -297,7 +318,8 @@ var errNoWrap = errors.New("this peer has not been given it yet: a peer that has
 // that of a secret that is not there wraps placement.ErrNotFound, and that of one
 // that may not be at this site placement.ErrConflict.
 func (v *Vault) Get(_ context.Context, namespace, name string) ([]byte, error) {
-	s := v.spaceOf(namespace, name)
+	b := body{Kind: kindSecret, Namespace: namespace, Name: name}
+	s := v.read(namespace, b.key())
 	secret := s.secrets[name]
 	what := fmt.Sprintf("secret %s of namespace %s", clip(name), clip(namespace))
 	switch {
@@ -306,13 +328,9 @@ func (v *Vault) Get(_ context.Context, namespace, name string) ([]byte, error) {
 	case !s.sites.Allow(v.cfg.Self.Site):
 		return nil, &notHere{placement.SecretsNotFor(namespace, placement.SiteID(v.cfg.Self.Site))}
 	}
-	g := s.keys[string(secret.Public)]
-	if g == nil {
-		return nil, fmt.Errorf("%s can't be opened: the key that it is sealed to is gone: set it again", what)
-	}
-	private, err := v.private(namespace, g)
+	private, err := v.keyOf(namespace, secret.Public)
 	if err != nil {
-		return nil, fmt.Errorf("%s can't be opened: key %d of the namespace: %w", what, g.number, err)
+		return nil, fmt.Errorf("%s can't be opened: %w", what, err)
 	}
 	value, err := openValue(private, namespace, name, secret.Sealed)
 	if err != nil {
