@@ -402,6 +402,33 @@ func TestSecretsOutliveForgettingLossAndCuts(t *testing.T) {
 	})
 }
 
+// A backup with the key brings secrets back, to the peer that they were for.
+func TestSecretsComeBackFromABackup(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMesh(t, 1, 0)
+		defer m.close()
+		only := m.sites[0]
+		m.setSecret(only, canary)
+		m.kill(only, true)
+		var backup, without bytes.Buffer
+		if err := errors.Join(Backup(t.Context(), BackupConfig{DataDir: only.dir, WithKey: true}, &backup),
+			Backup(t.Context(), BackupConfig{DataDir: only.dir}, &without)); err != nil {
+			t.Fatal(err)
+		}
+		for _, b := range []*bytes.Buffer{&backup, &without} {
+			if bytes.Contains(b.Bytes(), []byte(canary)) {
+				t.Error("the backup holds the secret")
+			}
+		}
+		only.dir = filepath.Join(t.TempDir(), "restored")
+		if _, err := Restore(t.Context(), RestoreConfig{DataDir: only.dir}, bytes.NewReader(backup.Bytes())); err != nil {
+			t.Fatal(err)
+		}
+		m.start(only, "")
+		m.until("it reads on", time.Minute, func() error { return m.has(canary, "s1") })
+	})
+}
+
 func TestSecretLimitsAgree(t *testing.T) {
 	if api.SecretBytesMax != secrets.ValueBytesMax {
 		t.Errorf("the API takes %d bytes, the vault %d", api.SecretBytesMax, secrets.ValueBytesMax)

@@ -78,3 +78,29 @@ func TestPlanBarsSites(t *testing.T) {
 		t.Errorf("what uses no secret is barred: %v", in.Refused)
 	}
 }
+
+func TestSecretsAreValidated(t *testing.T) {
+	for name, c := range map[string]struct {
+		uses map[string]SecretUse
+		want string // "" for right
+	}{
+		"right":        {map[string]SecretUse{"a": {Env: "A"}, "b": {Env: "B", File: "/run/b", Mode: "0440"}}, ""},
+		"nowhere":      {map[string]SecretUse{"a": {}}, "it appears nowhere"},
+		"no name":      {map[string]SecretUse{"A_b": {Env: "A"}}, "not a name"},
+		"same as env":  {map[string]SecretUse{"a": {Env: "LOG"}}, "env sets this variable too"},
+		"two, one env": {map[string]SecretUse{"a": {Env: "A"}, "b": {Env: "A"}}, "secret a sets this variable too"},
+		"of the mesh":  {map[string]SecretUse{"a": {Env: "HANSA_SITE"}}, "the mesh sets this variable itself"},
+		"half a path":  {map[string]SecretUse{"a": {File: "run/a"}}, "not a path inside"},
+		"mode":         {map[string]SecretUse{"a": {File: "/run/a", Mode: "999"}}, "not a mode"},
+	} {
+		app := testApp("shop")
+		app.Namespace = DefaultNamespace
+		comp := app.Components["c"]
+		comp.Env, comp.Secrets = map[string]string{"LOG": "info"}, c.uses
+		app.Components["c"] = comp
+		err := app.Validate()
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v; want %q", name, err, c.want)
+		}
+	}
+}

@@ -195,6 +195,7 @@ func (v *validation) secrets(c Component, taken map[string]string) {
 		v.bad(".secrets", len(c.Secrets), "too many", fmt.Sprintf("at most %d", secretsMax))
 		return
 	}
+	variables := map[string]string{}
 	for _, name := range sortedKeys(c.Secrets) {
 		use, field := c.Secrets[name], ".secrets."+clip(name)
 		if !nameForm.MatchString(name) {
@@ -208,6 +209,10 @@ func (v *validation) secrets(c Component, taken map[string]string) {
 			if _, twice := c.Env[use.Env]; twice {
 				v.bad(field+".env", use.Env, "env sets this variable too", "choose another name")
 			}
+			if other := variables[use.Env]; other != "" {
+				v.bad(field+".env", use.Env, "secret "+other+" sets this variable too", "choose another name")
+			}
+			variables[use.Env] = name
 		}
 		if use.File != "" {
 			v.inside(field+".file", use.File, taken)
