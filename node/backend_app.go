@@ -295,7 +295,7 @@ func (n backend) Status(ctx context.Context, key placement.AppKey) (api.Status, 
 		cs := api.ComponentStatus{
 			Name: c.Name, Kind: c.Kind, Driver: v.Intent.App.Components[c.Name].Driver(), Wanted: c.Wanted,
 			Running: c.States[placement.AllocRunning], States: states(c.States), Missing: c.Missing, Double: c.Double,
-			Places: []api.PlaceStatus{}, Disconnect: c.Policy,
+			Places: []api.PlaceStatus{}, Disconnect: c.Policy, Rollout: n.rolloutStatus(c.Rollout),
 		}
 		for _, p := range c.Sites {
 			cs.Places = append(cs.Places, n.place(c.Policy, p, row.AsOf))

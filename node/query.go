@@ -96,6 +96,7 @@ func (n *Node) serveQueries() {
 	})
 	n.serveVolumes()
 	n.serveSides()
+	n.serveHistory()
 	n.serveForgotten()
 	n.serveSecrets()
 	n.serveRestart()

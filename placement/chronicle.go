@@ -313,8 +313,10 @@ type RevisionView struct {
 	By      PeerID // which peer wrote it
 	What    string // changed against the one before it
 	App     App
-	Current bool     // it is what is wanted
-	InUse   []string // components that run as it says, because the one after it failed
+
+	Artifacts []Artifact
+	Current   bool     // it is what is wanted
+	InUse     []string // components that run as it says, because the one after it failed
 }
 
 // History is the last revisions of an app, newest first, as far as this peer, one
@@ -335,7 +337,7 @@ func (p *Peer) History(key AppKey) (list []RevisionView, ok bool) {
 		}
 		view := RevisionView{
 			Number: r.Number, Version: r.Version, At: time.UnixMilli(r.Version.Millis).UTC(), By: r.Version.Peer, What: r.What,
-			App: v.intent.App, Current: r.App == fnvOf(a.win.intent.App),
+			App: v.intent.App, Artifacts: v.intent.Artifacts, Current: r.App == fnvOf(a.win.intent.App),
 		}
 		for _, name := range sortedKeys(c.Rolls) {
 			if roll := c.Rolls[name]; roll.Verdict == RolloutReverted && roll.Good == r.Version && roll.Spec == a.win.spec(name) {

@@ -55,6 +55,11 @@ type AppBackend interface {
 	// Explain are the last decisions about an app, newest first; component ""
 	// is all of them.
 	Explain(ctx context.Context, key placement.AppKey, component string) (Listing[Decision], error)
+	// History are the last revisions of an app, newest first.
+	History(ctx context.Context, key placement.AppKey) (Listing[Revision], error)
+	// Rollback makes an earlier revision the newest. ErrNotFound when it is not
+	// kept; otherwise errors as PutApp.
+	Rollback(ctx context.Context, req Rollback) (PutResult, error)
 	// Conflicts is sorted by id.
 	Conflicts(ctx context.Context, page Page) (Listing[Conflict], error)
 	// Resolve makes one side of a conflict, or an app made of them, the only

@@ -43,12 +43,10 @@ func (c *Client) PutManifest(ctx context.Context, key placement.AppKey, manifest
 		header.Set("If-None-Match", "*")
 	}
 	query := url.Values{}
-	if o.MinCopies > 0 {
-		query.Set("min_copies", strconv.Itoa(o.MinCopies))
-	}
 	var out PutResult
-	_, _, err := c.json(ctx, call{method: http.MethodPut, path: appURL(key), query: query, header: header,
-		body: bytes.NewReader(manifest), length: int64(len(manifest))}, &out)
+	rq := call{method: http.MethodPut, path: appURL(key), query: query, header: header, body: bytes.NewReader(manifest), length: int64(len(manifest))}
+	minCopies(&rq, o.MinCopies)
+	_, _, err := c.json(ctx, rq, &out)
 	return out, err
 }
 
@@ -67,11 +65,19 @@ func (c *Client) RemoveApp(ctx context.Context, req DeleteRequest) (DeleteResult
 	var out DeleteResult
 	rq := call{method: http.MethodDelete, path: appURL(req.Key), header: http.Header{}, query: url.Values{}}
 	conditions(rq.header, req.IfMatch, req.IdempotencyKey)
-	if req.MinCopies > 0 {
-		rq.query.Set("min_copies", strconv.Itoa(req.MinCopies))
-	}
+	minCopies(&rq, req.MinCopies)
 	_, _, err := c.json(ctx, rq, &out)
 	return out, err
+}
+
+func minCopies(rq *call, n int) {
+	if n <= 0 {
+		return
+	}
+	if rq.query == nil {
+		rq.query = url.Values{}
+	}
+	rq.query.Set("min_copies", strconv.Itoa(n))
 }
 
 // conditions sets the headers that make an edit conditional, and its retries

@@ -87,6 +87,7 @@ func (s *Server) appRoutes() {
 		}
 		return answerList(s.backend.ListApps(ctx, AppQuery{Namespace: in.Namespace, Page: page}))
 	})
+	s.rolloutRoutes()
 	s.conflictRoutes()
 }
 

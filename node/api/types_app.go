@@ -160,6 +160,7 @@ type ComponentStatus struct {
 	Double  string         `json:"double,omitempty" doc:"Slots that run at more than one peer"`
 	Places  []PlaceStatus  `json:"places"`
 	Leases  []LeaseStatus  `json:"leases,omitempty" doc:"Of exclusive slots, as the peer that answered knows them"`
+	Rollout *RolloutStatus `json:"rollout,omitempty" doc:"Of its last change, where a keeper of the app answered"`
 
 	Disconnect placement.Policy `json:"disconnect" doc:"In force: what the manifest leaves out is filled in"`
 }

@@ -25,7 +25,9 @@ type deployFlags struct {
 	onlyNew      bool
 }
 
-const waitDefault = 2 * time.Minute
+// waitDefault is longer than a roll-out goes on by default without coming to
+// anything, so that its verdict is what ends the wait.
+const waitDefault = 6 * time.Minute
 
 func (s *session) deployVerb() *cobra.Command {
 	var f deployFlags
@@ -36,7 +38,9 @@ the input). A "./path" in a manifest is a file beside it: it is uploaded first,
 unless the mesh holds it already, and then named by its digest.
 
 An app is accepted when the peers that keep it have it on disk; the answer says
-how many do. Then deploy waits until all of it runs.
+how many do. Then deploy waits until all of it runs; when the app was there before,
+until every slot is replaced that has to be (update in the manifest), and it fails
+when that was reverted or has stalled.
 
 Examples:
   hansa deploy shop.yaml
@@ -163,7 +167,7 @@ func (s *session) deploy(ctx context.Context, c *api.Client, docs []document, f 
 		for _, result := range results {
 			keys = append(keys, placement.AppKey{Namespace: result.Namespace, App: result.App})
 		}
-		waited = s.waitAll(ctx, c, keys, f.timeout)
+		waited = s.waitAll(ctx, c, keys, f.timeout, rolledOut)
 	}
 	for _, result := range results {
 		if err := s.print(result, func(w io.Writer) error {

@@ -86,7 +86,7 @@ func (s *session) scale(ctx context.Context, args []string, wait bool, timeout t
 	if !wait {
 		return nil
 	}
-	return s.waitAll(ctx, c, slices.Compact(keys), timeout)
+	return s.waitAll(ctx, c, slices.Compact(keys), timeout, allRuns)
 }
 
 type removeFlags struct {

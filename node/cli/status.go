@@ -104,6 +104,9 @@ func (s *session) writeStatus(w io.Writer, st api.Status) error {
 			}
 			t.add("", "", p.Peer.Site, peerName(p.Peer), slots, s.age(p.AsOf), s.next(p))
 		}
+		if text := rolloutText(c.Rollout); text != "" {
+			t.add("", "", "-", "-", "roll-out: "+text, "", "")
+		}
 		if c.Missing != "" {
 			t.add("", "", "-", "-", "missing: "+c.Missing, "", "")
 		}

@@ -22,22 +22,25 @@ const (
 
 var errWaited = errors.New("waited long enough")
 
-// waitAll waits until all of several apps run, all at once: one that never does
-// must not use up the time of the others.
-func (s *session) waitAll(ctx context.Context, c *api.Client, keys []placement.AppKey, limit time.Duration) error {
+// waitAll waits until several apps are as is wanted, all at once: one that never
+// is must not use up the time of the others.
+func (s *session) waitAll(ctx context.Context, c *api.Client, keys []placement.AppKey, limit time.Duration, done wanted) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, errWaited)
 	defer cancel()
 	errs := make([]error, len(keys))
 	var wg sync.WaitGroup
 	for i, key := range keys { // at most documentsMax
-		wg.Go(func() { errs[i] = s.waitRunning(ctx, c, key, limit) })
+		wg.Go(func() { errs[i] = s.waitFor(ctx, c, key, limit, done) })
 	}
 	wg.Wait()
 	return errors.Join(errs...)
 }
 
-// waitRunning waits until all of an app runs, and tells of progress.
-func (s *session) waitRunning(ctx context.Context, c *api.Client, key placement.AppKey, limit time.Duration) error {
+// wanted says whether an app is as is waited for, or that it never will be.
+type wanted func(api.Status) (done bool, err error)
+
+// waitFor waits until an app is as is wanted, and tells of progress.
+func (s *session) waitFor(ctx context.Context, c *api.Client, key placement.AppKey, limit time.Duration, done wanted) error {
 	last, told, since := "", false, time.Now()
 	var status api.Status
 	err := poll(ctx, func() (bool, error) {
@@ -57,7 +60,7 @@ func (s *session) waitRunning(ctx context.Context, c *api.Client, key placement.
 				s.say("%s waits: %s", key, strings.Join(why, "; "))
 			}
 		}
-		return st.State == "running", nil
+		return done(st)
 	})
 	if errors.Is(err, errWaited) {
 		text := fmt.Sprintf("%s is accepted, but not all of it runs after %v: %s", key, limit, progress(status))
@@ -169,6 +172,9 @@ func progress(st api.Status) string {
 		}
 		if rest := counts(others); rest != "none" {
 			text += " (" + rest + ")"
+		}
+		if going := rolloutText(c.Rollout); going != "" {
+			text = c.Name + ": " + going
 		}
 		parts = append(parts, text)
 	}

@@ -51,6 +51,7 @@ type app struct {
 	updated time.Time
 	other   *app // stands beside it
 	logs    map[int][]string
+	past    []api.Revision // oldest first
 }
 
 // New is an empty backend of three peers.

@@ -54,6 +54,12 @@ func (b *Backend) PutApp(_ context.Context, req api.PutRequest) (api.PutResult, 
 	}
 	have.spec, have.updated = req.App, b.now()
 	have.version = placement.Version{Millis: 1, Logical: b.edits, Peer: placement.PeerID(refs[0].ID)}
+	change := "created"
+	if !created {
+		change = "x: replicas"
+	}
+	have.past = append(have.past, api.Revision{
+		Number: len(have.past) + 1, Revision: have.version.String(), At: b.now(), By: refs[0], Change: change, Spec: req.App})
 	b.tell(api.Event{Type: "deployed", Namespace: key.Namespace, App: key.App, PeerName: refs[0].Name, Peer: refs[0].ID, Message: "accepted"})
 	r := api.PutResult{Namespace: key.Namespace, App: key.App, UID: have.uid, Revision: have.version.String(), ETag: etag(have.version),
 		Created: created, Durability: api.Durability{Copies: copies, Keepers: len(refs), Quorum: copies > len(refs)/2, Peers: refs[:copies]}}
@@ -256,6 +262,37 @@ func (b *Backend) Explain(_ context.Context, key placement.AppKey, component str
 		}
 	}
 	return l, nil
+}
+
+// History is every version that was put, and stands no more or does.
+func (b *Backend) History(_ context.Context, key placement.AppKey) (api.Listing[api.Revision], error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	a, err := b.lookup(key)
+	if err != nil {
+		return api.Listing[api.Revision]{}, err
+	}
+	l := api.Listing[api.Revision]{AsOf: b.asOf()}
+	for i := len(a.past) - 1; i >= 0; i-- {
+		r := a.past[i]
+		r.Current = i == len(a.past)-1
+		l.Items = append(l.Items, r)
+	}
+	return l, nil
+}
+
+// Rollback puts an earlier version again.
+func (b *Backend) Rollback(ctx context.Context, req api.Rollback) (api.PutResult, error) {
+	l, err := b.History(ctx, req.Key)
+	if err != nil {
+		return api.PutResult{}, err
+	}
+	for _, r := range l.Items {
+		if req.Revision == strconv.Itoa(r.Number) || req.Revision == r.Revision || req.Revision == "" && !r.Current {
+			return b.PutApp(ctx, api.PutRequest{App: r.Spec, IfMatch: req.IfMatch, IdempotencyKey: req.IdempotencyKey, MinCopies: req.MinCopies})
+		}
+	}
+	return api.PutResult{}, fmt.Errorf("%w: revision %q is not kept", placement.ErrNotFound, req.Revision)
 }
 
 // tornETag covers both sides of every conflict.
