@@ -243,7 +243,11 @@ func (s *Steward) judge(name string, comp Component, r rollout, pr progress) {
 func (s *Steward) overdue(name string, r rollout, u UpdatePolicy, pr progress) {
 	r.Why = clip(fmt.Sprintf("%d of %d slots healthy, and none more in %s: %s", pr.settled.Len(), s.a.win.intent.App.Components[name].Wanted(), u.Deadline, pr.why))
 	r.Verdict = RolloutStalled
-	if _, kept := s.past.intentOf(s.p.catalog.readIntent, s.a.uid, r.Good); u.AutoRevert && kept && r.GoodSpec != r.Spec {
+	good, kept := s.past.intentOf(s.p.catalog.readIntent, s.a.uid, r.Good)
+	// Who votes on leases follows from the version that stands: what is exclusive in
+	// one of the two alone is for a person to bring back.
+	back := good.intent.App.Components[name].Exclusive.On == s.a.win.intent.App.Components[name].Exclusive.On
+	if u.AutoRevert && kept && back && r.GoodSpec != r.Spec {
 		r.Verdict = RolloutReverted
 		s.p.tune.mark(MarkReverted)
 	} else {
