@@ -30,6 +30,7 @@
 //	in and out               event.go, effect.go, gate.go; peer.go takes each
 //	                         event to its part
 //	a person's edit          edit.go, edit_answer.go, storing.go
+//	replacing its slots      rollout.go; verdict.go and chronicle.go keep what came of it
 //	driving one app          steward.go, then act.go, negotiate.go, plan.go,
 //	                         reconcile.go, duplicates.go, release.go
 //	when a site is cut off   policy.go; lost.go and sure.go: what is placed anew;
