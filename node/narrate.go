@@ -81,6 +81,8 @@ func (n *Node) sentence(e placement.Happened) string {
 		return fmt.Sprintf("%s was ended by a person, and begins anew", slots)
 	case "exited", "failed", "stopped", "stop-after", "fenced":
 		return fmt.Sprintf("%s %s%s", slots, e.Type, because)
+	case "rollout-done", "rollout-stalled", "rollout-reverted":
+		return fmt.Sprintf("the roll-out of %s is %s%s", e.Component, strings.TrimPrefix(e.Type, "rollout-"), because)
 	case "conflict":
 		return fmt.Sprintf("%s was edited on both sides of a cut%s; 'hansa conflicts' shows it", e.Key, because)
 	case "conflict-ended":

@@ -9,9 +9,11 @@ import (
 // is held here against the app's keeper list.
 //
 //	forward            any peer, for a person
-//	store, raise, hold whoever has, or wants, the term: one of the keepers
+//	store, raise, hold, whoever has, or wants, the term: one of the keepers
+//	  chronicle
 //	  without a term   any peer: an edit accepted below a majority, a deputy
-//	raised, stored     one of the keepers
+//	raised, stored,    one of the keepers
+//	  chronicled
 //	ask, commit,       whoever has the term; an ask also a deputy, which
 //	  release, pin       raises no ledger's term, and a release a deputy whose
 //	                     word the claim's peer can check (rollside.go)

@@ -429,9 +429,15 @@ func (p *Peer) Dump(w io.Writer) {
 				fmt.Fprintf(w, "  open %s\n", o)
 			}
 		}
+		if c := p.pastOf(a); c != nil {
+			for _, name := range sortedKeys(c.Rolls) {
+				r := c.Rolls[name]
+				fmt.Fprintf(w, "  roll-out %s %s settled %d idle %dms %s\n", name, r.Verdict, r.Settled, r.Idle, r.Why)
+			}
+		}
 		for _, id := range sortedKeys(a.rows) {
 			for _, c := range a.rows[id].claims() {
-				fmt.Fprintf(w, "  row %s %s %s slots %s running %s stopping %s\n", id, c.Component, c.ID, c.Slots, c.Running, c.Stopping)
+				fmt.Fprintf(w, "  row %s %s %s slots %s running %s fresh %s stopping %s\n", id, c.Component, c.ID, c.Slots, c.Running, c.Fresh, c.Stopping)
 			}
 		}
 	}
