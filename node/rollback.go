@@ -78,6 +78,13 @@ func (n backend) History(ctx context.Context, key placement.AppKey) (api.Listing
 func (n backend) Rollback(ctx context.Context, req api.Rollback) (api.PutResult, error) {
 	ctx, cancel := context.WithTimeout(ctx, submitMax)
 	defer cancel()
+	v, err := n.appAtSteward(ctx, req.Key)
+	if err != nil {
+		return api.PutResult{}, err
+	}
+	if v.Conflict {
+		return api.PutResult{}, fmt.Errorf("rollback of %s: %w: more than one version stands; 'hansa conflicts' shows them, and decides", req.Key, placement.ErrConflict)
+	}
 	list, err := n.history(ctx, req.Key)
 	if err != nil {
 		return api.PutResult{}, err
@@ -86,11 +93,7 @@ func (n backend) Rollback(ctx context.Context, req api.Rollback) (api.PutResult,
 	if err != nil {
 		return api.PutResult{}, err
 	}
-	v, err := n.appAtSteward(ctx, req.Key)
-	if err != nil {
-		return api.PutResult{}, err
-	}
-	if req.IfMatch == "" && req.IdempotencyKey == "" { // else a retry would meet its own first try
+	if req.IfMatch == "" { // what it goes back from is what was looked at; a retry is known by its key before that
 		req.IfMatch = v.ETag
 	}
 	r, err := n.submit(ctx, func(ticket uint64) placement.Event {

@@ -88,7 +88,10 @@ func (c *chronicle) check() error {
 // onChronicle holds a chronicle for its app's steward.
 func (p *Peer) onChronicle(from PeerID, m *chronicleMsg) {
 	r := p.keeper.records[m.UID]
-	if r == nil || !p.keeper.votesIn(r) || m.Past.Term != m.Term || m.Term.Compare(r.Term) < 0 || !p.mayOrder(from, m.UID, m.Term) {
+	if r == nil || !p.keeper.votesIn(r) || m.Past.Term != m.Term || !p.mayOrder(from, m.UID, m.Term) {
+		return
+	}
+	if m.Term.Number < r.Term.Number || m.Term.Number == r.Term.Number && m.Term != r.Term { // it is over, or nobody's
 		return
 	}
 	held := p.keeper.pasts[m.UID]
@@ -208,7 +211,9 @@ func (s *Steward) enterRevision(v *version) {
 	c.Past = slices.Insert(c.Past, 0, r)
 	rolls := c.clone().Rolls
 	for name, roll := range rolls {
-		if roll.GoodSpec != 0 && roll.GoodSpec == v.spec(name) {
+		if _, has := v.intent.App.Components[name]; !has {
+			delete(rolls, name)
+		} else if roll.GoodSpec != 0 && roll.GoodSpec == v.spec(name) {
 			roll.Good = r.Version
 			rolls[name] = roll
 		}

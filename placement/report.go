@@ -185,9 +185,10 @@ func (p *Peer) onCensus(from PeerID, m *censusMsg) {
 		return
 	}
 	// What an earlier steward ordered and has not arrived must not come after the
-	// answer: the new one counts with it. So the answer is the fence, too.
+	// answer: the new one counts with it. So the answer is the fence, too. What has
+	// no number asks for news only, perhaps under a term that is yet to be won.
 	var writes []Write
-	if !m.Deputy && len(p.ledger.byApp[m.UID]) > 0 && p.mayOrder(from, m.UID, m.Term) {
+	if m.Nonce != 0 && !m.Deputy && len(p.ledger.byApp[m.UID]) > 0 && p.mayOrder(from, m.UID, m.Term) {
 		var ok bool
 		if writes, _, ok = p.ledger.fence(m.UID, m.Term, false); !ok {
 			writes = nil
