@@ -82,6 +82,8 @@ const (
 	FaultIgnoreExpiry Fault = "ignore-lease-expiry"
 	// FaultLeaseRestart: a keeper that restarted takes no lease for in force.
 	FaultLeaseRestart Fault = "lease-after-restart"
+	// FaultShareVolume: a slot starts while an older copy has its volume open.
+	FaultShareVolume Fault = "share-volume"
 	// FaultNewVotes: a keeper whose store was lost votes on.
 	FaultNewVotes Fault = "new-incarnation-votes"
 )
@@ -91,7 +93,7 @@ const (
 // seldom brings about what shows them.
 func Faults() []Fault {
 	return []Fault{FaultSkipGate, FaultNoFence, FaultRegrant, FaultOvergive, FaultTwoTerms, FaultForgetTerm, FaultNoCompare, FaultRemake, FaultKeepForever,
-		FaultTakeMove, FaultCountTwice, FaultSpendTwice, FaultSkipLease, FaultIgnoreExpiry, FaultLeaseRestart, FaultNewVotes}
+		FaultTakeMove, FaultCountTwice, FaultSpendTwice, FaultSkipLease, FaultIgnoreExpiry, FaultLeaseRestart, FaultNewVotes, FaultShareVolume}
 }
 
 // winWait is how long a term that was granted may take to be acted under.

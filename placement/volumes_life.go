@@ -176,7 +176,7 @@ func (p *Peer) foundVolumes(found []FoundVolume) {
 // shares says whether another copy of a slot may still have its volumes open at
 // this peer: two never do at once.
 func (p *Peer) shares(c *claim, n Slot) bool {
-	if len(c.Spec.Volumes) == 0 {
+	if len(c.Spec.Volumes) == 0 || p.tune.Break == FaultShareVolume {
 		return false
 	}
 	for _, o := range p.ledger.byApp[c.UID] {

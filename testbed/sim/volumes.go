@@ -84,7 +84,7 @@ func (p *peer) openVolumes(id placement.AllocationID, spec placement.WorkSpec) {
 	if _, here := p.volumes[v]; here {
 		return
 	}
-	if homes := p.w.homes(v); len(homes) > 0 {
+	if homes := p.w.homes(v); len(homes) > 0 && spec.Spec.Policy().Replace == placement.ReplaceNever {
 		p.w.oracle.stats.Astray++
 		p.w.tell(p, "astray", spec.Key.String(), fmt.Sprintf("%s, whose data is at %v", v, homes))
 	}
