@@ -173,6 +173,7 @@ func (p *Peer) ready() {
 		p.checkVolumes(uid)
 		p.touchReport(uid)
 	}
+	p.armVolumes()
 	if p.left {
 		p.giveBack()
 	}

@@ -42,8 +42,8 @@ func (p *Peer) checkVolumes(uid UID) {
 	if len(writes) > 0 {
 		p.out.persist(writes, func(*PersistFailed) {}) // what was not written is found again
 		p.touchReport(uid)
+		p.armVolumes()
 	}
-	p.armVolumes()
 }
 
 func (p *Peer) tellVolume(id VolumeID, what, why string) {
@@ -197,7 +197,7 @@ func (p *Peer) shares(c *claim, n Slot) bool {
 // follow starts what waited for a copy of a slot to end.
 func (p *Peer) follow(c *claim, n Slot) {
 	for _, o := range p.ledger.of(c.UID) {
-		if o != c && o.Component == c.Component && o.Slots.Contains(n) && !o.held && o.State != claimReserved {
+		if o != c && len(o.Spec.Volumes) > 0 && o.Component == c.Component && o.Slots.Contains(n) && !o.held && o.State != claimReserved {
 			p.work.begin(o, n)
 		}
 	}

@@ -353,3 +353,26 @@ func TestVolumesInUseStay(t *testing.T) {
 		t.Errorf("%v was dropped", dropped)
 	}
 }
+
+// The time of a parked volume counts on after a restart.
+func TestParkedVolumesAfterARestart(t *testing.T) {
+	p, now, shop := keepShop(t, Disconnect{})
+	c, id := onlyClaim(t, p), VolumeID{shop.uid, "c", 0}
+	step(p, now, Remove{Ticket: 2, Key: shop.key})
+	step(p, now, WorkChanged{ID: AllocationID{c.ID, 0}, State: WorkState{State: AllocStopped}})
+	fast(p, now, volumeKeep-10*time.Hour)
+	w := p.ledger.writeVolume(id)
+
+	again := New(Config{Self: PeerRef{Peer: "a", Incarnation: 1}, Name: "a", Site: "s", Seed: 1})
+	if err := again.Load(w.Table, w.Key, w.Value); err != nil {
+		t.Fatal(err)
+	}
+	later := &Now{Wall: now.Wall.Add(time.Minute)}
+	drive(again, later, again.Begin(*later))
+	if dropped := fast(again, later, 8*time.Hour); len(dropped) != 0 {
+		t.Errorf("%v was dropped before its time", dropped)
+	}
+	if dropped := fast(again, later, 5*time.Hour); len(dropped) == 0 || dropped[0] != id {
+		t.Errorf("dropped %v", dropped)
+	}
+}

@@ -172,8 +172,12 @@ func (p *peer) tune() placement.Tuning {
 	return t
 }
 
-// tellHost tells the core what its host offers.
+// tellHost tells the core what its host offers; a suspended one once it is awake.
 func (p *peer) tellHost() {
+	if p.frozen > p.w.now {
+		p.later(0, p.tellHost)
+		return
+	}
 	p.step(placement.HostChanged{Host: placement.Host{
 		ID: string(p.id), Arch: p.arch(), GPUs: p.devices(), Drivers: []string{placement.DriverWasm, placement.DriverProcess},
 		Fences:   []string{placement.DriverProcess},
