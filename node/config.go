@@ -53,6 +53,9 @@ type Config struct {
 	// WorkAddress is the IP address that work's ports are opened on; default
 	// 127.0.0.1.
 	WorkAddress string
+	// Bridges are those of this machine that virtual machines may join; none by
+	// default.
+	Bridges []string
 }
 
 // Deps are what a peer is given rather than makes; zero fields are the real
@@ -78,6 +81,9 @@ const (
 // labelName is the form of the names of peers and sites, and of labels;
 // labelRule says it to people.
 var labelName = regexp.MustCompile(`^[a-z0-9A-Z]([-a-z0-9A-Z_.]{0,61}[a-z0-9A-Z])?$`)
+
+// bridgeName is that of an interface, as manifests have it.
+var bridgeName = regexp.MustCompile(`^[A-Za-z0-9][-A-Za-z0-9_.]{0,14}$`)
 
 const labelRule = "use letters, digits, '-', '_' and '.', at most 63"
 
@@ -125,6 +131,11 @@ func (c Config) Validate() error {
 	}
 	if _, err := netip.ParseAddr(c.WorkAddress); c.WorkAddress != "" && err != nil {
 		errs = append(errs, fmt.Errorf("--work-address %q: want an IP address of this machine, for instance 127.0.0.1", c.WorkAddress))
+	}
+	for _, name := range c.Bridges {
+		if !bridgeName.MatchString(name) {
+			errs = append(errs, fmt.Errorf("--bridges %q: want the name of a bridge of this machine, for instance br0", name))
+		}
 	}
 	if c.BackWithin < 0 || c.BackWithin > backWithinMax {
 		errs = append(errs, fmt.Errorf("--back-within %v: 0 to %v", c.BackWithin, backWithinMax))

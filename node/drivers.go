@@ -32,7 +32,7 @@ func (n *Node) machineDrivers(dir string, events func(driver.Event), log *slog.L
 	if err != nil {
 		return nil, fmt.Errorf("driver docker: %w", err)
 	}
-	machines, err := qemu.New(qemu.Config{Dir: filepath.Join(dir, "qemu"), Events: events, Log: log.With("driver", "qemu")})
+	machines, err := qemu.New(qemu.Config{Dir: filepath.Join(dir, "qemu"), Bridges: n.cfg.Bridges, Events: events, Log: log.With("driver", "qemu")})
 	if err != nil {
 		return nil, fmt.Errorf("driver qemu: %w", err)
 	}

@@ -89,6 +89,7 @@ func (s *session) agentVerb() *cobra.Command {
 	flags.StringToIntVar(&f.cfg.GPUs, "gpus", nil, "GPUs that it gives to work, model=count (default NVIDIA's, found from the machine)")
 	flags.Float64Var(&f.cfg.Price, "price", 0, "of a core for an hour; cheaper peers are taken first, all else being equal")
 	flags.StringVar(&f.cfg.WorkAddress, "work-address", "127.0.0.1", "IP address that work's ports are opened on")
+	flags.StringSliceVar(&f.cfg.Bridges, "bridges", nil, "bridges of this machine that virtual machines may join (default none)")
 	flags.DurationVar(&f.cfg.BackWithin, "back-within", backWithinDefault, "how long the others leave its work where it is after a stop; 0s: not at all")
 	flags.StringSliceVar(&f.cfg.Join, "join", nil, "any peers of the mesh to join, host:port; needed with --token")
 	flags.StringVar(&f.cfg.Token, "token", "", "token of an invitation, needed once")

@@ -57,6 +57,7 @@ type AgentConfig struct {
 	GPUs        map[string]int // by model; none is what the machine has
 	Price       float64        // per core-hour
 	WorkAddress string         // IP address that work's ports are opened on; "" is loopback
+	Bridges     []string       // that virtual machines may join
 	BackWithin  time.Duration
 	Join        []string // addresses of peers to join; needed with Token
 	Token       string   // of an invitation; "" when the peer is admitted already
