@@ -136,8 +136,8 @@ func check(t *driver.Task, bridges []string) error {
 		return invalid("accelerators can't be given to a machine")
 	case t.Memory > 0 && t.Memory < memoryMin:
 		return invalid("%d bytes of memory are no machine's: %d MiB is the least", t.Memory, memoryMin>>20)
-	case cores(t) > machineCoresMax:
-		return invalid("%d cores are over %d", cores(t), machineCoresMax)
+	case cores(t) > coresMax:
+		return invalid("%d cores are over %d", cores(t), coresMax)
 	}
 	return nil
 }

@@ -46,15 +46,13 @@ const (
 	// memoryMin is what qemu takes at all; a guest says itself what it needs.
 	memoryMin = 16 << 20
 
-	// What qemu takes beside the guest's memory, at most: measured 55 MiB of an
-	// idle machine of 128 MiB with an empty cache of translated code, and some
-	// more under load of disk and network. With emulation that cache comes on top.
+	// What qemu may take beside the guest's memory before it is ended: an idle
+	// machine of 128 MiB, emulated, has 249 MiB resident. With emulation the cache
+	// of translated code comes on top.
 	overheadMemory = 160 << 20
 	codeCache      = 96 << 20
 
-	// machineProcesses bounds what qemu may have of threads, for what it does in
-	// the background beside one for each core of the machine.
-	machineCoresMax = 256
+	coresMax = 256 // of one machine
 )
 
 func (c Config) withDefaults() Config {

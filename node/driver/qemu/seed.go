@@ -54,7 +54,7 @@ func seedFiles(t *driver.Task) ([]isoFile, error) {
 	return append(files, isoFile{"meta-data", meta}, isoFile{"user-data", []byte(user)}, isoFile{"vendor-data", []byte(unpack)}), nil
 }
 
-// unpack is run by cloud-init at each boot, before networks and mounts.
+// unpack is run by cloud-init, early at each boot.
 const unpack = `#cloud-boothook
 #!/bin/sh
 # Puts what the mesh gives this machine where it belongs.
