@@ -541,6 +541,7 @@ func TestSpecIsDamagedWhileItRuns(t *testing.T) {
 // the task from starting again.
 func TestSupervisorThatHangs(t *testing.T) {
 	dir := dataDir(t)
+	enforced(t, open(t, process.Config{Dir: dir}), "pids") // by its cgroup alone an escaped child is found
 	task := abandoned(t, dir)
 	if err := os.Remove(filepath.Join(dir, "tasks", driver.SafeID(task.ID), "run.json")); err != nil {
 		t.Fatal(err)
