@@ -130,7 +130,10 @@ var fileTests = []test{
 		run := func(id, line string) {
 			t.Helper()
 			task := m.Program(t, id, "append", m.path("data/book"), line)
-			task.Labels = map[string]string{"namespace": "default", "app": "shop"} // whose volume it is
+			if task.Env == nil {
+				task.Env = map[string]string{}
+			}
+			task.Env["HANSA_NAMESPACE"], task.Env["HANSA_APP"] = "default", "shop" // whose volume it is
 			task.Volumes = []driver.Volume{{Name: "data", Path: m.path("data"), Source: source, Size: 1 << 20}}
 			s := d.mustStart(task)
 			d.waitEvent(id, func(e driver.Status) bool { return e.Starts == s.Starts && e.State.Ended() })

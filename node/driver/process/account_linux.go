@@ -30,14 +30,15 @@ const (
 	accountCount = 1 << 24
 )
 
-// appAccount is the user of the app that the labels name, or else of the task.
+// appAccount is the user of the app that the environment names, as the node has
+// it for every task; else it is the task's alone.
 func appAccount(t driver.Task) *account {
 	h := fnv.New32a()
-	app := t.Labels["app"]
+	app := t.Env["HANSA_APP"]
 	if app == "" {
 		app = t.ID
 	}
-	fmt.Fprintf(h, "%s\x00%s", t.Labels["namespace"], app) // never fails
+	fmt.Fprintf(h, "%s\x00%s", t.Env["HANSA_NAMESPACE"], app) // never fails
 	id := accountFirst + int(h.Sum32()%accountCount)
 	return &account{UID: id, GID: id, Bound: true}
 }

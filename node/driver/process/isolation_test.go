@@ -34,7 +34,7 @@ func apart(t *testing.T) {
 // shell is a task of an app that runs a script of the machine's shell.
 func shell(id, app, script string) driver.Task {
 	return driver.Task{
-		ID: id, Kind: driver.KindServer, Labels: map[string]string{"namespace": "default", "app": app},
+		ID: id, Kind: driver.KindServer, Env: map[string]string{"HANSA_NAMESPACE": "default", "HANSA_APP": app},
 		Process: &driver.Process{Command: []string{"sh", "-c", script}},
 	}
 }
@@ -73,6 +73,11 @@ func TestUserOfAnApp(t *testing.T) {
 	}
 	if other := said(t, d, shell("e/0", "bank", who)); other == first {
 		t.Errorf("another app runs as the same user %q", other)
+	}
+	elsewhere := shell("f/0", "shop", who)
+	elsewhere.Env["HANSA_NAMESPACE"] = "staging"
+	if other := said(t, d, elsewhere); other == first {
+		t.Errorf("an app of another namespace runs as the same user %q", other)
 	}
 }
 
