@@ -8,7 +8,7 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/term"
+	"golang.org/x/sys/unix"
 )
 
 // say prints an error, if there is one; it is the exit code.
@@ -118,11 +118,11 @@ func guestTTY() int {
 		}
 	}()
 	for {
-		cols, rows, err := term.GetSize(0)
+		size, err := unix.IoctlGetWinsize(0, unix.TIOCGWINSZ)
 		if err != nil {
 			return say(0, err)
 		}
-		fmt.Println("size", rows, cols)
+		fmt.Println("size", size.Row, size.Col)
 		select {
 		case <-changed:
 		case l, ok := <-lines:
