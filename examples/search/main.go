@@ -1,3 +1,5 @@
+//go:build wasip1
+
 // Command search is a function that stays in memory: it builds an index once,
 // when an instance of it begins, and answers many requests from it.
 //
