@@ -299,3 +299,23 @@ func answerOf(effects []Effect, ticket uint64) (Result, bool) {
 	}
 	return Result{}, false
 }
+
+// A change of the policy holds at once for what runs, and restarts nothing.
+func TestRestartPolicyIsTheOneThatStands(t *testing.T) {
+	p := newPlaced(t, func(*Component) {})
+	p.news(AllocRunning, "")
+	app, none := testApp("x"), 0
+	c := app.Components["c"]
+	c.Restart = &Restart{Budget: &none}
+	app.Components["c"] = c
+	newer := intentBy("m", "u", app, func(i *Intent) { i.Version.Millis++ })
+	p.take(time.Millisecond, RecordChanged{Table: TableIntents, Key: "default/x", Siblings: [][]byte{Encode(newer)}})
+	if starts, stops, _ := p.starts(); starts+stops != 0 {
+		t.Fatalf("the edit starts %d and stops %d", starts, stops)
+	}
+	p.is(AllocRunning)
+	p.news(AllocFailed, "exited with code 3")
+	if c := onlyClaim(t, p.Peer); c.Slots.Contains(0) {
+		t.Error("it is restarted by the policy that it was granted under")
+	}
+}

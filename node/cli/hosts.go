@@ -109,8 +109,7 @@ func (s *session) driversTable(h api.Host) *table {
 			}
 			limits = append(limits, text)
 		}
-		kinds := strings.Join(append(slices.Clone(d.Kinds), d.Runtimes...), ",")
-		t.add(d.Name, orDash(d.Version), offered, orDash(kinds), exclusive, orDash(strings.Join(limits, ", ")))
+		t.add(d.Name, orDash(d.Version), offered, orDash(strings.Join(d.Kinds, ",")), exclusive, orDash(strings.Join(limits, ", ")))
 	}
 	return t
 }
