@@ -18,7 +18,10 @@ func (w *world) settle() {
 	end, twice := w.now+w.plan.Settle, max(w.now, w.thawed)+w.duplicatesGone()
 	for len(w.failed) == 0 {
 		w.until(w.now + settleEvery)
-		if w.now >= twice {
+		switch {
+		case len(w.up()) < len(w.in()): // killed once more, while it settled
+			twice = w.now + w.duplicatesGone()
+		case w.now >= twice:
 			w.checkTwice()
 			twice = end + time.Hour
 		}
