@@ -61,6 +61,8 @@ type (
 		Term Term        `cbor:"t"`
 		Seq  uint64      `cbor:"s"`
 		Life Incarnation `cbor:"l"` // of this keeper's store
+
+		Refused Term `cbor:"r,omitzero"` // a later term that this keeper granted: it holds nothing under that one
 	}
 )
 
@@ -91,7 +93,11 @@ func (p *Peer) onChronicle(from PeerID, m *chronicleMsg) {
 	if r == nil || !p.keeper.votesIn(r) || m.Past.Term != m.Term || !p.mayOrder(from, m.UID, m.Term) {
 		return
 	}
-	if m.Term.Number < r.Term.Number || m.Term.Number == r.Term.Number && m.Term != r.Term { // it is over, or nobody's
+	if m.Term.Compare(r.Term) < 0 { // it is over, or whoever was granted the next one did not win it
+		p.out.send(from, message{Chronicled: &chronicledMsg{UID: m.UID, Term: m.Term, Life: p.cfg.Self.Incarnation, Refused: r.Term}})
+		return
+	}
+	if m.Term.Number == r.Term.Number && m.Term != r.Term { // it is nobody's
 		return
 	}
 	held := p.keeper.pasts[m.UID]
@@ -114,6 +120,13 @@ func (p *Peer) onChronicle(from PeerID, m *chronicleMsg) {
 func (p *Peer) onChronicled(from PeerID, m *chronicledMsg) {
 	a := p.apps[m.UID]
 	if a == nil || a.steward == nil || a.steward.term != m.Term || !p.isKeeper(m.UID, from) {
+		return
+	}
+	if m.Refused != (Term{}) {
+		if m.Refused.within(p.highest(m.UID)) {
+			p.tune.mark(MarkPastRefused)
+			p.overtaken(m.UID, m.Refused)
+		}
 		return
 	}
 	s, ref := a.steward, a.refOf(from, m.Life)

@@ -40,6 +40,39 @@ func TestForgedChronicle(t *testing.T) {
 	}
 }
 
+// A peer that asked for a term and did not win it leaves keepers that follow
+// nobody's lower one: they say so, and the steward raises a term above it. Nothing
+// of a roll-out would be on record otherwise, for as long as it acts.
+func TestChronicleUnderALowerTerm(t *testing.T) {
+	p, now, shop := cutShop(t, Disconnect{})
+	p.keeper.records[shop.uid].Term = Term{4, "c"} // which c did not win
+	refused := Term{}
+	for _, s := range say(p, now, "b", message{Chronicle: chronicleOf(shop.uid, Term{3, "b"}, 7, RolloutGoing)}) {
+		if m, err := decodeMessage(s.Body); err == nil && m.Chronicled != nil {
+			refused = m.Chronicled.Refused
+		}
+	}
+	if refused != (Term{4, "c"}) {
+		t.Errorf("a keeper that granted term 4 answers what is written under term 3 with %v", refused)
+	}
+
+	p, now, shop = cutShop(t, Disconnect{})
+	if s := shop.steward; s == nil || s.term != (Term{1, "a"}) {
+		t.Fatal("it does not act under term 1: the test shows nothing")
+	}
+	say(p, now, "b", message{Chronicled: &chronicledMsg{UID: shop.uid, Term: Term{1, "a"}, Refused: Term{4, "c"}, Life: 1}})
+	pass(p, now, p.tune.RoundMax)
+	if s := shop.steward; s == nil || s.term.Number <= 4 {
+		t.Error("it goes on under a term that its keepers do not write for")
+	}
+	p, now, shop = cutShop(t, Disconnect{})
+	say(p, now, "x", message{Chronicled: &chronicledMsg{UID: shop.uid, Term: Term{1, "a"}, Refused: Term{4, "c"}, Life: 1}})
+	say(p, now, "b", message{Chronicled: &chronicledMsg{UID: shop.uid, Term: Term{1, "a"}, Refused: Term{1 << 40, "c"}, Life: 1}})
+	if s := shop.steward; s == nil || s.term != (Term{1, "a"}) {
+		t.Error("no keeper, or one that makes terms up, ended its term")
+	}
+}
+
 func TestChronicleIsBounded(t *testing.T) {
 	big := chronicle{}
 	for range revisionsMax + goneBackMax + 1 {

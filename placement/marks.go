@@ -56,6 +56,7 @@ const (
 	MarkMassLossWaits      Mark = "mass-loss-waits"      // replacing waits, too much was lost at once
 	MarkNeverConfirmed     Mark = "never-confirmed"      // a claim whose intent never came
 	MarkOutlivedRemoval    Mark = "outlived-removal"     // an edit outlived a removal
+	MarkPastRefused        Mark = "past-refused"         // a chronicle under a lower term
 	MarkPinOfNothing       Mark = "pin-of-nothing"       // a pin of a claim that is not there
 	MarkReleaseNotWritten  Mark = "release-not-written"  // a release that the disk did not take
 	MarkReleaseOutdated    Mark = "release-outdated"     // a release from an older version
@@ -87,7 +88,7 @@ func Marks() []Mark {
 		MarkEditLostMajority, MarkEditNotWritten, MarkEditOfNewer, MarkEditRefused, MarkEditRetried, MarkEditedAlone,
 		MarkForwardUnanswered, MarkHandedBack, MarkLearned, MarkLeftOver, MarkLetGo,
 		MarkListedTooLate, MarkMadeRoom, MarkMassLossOver, MarkMassLossWaits, MarkNeverConfirmed, MarkOutlivedRemoval,
-		MarkPinOfNothing, MarkReleaseNotWritten, MarkReleaseOutdated, MarkReleasePinned, MarkReservationExpired,
+		MarkPastRefused, MarkPinOfNothing, MarkReleaseNotWritten, MarkReleaseOutdated, MarkReleasePinned, MarkReservationExpired,
 		MarkRestated, MarkReverted, MarkStalled, MarkStoreRefused, MarkStoredTooLate, MarkTakenBackAgain, MarkTermDoubted, MarkTooFewCopies,
 		MarkVolumeBack, MarkVolumeDropped, MarkVolumeFound, MarkVolumeLeft, MarkVolumeShared, MarkVoteRefused,
 	}
