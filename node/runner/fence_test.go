@@ -93,14 +93,14 @@ func TestExtend(t *testing.T) {
 		if !g.runsAt(19 * time.Second) {
 			t.Fatal("what was extended while it started ended")
 		}
-		for _, until := range []time.Duration{30, 40, 25, 35} {
+		for _, until := range []time.Duration{30, 45, 25, 35} {
 			g.runner.Extend(anID, until*time.Second)
 		}
 		if !g.runsAt(39 * time.Second) {
 			t.Error("the latest of many extensions does not hold")
 		}
 		g.world.Exit(DriverID(anID), 3)
-		g.runner.Start(anID, exclusive(30*time.Second, "run")) // from before the last extension
+		g.runner.Start(anID, exclusive(30*time.Second, "run")) // from before the last extension, which outlasts the start
 		time.Sleep(2*time.Second - 1)
 		g.states()
 		g.runner.Extend(anID, 50*time.Second)

@@ -114,13 +114,13 @@ func (d *Driver) Start(ctx context.Context, t driver.Task) (driver.Status, error
 		}
 		<-old.done
 	}
-	if t.Fence != nil && w.boottime() >= t.Fence.Until {
-		return driver.Status{}, fmt.Errorf("start %q: %w before it was started", t.ID, errFenced)
-	}
 	if onStart != nil {
 		if err := onStart(t); err != nil {
 			return driver.Status{}, fmt.Errorf("start %q: %w", t.ID, err)
 		}
+	}
+	if t.Fence != nil && w.boottime() >= t.Fence.Until { // a start may take longer than its right to run
+		return driver.Status{}, fmt.Errorf("start %q: %w before it was started", t.ID, errFenced)
 	}
 	var args []string
 	if t.Process != nil {
