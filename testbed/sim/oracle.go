@@ -107,6 +107,9 @@ func (o *oracle) answered(p *peer, e placement.Answer) {
 			keepers = k.Keepers
 		}
 	}
+	if keepers.UID == "" { // a retry has the answer of then: of its keepers all may have lost their disks since, or been replaced
+		keepers = o.lists.last(r.UID, keepers)
+	}
 	if keepers.UID == "" {
 		if !o.removed[r.UID] && len(r.Peers) > 0 {
 			o.w.fail("%s: acknowledged %s, and none of %v holds it", p.id, req.key, r.Peers)
