@@ -104,6 +104,12 @@ func (w *world) roomForAll(v placement.AppView, name string) bool {
 	return true
 }
 
+// waitsForRoom says whether a roll-out may go on for longer than anyone looks at a
+// mesh: there is no room for one slot more, and its deadline is later.
+func (w *world) waitsForRoom(v placement.AppView, name string) bool {
+	return !w.roomForAll(v, name) && v.Intent.App.Components[name].UpdatePolicy().Deadline > w.plan.Settle
+}
+
 // rolledOut: what runs is what its roll-out came to, as its steward says.
 func (w *world) rolledOut(note func(string, ...any)) {
 	if w.forgot || w.died || w.plan.Tight {
@@ -118,6 +124,7 @@ func (w *world) rolledOut(note func(string, ...any)) {
 				switch r := c.Rollout; {
 				case r == nil:
 					note("%s/%s: its steward has no record of its roll-out", v.Intent.Key, c.Name)
+				case r.State == placement.RolloutGoing && w.waitsForRoom(v, c.Name) && r.Left > 0:
 				case r.State == placement.RolloutGoing:
 					note("%s/%s: its roll-out goes on: %d of %d healthy: %s", v.Intent.Key, c.Name, r.Settled, r.Wanted, r.Why)
 				case r.State != placement.RolloutStalled && r.Settled < r.Wanted && c.Kind != "":
