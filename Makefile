@@ -8,7 +8,9 @@ SEED    ?= 1
 FUZZTIME ?= 10s
 SOAK    ?= 8760h
 
-.PHONY: build examples demo test check race fuzz lint bench sim soak clean
+MIXED := examples/mixed/build
+
+.PHONY: build examples examples-mixed demo test check race fuzz lint bench sim soak clean
 
 build: ## bin/hansa and bin/hansa-testbed, static
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./node/cmd/hansa ./testbed/cmd/hansa-testbed
@@ -17,6 +19,14 @@ examples: ## the programs of examples: functions and a server
 	CGO_ENABLED=0 GOOS=wasip1 GOARCH=wasm $(GO) build -trimpath -ldflags '-s -w' -o examples/shop/build/api.wasm ./examples/shop/api
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o examples/shop/build/meter ./examples/shop/meter
 	CGO_ENABLED=0 GOOS=wasip1 GOARCH=wasm $(GO) build -trimpath -buildmode=c-shared -ldflags '-s -w' -o examples/search/build/search.wasm ./examples/search
+
+examples-mixed: build ## the app of all kinds: also images (docker) and a machine's files (apt)
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $(MIXED)/ ./examples/mixed/web ./examples/mixed/counter ./examples/mixed/machine
+	CGO_ENABLED=0 GOOS=wasip1 GOARCH=wasm $(GO) build -trimpath -ldflags '-s -w' -o $(MIXED)/price.wasm ./examples/mixed/price
+	bin/hansa-testbed guest --init $(MIXED)/machine --out $(MIXED)
+	@if docker version >/dev/null 2>&1; then \
+	  for i in web counter; do docker build -q -t hansa-mixed/$$i -f examples/mixed/$$i/Dockerfile $(MIXED) || exit 1; done; \
+	else echo "no Docker Engine answers: the images hansa-mixed/web and hansa-mixed/counter are not made"; fi
 
 demo: build examples ## lose a site, cut a site off, heal
 	bin/hansa-testbed demo --hansa bin/hansa --shop examples/shop/shop.yaml
@@ -53,4 +63,4 @@ soak: ## seeds from a random one on, for SOAK=10m or until one fails
 	CGO_ENABLED=0 $(GO) test ./testbed/sim -run '^TestSoak$$' -sim.soak=$(SOAK) -timeout 0 -v
 
 clean:
-	rm -rf bin examples/shop/build examples/search/build
+	rm -rf bin examples/shop/build examples/search/build $(MIXED)

@@ -3,6 +3,7 @@
 //
 //	POST /next     the next number
 //	GET  /healthz  200 as long as it can write
+//	counter -show  run beside it (hansa exec), prints the number
 package main
 
 import (
@@ -34,6 +35,14 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
 	c := &counter{file: filepath.Join(dir, "count")}
+	if len(os.Args) > 1 && os.Args[1] == "-show" {
+		n, err := c.read()
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(n)
+		return
+	}
 	http.HandleFunc("POST /next", func(w http.ResponseWriter, _ *http.Request) {
 		n, err := c.add(1)
 		if err != nil {
@@ -62,19 +71,25 @@ func main() {
 func (c *counter) add(by int) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	n := 0
-	data, err := os.ReadFile(c.file)
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
+	n, err := c.read()
+	if err != nil {
 		return 0, err
-	}
-	if err == nil {
-		if n, err = strconv.Atoi(strings.TrimSpace(string(data))); err != nil {
-			return 0, err
-		}
 	}
 	next := c.file + ".next"
 	if err := os.WriteFile(next, []byte(strconv.Itoa(n+by)+"\n"), 0o644); err != nil {
 		return 0, err
 	}
 	return n + by, os.Rename(next, c.file)
+}
+
+// read is the number in the file, 0 without one.
+func (c *counter) read() (int, error) {
+	data, err := os.ReadFile(c.file)
+	if errors.Is(err, os.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(strings.TrimSpace(string(data)))
 }
