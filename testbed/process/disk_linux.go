@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -72,6 +73,27 @@ func (m *Mesh) Wipe(site string) error {
 	for _, e := range entries {
 		if n := e.Name(); n != "identity" && n != "work" && !strings.HasPrefix(n, filler) {
 			errs = append(errs, os.RemoveAll(filepath.Join(dir, n)))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// unmountBelow takes away all mounts below a folder, the last first.
+func unmountBelow(dir string) error {
+	text, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		return err
+	}
+	lines := strings.Split(string(text), "\n")
+	slices.Reverse(lines)
+	var errs []error
+	for _, line := range lines {
+		f := strings.Fields(line)
+		if len(f) < 2 || !strings.HasPrefix(f[1], dir+"/") {
+			continue
+		}
+		if err := unix.Unmount(f[1], unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) {
+			errs = append(errs, fmt.Errorf("unmount %s: %w", f[1], err))
 		}
 	}
 	return errors.Join(errs...)

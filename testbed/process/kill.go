@@ -39,6 +39,7 @@ type proc struct {
 	cwd     string
 	cmdline []byte // words that end with a zero
 	environ []byte // likewise
+	root    string // what is mounted as its root, for a container
 }
 
 // processes are those of this machine that live.
@@ -62,16 +63,33 @@ func processes() ([]proc, error) {
 		p.cwd, _ = os.Readlink(filepath.Join(dir, "cwd"))         // not ours to read, or gone: not ours
 		p.cmdline, _ = os.ReadFile(filepath.Join(dir, "cmdline")) // the same
 		p.environ, _ = os.ReadFile(filepath.Join(dir, "environ")) // the same
+		p.root = rootOf(dir)
 		all = append(all, p)
 	}
 	return all, nil
 }
 
+// rootOf is the line of a process's mounts that is about its root, which for a
+// container names the folders that its image and what it writes lie in.
+func rootOf(dir string) string {
+	text, err := os.ReadFile(filepath.Join(dir, "mounts"))
+	if err != nil {
+		return "" // gone, or not ours to read
+	}
+	last := ""
+	for line := range strings.Lines(string(text)) {
+		if f := strings.Fields(line); len(f) > 3 && f[1] == "/" {
+			last = line
+		}
+	}
+	return last
+}
+
 // of says whether a process belongs to the peer with this data folder: its
 // drivers' supervisors and programs name the folder in their command line or as
-// their working folder.
+// their working folder, containers have their root there.
 func (p proc) of(dir string) bool {
-	return strings.HasPrefix(p.cwd, dir+"/") || bytes.Contains(p.cmdline, []byte(dir+"/"))
+	return strings.HasPrefix(p.cwd, dir+"/") || bytes.Contains(p.cmdline, []byte(dir+"/")) || strings.Contains(p.root, dir+"/")
 }
 
 // env is a variable of a process, or "".

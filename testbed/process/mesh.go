@@ -35,6 +35,9 @@ type Config struct {
 	// DiskSize gives every peer a disk of its own of so many bytes, which can be
 	// filled; needs root. 0 is none.
 	DiskSize int64
+	// Engines gives every peer a Docker Engine of its own; needs root, dockerd and
+	// Namespaces.
+	Engines bool
 }
 
 // Mesh is a mesh of real processes.
@@ -53,7 +56,8 @@ type daemon struct {
 	site    string
 	dir     string
 	http    *http.Client
-	mounted bool // dir is a disk of its own
+	mounted bool    // dir is a disk of its own
+	engine  *engine // nil without one
 	cmd     *exec.Cmd
 	exited  chan struct{}
 }
@@ -92,6 +96,9 @@ func (m *Mesh) place(site string) error {
 	}
 	d := &daemon{Place: place, site: site, dir: filepath.Join(m.cfg.Dir, site)}
 	d.http = &http.Client{Transport: &http.Transport{DialContext: place.Dial, MaxIdleConnsPerHost: idleMax}}
+	if m.cfg.Engines {
+		d.engine = &engine{dir: filepath.Join(d.dir, "engine")}
+	}
 	m.daemons[site] = d
 	if m.cfg.DiskSize > 0 {
 		return m.mount(d)
@@ -142,6 +149,12 @@ func (m *Mesh) start(ctx context.Context, d *daemon, extra ...string) error {
 	defer log.Close() // the daemon has its own copy
 	cmd := exec.Command(m.cfg.Hansa, args...)
 	cmd.Stdout, cmd.Stderr = log, log
+	if d.engine != nil {
+		if err := m.startEngine(ctx, d); err != nil {
+			return err
+		}
+		cmd.Env = append(os.Environ(), "DOCKER_HOST="+d.engine.address())
+	}
 	if err := d.Start(cmd); err != nil {
 		return err
 	}
@@ -209,6 +222,15 @@ func (m *Mesh) Client(site string) (*api.Client, error) {
 	return api.NewClient("http://"+d.API, "", api.ClientOptions{HTTP: d.http})
 }
 
+// HTTP speaks to what listens at a site, as its own processes do.
+func (m *Mesh) HTTP(site string) *http.Client { return m.daemons[site].http }
+
+// Command runs the hansa command at a site, with its peer, and returns what it
+// printed.
+func (m *Mesh) Command(ctx context.Context, site string, args ...string) (string, error) {
+	return m.hansa(ctx, m.daemons[site], args...)
+}
+
 // Sites are the sites in order.
 func (m *Mesh) Sites() []scenario.Site {
 	var sites []scenario.Site
@@ -242,7 +264,8 @@ func (m *Mesh) Kill(_ context.Context, site string) error {
 	if err := m.KillDaemon(site); err != nil {
 		return err
 	}
-	return killWork(m.daemons[site].dir)
+	d := m.daemons[site]
+	return errors.Join(killWork(d.dir), d.endEngine())
 }
 
 // Restart starts a site's daemon with the disk that it left.
@@ -271,7 +294,7 @@ func (m *Mesh) Close() error {
 		if d.cmd != nil {
 			errs = append(errs, m.KillDaemon(site))
 		}
-		errs = append(errs, killWork(d.dir))
+		errs = append(errs, killWork(d.dir), d.endEngine())
 		d.http.CloseIdleConnections()
 		errs = append(errs, d.unmount())
 	}
