@@ -163,7 +163,9 @@ func TestExclusiveRunsOnce(t *testing.T) {
 	}
 }
 
-func deployLone(t *testing.T, m *process.Mesh, book string) {
+// acquainted waits until the first site knows what the peers of all have to offer,
+// and returns its client.
+func acquainted(t *testing.T, m *process.Mesh) *api.Client {
 	t.Helper()
 	c, err := m.Client(m.Sites()[0].Name)
 	if err != nil {
@@ -184,6 +186,12 @@ func deployLone(t *testing.T, m *process.Mesh, book string) {
 		}
 		return nil
 	})
+	return c
+}
+
+func deployLone(t *testing.T, m *process.Mesh, book string) {
+	t.Helper()
+	c := acquainted(t, m)
 	one := 1
 	app := placement.App{Name: "lone", Namespace: placement.DefaultNamespace, Components: map[string]placement.Component{"one": {
 		Server:   &placement.Server{Process: &placement.Process{Command: []string{"/bin/sh", "-c", lone}}},
