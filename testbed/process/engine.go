@@ -19,6 +19,7 @@ const engineMax = time.Minute
 // folders below dir, so that a power failure ends what it runs too.
 type engine struct {
 	dir    string
+	name   string // of what it has beside its folders: its cgroup
 	cmd    *exec.Cmd
 	exited chan struct{}
 }
@@ -75,7 +76,7 @@ func (m *Mesh) startEngine(ctx context.Context, d *daemon) error {
 	defer log.Close() // the engine has its own copy
 	cmd := exec.Command("dockerd", "--config-file", in("daemon.json"), "--data-root", in("root"), "--exec-root", in("run"),
 		"--pidfile", in("pid"), "-H", e.address(), "--bridge", "none", "--default-address-pool", "base=10.213.0.0/16,size=24",
-		"--containerd-namespace", "hansa-"+filepath.Base(m.cfg.Dir)+"-"+d.site, "--log-level", "warn")
+		"--containerd-namespace", e.name, "--cgroup-parent", "/"+e.name, "--log-level", "warn")
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := d.Start(cmd); err != nil {
 		return fmt.Errorf("the engine of %s: %w", d.site, err)
@@ -130,6 +131,16 @@ func (d *daemon) endEngine() error {
 	if d.engine.cmd != nil {
 		<-d.engine.exited
 		d.engine.cmd = nil
+	}
+	// Cgroups stay when their processes are killed, and are no files.
+	for _, pattern := range []string{"/sys/fs/cgroup/%s/*", "/sys/fs/cgroup/%s", "/sys/fs/cgroup/*/%s/*", "/sys/fs/cgroup/*/%s"} {
+		all, err := filepath.Glob(fmt.Sprintf(pattern, d.engine.name))
+		if err != nil {
+			return err
+		}
+		for _, cgroup := range all {
+			_ = os.Remove(cgroup) // one that the kernel still empties stays
+		}
 	}
 	return unmountBelow(d.engine.dir)
 }

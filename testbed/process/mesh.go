@@ -97,7 +97,7 @@ func (m *Mesh) place(site string) error {
 	d := &daemon{Place: place, site: site, dir: filepath.Join(m.cfg.Dir, site)}
 	d.http = &http.Client{Transport: &http.Transport{DialContext: place.Dial, MaxIdleConnsPerHost: idleMax}}
 	if m.cfg.Engines {
-		d.engine = &engine{dir: filepath.Join(d.dir, "engine")}
+		d.engine = &engine{dir: filepath.Join(d.dir, "engine"), name: fmt.Sprintf("hansa-%d-%s", os.Getpid(), site)}
 	}
 	m.daemons[site] = d
 	if m.cfg.DiskSize > 0 {
