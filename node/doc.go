@@ -15,7 +15,8 @@
 //     carries its effects out: batches to the store, messages to outbox.go,
 //     records to publish.go, work to package runner, answers to people.
 //   - feed.go tells the core what it cannot see: this machine, other peers,
-//     round trips, the disk (disk.go).
+//     round trips, the disk (disk.go); collect.go has drivers delete what is left
+//     of work that is over.
 //   - network.go wires the one UDP port; tables.go the replicated tables;
 //     trust.go and trust_keep.go who belongs to the mesh.
 //   - backend_*.go answer the admin API; query.go asks other peers for what only

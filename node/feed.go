@@ -37,7 +37,10 @@ func (n *Node) feed(ctx context.Context) error {
 	n.probe(ctx)
 	n.findVolumes()
 	for _, d := range n.drivers {
-		n.work.Go(func() { n.listWork(ctx, d) })
+		n.work.Go(func() {
+			n.listWork(ctx, d)
+			n.keepCollected(ctx, d)
+		})
 	}
 	for _, m := range n.gossip.Members() {
 		n.memberChanged(m)
