@@ -1,6 +1,7 @@
 package placement
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"time"
@@ -73,17 +74,24 @@ func (p *Peer) report(uid UID, nonce uint64) reportMsg {
 			continue
 		}
 		if m.Failed == nil {
-			m.Failed, m.FailedSpecs = map[string]Slots{}, map[string]uint64{}
+			m.Failed, m.FailedSpecs, m.FailedWhys = map[string]Slots{}, map[string]uint64{}, map[string]string{}
 		}
-		m.Failed[name], m.FailedSpecs[name], m.Why = f.slots, f.spec, clip(f.why)
+		m.Failed[name], m.FailedSpecs[name], m.FailedWhys[name], m.Why = f.slots, f.spec, clip(f.why), clip(f.why)
 	}
 	return m
 }
+
+// whyFailed is why a component failed there. A peer of an older release has one
+// reason for all of an app.
+func (m *reportMsg) whyFailed(name string) string { return cmp.Or(m.FailedWhys[name], m.Why) }
 
 // longest is how much the longest reason of its claims says.
 func (m *reportMsg) longest() (n int) {
 	for i := range m.Claims {
 		n = max(n, len(m.Claims[i].Why))
+	}
+	for _, why := range m.FailedWhys {
+		n = max(n, len(why))
 	}
 	return n
 }
