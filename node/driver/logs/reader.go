@@ -36,13 +36,16 @@ type Reader struct {
 	part []byte // of a line whose end is not written yet
 	out  []byte // not handed out yet
 	skip int    // lines to pass over, for Tail
+	last int    // the newest segment when the reading began,
+	size int64  // and what was in it: without Follow that is the end
 	err  error
 }
 
 // Read reads the log in dir. With Follow it goes on until ended has returned
 // true before the last byte was read: ended must be true only when nothing is
-// written any more. ctx and Close end it as well. A folder that does not
-// exist is an error that wraps os.ErrNotExist.
+// written any more. Without, it ends with what there was when it began, so that
+// it does end where the log goes on as fast. ctx and Close end it as well. A
+// folder that does not exist is an error that wraps os.ErrNotExist.
 func Read(ctx context.Context, dir string, o driver.LogOptions, ended func() bool) (*Reader, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -56,7 +59,10 @@ func Read(ctx context.Context, dir string, o driver.LogOptions, ended func() boo
 	}
 	r.ctx, r.cancel = context.WithCancel(ctx)
 	if len(seqs) > 0 {
-		r.seq = seqs[0] - 1
+		r.seq, r.last = seqs[0]-1, seqs[len(seqs)-1]
+		if info, err := r.root.Stat(segmentName(r.last)); err == nil {
+			r.size = info.Size()
+		}
 	}
 	if o.Tail > 0 {
 		if err := r.seekTail(seqs, o.Tail); err != nil {
@@ -179,6 +185,9 @@ func (r *Reader) fill() error {
 				return err
 			}
 		}
+		if !r.o.Follow && newer > r.last {
+			return io.EOF
+		}
 		if newer != 0 {
 			if err := r.open(newer); err != nil {
 				return err
@@ -228,10 +237,14 @@ func (r *Reader) open(seq int) error {
 		}
 	}
 	r.file, r.seq, r.part = f, seq, nil
+	var from io.Reader = f
+	if !r.o.Follow && seq == r.last {
+		from = io.LimitReader(f, r.size)
+	}
 	if r.buf == nil {
-		r.buf = bufio.NewReaderSize(f, lineBytesMax)
+		r.buf = bufio.NewReaderSize(from, lineBytesMax)
 	} else {
-		r.buf.Reset(f)
+		r.buf.Reset(from)
 	}
 	return nil
 }
