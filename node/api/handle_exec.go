@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
@@ -134,6 +135,7 @@ type execSession struct {
 	stdin  *io.PipeReader
 	in     *io.PipeWriter
 	resize chan TerminalSize // holds the last one
+	stuck  atomic.Bool       // the command does not take what was sent to it, so nothing more is read
 }
 
 func newExecSession(conn *websocket.Conn, cancel context.CancelFunc) *execSession {
@@ -153,7 +155,10 @@ func (s *execSession) read(ctx context.Context) {
 		}
 		switch message[0] {
 		case execStdin:
-			if _, err := s.in.Write(message[1:]); err != nil && !errors.Is(err, io.ErrClosedPipe) {
+			s.stuck.Store(true)
+			_, err := s.in.Write(message[1:])
+			s.stuck.Store(false)
+			if err != nil && !errors.Is(err, io.ErrClosedPipe) {
 				s.cancel()
 				return
 			}
@@ -176,12 +181,15 @@ func (s *execSession) read(ctx context.Context) {
 	}
 }
 
+// ping ends the command of a client that is gone. While the command takes no
+// input the client's answer waits behind that, so that there is none says nothing.
 func (s *execSession) ping(ctx context.Context) {
 	for pause(ctx, execPingEvery) == nil {
 		late, cancel := context.WithTimeout(ctx, execPingEvery)
 		err := s.conn.Ping(late)
+		waited := late.Err() != nil
 		cancel()
-		if err != nil {
+		if err != nil && !(waited && s.stuck.Load()) {
 			s.cancel()
 			return
 		}

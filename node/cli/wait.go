@@ -90,8 +90,10 @@ func whyNot(ctx context.Context, c *api.Client, key placement.AppKey, st api.Sta
 	if err != nil {
 		return why // only the words are fewer
 	}
+	said := 0
 	for _, a := range l.Items {
-		if a.State != "running" && a.Reason != "" && len(why) < whysMax {
+		if a.State != "running" && a.Reason != "" && said < whysMax {
+			said++
 			why = append(why, clean(fmt.Sprintf("%s is %s at %s: %s", slotName(a), a.State, nameOr(a.PeerName, a.Peer), a.Reason)))
 		}
 	}
