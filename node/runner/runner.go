@@ -356,8 +356,7 @@ func (r *Runner) start(ctx context.Context, id placement.AllocationID, t *task, 
 	status, err := r.startOn(startCtx, d, built)
 	news := untilChecked(spec, workState(t.driver, status))
 	if err != nil {
-		reason := strings.TrimPrefix(err.Error(), fmt.Sprintf("start %q: ", built.ID)) // which people know already
-		news = placement.WorkState{State: placement.AllocFailed, Driver: t.driver, Reason: reason}
+		news = placement.WorkState{State: placement.AllocFailed, Driver: t.driver, Reason: startReason(built.ID, err)}
 	}
 	r.reportIf(id, t, news, func() bool {
 		t.cancel = nil
@@ -378,6 +377,16 @@ func (r *Runner) start(ctx context.Context, id placement.AllocationID, t *task, 
 	if err == nil {
 		r.watch(ctx, id, t, status, false)
 	}
+}
+
+// startReason is why a driver did not start a task, without what people see beside
+// it: which one it is, and that it can't be started.
+func startReason(id string, err error) string {
+	reason := err.Error()
+	for _, known := range []string{fmt.Sprintf("start %q: ", id), fmt.Sprintf("%s %q: ", driver.ErrInvalid, id), driver.ErrInvalid.Error() + ": "} {
+		reason = strings.TrimPrefix(reason, known)
+	}
+	return reason
 }
 
 // startOn starts an allocation on its driver, in its turn.
