@@ -58,7 +58,8 @@ func (o *rollOracle) asked(app placement.App) {
 }
 
 // stopped looks at work that is about to end, and counts it if a steward ends it
-// before its newer copy is there. What crashes is not counted, nor what a side
+// before its newer copy is there. What crashes is not counted, nor what has not
+// been healthy for min_healthy, which a roll-out takes for missed, nor what a side
 // without a majority does: the two sides of a cut do not know of each other.
 func (o *rollOracle) stopped(p *peer, e placement.Stop, r *run) {
 	early := strings.HasPrefix(e.Reason, "stops before") || strings.HasPrefix(e.Reason, "makes room")
@@ -73,8 +74,11 @@ func (o *rollOracle) stopped(p *peer, e placement.Stop, r *run) {
 			}
 		}
 	}
-	o.taken[key] = true
 	v, ok := p.core.App(r.spec.Key)
+	if comp, has := v.Intent.App.Components[key.component]; ok && has && o.w.now-r.ran < comp.UpdatePolicy().MinHealthy {
+		return // people were missing it already
+	}
+	o.taken[key] = true
 	if !ok || v.Conflict {
 		return
 	}

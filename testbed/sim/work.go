@@ -16,6 +16,7 @@ type run struct {
 	number   int
 	deadline time.Duration // of exclusive work, by the machine's clock
 	since    time.Duration // of its last lease operation
+	ran      time.Duration // when it began to run last
 }
 
 // startWork runs an allocation; it is idempotent.
@@ -46,7 +47,7 @@ func (p *peer) startWork(e placement.Start) {
 		if p.runs[e.ID] != r || r.number != n || r.stopping {
 			return
 		}
-		r.state = placement.AllocRunning
+		r.state, r.ran = placement.AllocRunning, w.now
 		delete(w.oracle.rolls.taken, keyOf(e.ID, r))
 		p.step(placement.WorkChanged{ID: e.ID, State: placement.WorkState{State: placement.AllocRunning}})
 		switch {
