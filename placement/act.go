@@ -368,7 +368,7 @@ func (s *Steward) refusedNow(name string) map[PeerID]string {
 	}
 	for id, r := range s.a.rows {
 		if s.failedAt(name, id) {
-			out[id] = "it failed there: " + r.report.whyFailed(name)
+			out[id] = "it failed there: " + r.report.failedWhy(name)
 		}
 	}
 	return out

@@ -1,6 +1,9 @@
 package placement
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 // A slot that ended once too often is given back, if not at once because the
 // disk is full then, later.
@@ -75,5 +78,33 @@ func TestListedWhileAReleaseIsUnderWay(t *testing.T) {
 	p.Step(*now, PersistFailed{Token: token, Err: "no space", Full: true})
 	if a := p.work.allocs[id]; !c.Slots.Contains(0) || a == nil || a.state.State != AllocStarting {
 		t.Errorf("the claim holds %s, and its work is %+v", c.Slots, a)
+	}
+}
+
+// Of components that failed at one peer each has its own reason, and no reason,
+// however it was cut short, makes a report that nobody can read.
+func TestFailedEachForItsReason(t *testing.T) {
+	p, now := newTestPeer("a")
+	claims := map[string]*claim{}
+	for _, name := range []string{"counter", "web"} {
+		claims[name] = &claim{UID: "u", Component: name}
+	}
+	counter, web := "pull counter: "+strings.Repeat("é", 300), "pull web: \xff"
+	p.out.now = *now
+	p.failed(claims["counter"], 0, counter)
+	p.failed(claims["web"], 1, web)
+	sent := p.report("u", 0)
+	var got reportMsg
+	if err := Decode(Encode(sent), &got); err != nil {
+		t.Fatalf("a report that can't be read: %v", err)
+	}
+	for name, want := range map[string]string{"counter": "pull counter: éé", "web": "pull web: ?"} {
+		if why := got.failedWhy(name); !strings.HasPrefix(why, want) || len(why) > 256 {
+			t.Errorf("%s failed for %q", name, why)
+		}
+	}
+	old := reportMsg{Why: "one reason"} // of an older release
+	if why := old.failedWhy("web"); why != "one reason" {
+		t.Errorf("what an older release says is %q", why)
 	}
 }

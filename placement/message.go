@@ -168,7 +168,7 @@ type (
 		Kept   map[string]Slots `cbor:"k,omitempty"` // by component: whose volumes lie here
 
 		FailedSpecs map[string]uint64 `cbor:"h,omitempty"` // SpecHash of what of Failed failed last
-		FailedWhys  map[string]string `cbor:"y,omitempty"` // and why; Why is the last of these
+		FailedWhy   map[string]string `cbor:"y,omitempty"` // why each of Failed did; without it Why is of all
 	}
 
 	// claimStatus is one claim as others see it.

@@ -1,9 +1,9 @@
 package placement
 
 import (
-	"cmp"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -74,29 +74,39 @@ func (p *Peer) report(uid UID, nonce uint64) reportMsg {
 			continue
 		}
 		if m.Failed == nil {
-			m.Failed, m.FailedSpecs, m.FailedWhys = map[string]Slots{}, map[string]uint64{}, map[string]string{}
+			m.Failed, m.FailedSpecs, m.FailedWhy = map[string]Slots{}, map[string]uint64{}, map[string]string{}
 		}
-		m.Failed[name], m.FailedSpecs[name], m.FailedWhys[name], m.Why = f.slots, f.spec, clip(f.why), clip(f.why)
+		m.Failed[name], m.FailedSpecs[name], m.FailedWhy[name] = f.slots, f.spec, clip(f.why)
+		m.Why = m.FailedWhy[name]
 	}
 	return m
 }
 
-// whyFailed is why a component failed there. A peer of an older release has one
-// reason for all of an app.
-func (m *reportMsg) whyFailed(name string) string { return cmp.Or(m.FailedWhys[name], m.Why) }
+// failedWhy is why slots of a component were given back.
+func (m *reportMsg) failedWhy(component string) string {
+	if why, ok := m.FailedWhy[component]; ok {
+		return why
+	}
+	return m.Why
+}
 
-// longest is how much the longest reason of its claims says.
+// longest is how much the longest reason of its claims and components says.
 func (m *reportMsg) longest() (n int) {
 	for i := range m.Claims {
 		n = max(n, len(m.Claims[i].Why))
 	}
-	for _, why := range m.FailedWhys {
+	for _, why := range m.FailedWhy {
 		n = max(n, len(why))
 	}
 	return n
 }
 
-func clip(s string) string { return s[:min(len(s), 256)] }
+// clip bounds a text that others get. What is no text any more, for instance
+// half of a letter, is replaced: nobody could decode what holds it.
+func clip(s string) string { return readable(s[:min(len(s), 256)]) }
+
+// readable is a text with a mark for what is no UTF-8.
+func readable(s string) string { return strings.ToValidUTF8(s, "?") }
 
 // reportNow is the timer of an app's report: to its keepers, and again slowly,
 // in case one was lost.

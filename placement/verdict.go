@@ -189,7 +189,7 @@ func (s *Steward) progressOf(name string, spec uint64, sit *situation) progress 
 	}
 	for _, id := range sortedKeys(s.a.rows) {
 		if r := s.a.rows[id]; pr.why == "" && s.failedAt(name, id) && s.p.members.live(id) {
-			pr.why = fmt.Sprintf("slots %s: %s, at %s", r.report.Failed[name], r.report.whyFailed(name), id)
+			pr.why = fmt.Sprintf("slots %s: %s, at %s", r.report.Failed[name], r.report.failedWhy(name), id)
 		}
 	}
 	switch {

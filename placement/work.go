@@ -246,6 +246,7 @@ func (w *Work) changed(id AllocationID, s WorkState) (*alloc, verdict) {
 	if a == nil {
 		return nil, workNoted
 	}
+	s.Reason = readable(s.Reason) // may be what a program said
 	ended := s.State == AllocStopped || s.State == AllocFailed
 	switch {
 	case a.state.State == AllocStopping && !ended:
