@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/hansa-mesh/hansa/node/api"
 	"github.com/hansa-mesh/hansa/node/driver"
+	"github.com/hansa-mesh/hansa/node/runner"
 	"github.com/hansa-mesh/hansa/placement"
 	"github.com/hansa-mesh/hansa/transport"
 )
@@ -98,15 +100,16 @@ func (n *Node) exec(ctx context.Context, id placement.AllocationID, d driver.Exe
 		return n.execThere(ctx, id, d)
 	}
 	code, err := n.execHere(ctx, id, d, "a person")
-	switch {
-	case errors.Is(err, driver.ErrUnknownTask):
-		return 0, fmt.Errorf("%w: %w: 'hansa ps' lists what runs", placement.ErrNotFound, err)
-	case errors.Is(err, driver.ErrInvalid):
-		return 0, fmt.Errorf("%w: %w", placement.ErrInvalid, err)
-	case errors.Is(err, driver.ErrUnavailable):
-		return 0, fmt.Errorf("%w: %w", api.ErrUnavailable, err)
+	if err == nil || ctx.Err() != nil {
+		return code, err
 	}
-	return code, err
+	end := execEnd(id, 0, err)
+	return 0, execRefusal(id, end)
+}
+
+// execRefusal is why a command did not run to its end, for people.
+func execRefusal(id placement.AllocationID, end execFrame) error {
+	return refusal{kindOfExec(end.Kind), fmt.Sprintf("exec in %s: %s", id, end.Reason)}
 }
 
 // execHere runs a command beside an allocation of this peer, and has that told:
@@ -157,7 +160,7 @@ func (n *Node) execThere(ctx context.Context, id placement.AllocationID, d drive
 		case f.Exit != nil:
 			return *f.Exit, nil
 		case f.Reason != "":
-			return 0, fmt.Errorf("exec in %s: %w: %s", id, kindOfExec(f.Kind), f.Reason)
+			return 0, execRefusal(id, f)
 		case len(f.Out) > 0:
 			_, err = d.Stdout.Write(f.Out)
 		case len(f.Err) > 0:
@@ -268,18 +271,21 @@ func (n *Node) serveExec(ctx context.Context, from string, s *transport.Stream) 
 		takeInput(s, typed, sizes)
 	})
 	code, err := n.execHere(ctx, id, d, n.nameOf(from))
-	return errors.Join(out.send(execEnd(code, err)), s.CloseWrite())
+	return errors.Join(out.send(execEnd(id, code, err)), s.CloseWrite())
 }
 
-func execEnd(code int, err error) execFrame {
+func execEnd(id placement.AllocationID, code int, err error) execFrame {
 	if err == nil {
 		return execFrame{Exit: &code}
 	}
 	f := execFrame{Reason: err.Error(), Kind: execFailed}
+	for _, known := range []string{fmt.Sprintf("exec in %s: ", id), fmt.Sprintf("exec in %q: ", runner.DriverID(id)), driver.ErrInvalid.Error() + ": "} {
+		f.Reason = strings.TrimPrefix(f.Reason, known) // it is said beside it
+	}
 	f.Reason = f.Reason[:min(len(f.Reason), execReasonMax)]
 	switch {
 	case errors.Is(err, driver.ErrUnknownTask):
-		f.Kind = execUnknown
+		f.Kind, f.Reason = execUnknown, "it does not run now: 'hansa ps' shows what does, and why not"
 	case errors.Is(err, driver.ErrInvalid):
 		f.Kind = execInvalid
 	case errors.Is(err, placement.ErrLimit):

@@ -163,7 +163,8 @@ func TestExecRefusals(t *testing.T) {
 			_, err := b.Exec(t.Context(), id, x)
 			return err
 		}
-		if err := run(id, api.Exec{Console: true}); !errors.Is(err, placement.ErrInvalid) {
+		err := run(id, api.Exec{Console: true})
+		if !errors.Is(err, placement.ErrInvalid) || err.Error() != "exec in "+id+": a goroutine has no console" {
 			t.Errorf("a console where there is none: %v", err)
 		}
 		other := id[:strings.LastIndexByte(id, '.')] + ".77"
