@@ -288,8 +288,11 @@ func (p *Peer) viewRollOut(a *app, name string) *RolloutView {
 		return nil
 	}
 	r, ok := c.Rolls[name]
-	if !ok || r.Spec != a.win.spec(name) {
+	switch next := a.win.spec(name); {
+	case !ok || r.Spec != next && len(a.versions) > 1:
 		return nil
+	case r.Spec != next: // its steward begins it with its next step: who waits for it is not too early
+		r = rollout{Spec: next, Version: a.win.intent.Version, Began: a.win.intent.Version.Millis, Verdict: RolloutGoing, Good: r.Good, GoodSpec: r.GoodSpec}
 	}
 	comp, spec, _ := p.wants(a, name)
 	v := &RolloutView{State: r.Verdict, Why: r.Why, Version: r.Version, Spec: spec, Wanted: comp.Wanted(), Began: r.Began, Previous: r.Good}
