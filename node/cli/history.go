@@ -40,10 +40,14 @@ Examples:
 			}
 			return s.print(l, func(w io.Writer) error {
 				t := s.table("NUMBER", "REVISION", "AGE", "BY", "CHANGE", "")
-				for _, r := range l.Items {
+				wanted := ""
+				for _, r := range l.Items { // the newest first
 					mark := ""
-					if r.Current {
-						mark = "wanted"
+					switch {
+					case r.Current && wanted == "":
+						mark, wanted = "wanted", strconv.Itoa(r.Number)
+					case r.Current:
+						mark = "as " + wanted
 					}
 					if len(r.InUse) > 0 {
 						mark = "runs: " + strings.Join(r.InUse, ", ")
