@@ -17,7 +17,8 @@ import (
 var fence = regexp.MustCompile("(?ms)^```console\n(.*?)^```")
 
 // TestReadmeRuns runs every command that the README shows with its output, in
-// order, as a reader would: each must succeed, and print the same headings.
+// order, as a reader would: each must succeed, and print the same headings. Those of
+// the app of all kinds need engines: TestMixed of testbed/process does what they do.
 func TestReadmeRuns(t *testing.T) {
 	switch {
 	case testing.Short():
