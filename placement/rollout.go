@@ -1,6 +1,9 @@
 package placement
 
-import "slices"
+import (
+	"slices"
+	"time"
+)
 
 // This file is how a change of a component replaces its slots. The budget is
 // derived anew in every round, from the claims and nothing else: so a steward
@@ -101,10 +104,16 @@ func (c *course) stop(b *budget, f fact, part Slots, why string) {
 	}
 }
 
+// leave is slots of a claim that were ordered to stop, and when that was last.
+type leave struct {
+	slots Slots
+	at    time.Duration
+}
+
 // stopFirst notes slots that were ordered to stop. Until their peer says that
 // they do they count as stopped.
 func (s *Steward) stopFirst(f fact, slots Slots) {
-	s.leaves[f.ID] = s.leaves[f.ID].Union(slots)
+	s.leaves[f.ID] = leave{s.leaves[f.ID].slots.Union(slots), s.p.out.now.Mono}
 }
 
 // forgetStops forgets those of claims that are gone.
@@ -117,21 +126,24 @@ func (s *Steward) forgetStops() {
 	}
 }
 
-// countStops takes what was ordered to stop for no longer healthy. It is not
-// when what is wanted is that version again: the order may have been lost.
+// countStops takes what was ordered to stop for no longer healthy. When what is
+// wanted is that version again the order is repeated no more, and may have been
+// lost: a report from well after it then says what it came to.
 func (s *Steward) countStops(sit *situation) {
 	for i := range sit.claims {
 		f := &sit.claims[i]
-		slots, ok := s.leaves[f.ID]
+		l, ok := s.leaves[f.ID]
 		if !ok {
 			continue
 		}
-		if slots = slots.Intersect(f.Slots); slots.IsEmpty() || f.Spec == sit.spec {
+		r := s.a.rows[f.peer]
+		heard := r != nil && r.at-l.at >= s.p.tune.AskGiveUp
+		if l.slots = l.slots.Intersect(f.Slots); l.slots.IsEmpty() || f.Spec == sit.spec && heard {
 			delete(s.leaves, f.ID)
 			continue
 		}
-		s.leaves[f.ID] = slots
-		f.Fresh = f.Fresh.Union(slots.Intersect(f.Running))
+		s.leaves[f.ID] = l
+		f.Fresh = f.Fresh.Union(l.slots.Intersect(f.Running))
 	}
 }
 

@@ -176,3 +176,24 @@ func TestOvertakenMoveIsGivenUp(t *testing.T) {
 		t.Errorf("it is healthy: %+v", c)
 	}
 }
+
+// What was ordered to stop is missed, also when what it ran is wanted again before
+// its peer has said anything; a report from well after the order says otherwise.
+func TestOrderedStopsCountWhateverIsWanted(t *testing.T) {
+	p, now, shop := keepShop(t, Disconnect{})
+	s := shop.steward
+	f := fact{peer: "b", live: true, claimStatus: claimStatus{ID: claimOf("b", 9), Component: "c", Spec: 1, Slots: FirstSlots(2), Running: FirstSlots(2)}}
+	shop.rows["b"] = &row{at: now.Mono}
+	s.stopFirst(f, SlotsOf(1))
+	for _, spec := range []uint64{2, 1} {
+		sit := situation{spec: spec, claims: []fact{f}}
+		if s.countStops(&sit); !sit.claims[0].settled().Equal(SlotsOf(0)) {
+			t.Errorf("version %d is wanted: slots %s count as healthy", spec, sit.claims[0].settled())
+		}
+	}
+	shop.rows["b"].at += p.tune.AskGiveUp
+	sit := situation{spec: 1, claims: []fact{f}}
+	if s.countStops(&sit); !sit.claims[0].settled().Equal(FirstSlots(2)) || len(s.leaves) != 0 {
+		t.Errorf("slots %s count as healthy, though the order was lost", sit.claims[0].settled())
+	}
+}

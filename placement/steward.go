@@ -51,7 +51,7 @@ type Steward struct {
 	wroteIdle time.Duration
 	due       time.Duration // when something is to be looked at, 0: nothing
 
-	leaves map[ClaimID]Slots // ordered to stop for a newer version that is not there yet
+	leaves map[ClaimID]leave // ordered to stop for a newer version that is not there yet
 	wait   time.Duration
 	next   time.Duration
 
@@ -100,7 +100,7 @@ func newSteward(p *Peer, a *app, term Term) *Steward {
 		p: p, a: a, term: term, began: p.out.now.Mono, wait: p.tune.RoundMin,
 		votes: map[PeerRef]bool{}, answered: map[PeerID]bool{}, heldBy: map[PeerID]uint64{},
 		asks: map[uint64]*openAsk{}, noRoom: map[string]map[PeerID]refusal{}, short: map[string]string{}, sent: map[string]time.Duration{},
-		pins: map[ClaimID]pinnedSlots{}, side: map[string]Slots{}, leaves: map[ClaimID]Slots{}, copied: map[PeerRef]uint64{}, judged: map[string]time.Duration{}, confirmed: map[PeerRef]time.Duration{},
+		pins: map[ClaimID]pinnedSlots{}, side: map[string]Slots{}, leaves: map[ClaimID]leave{}, copied: map[PeerRef]uint64{}, judged: map[string]time.Duration{}, confirmed: map[PeerRef]time.Duration{},
 	}
 	if kr := p.keeper.records[a.uid]; kr != nil {
 		s.holders = slices.Clone(kr.Holders)
