@@ -162,6 +162,10 @@ func TestTwoAppsOfOneName(t *testing.T) {
 				m.put(m.sites[2], serverApp("shop", 3))
 				m.until("the island's", time.Minute, func() error { return m.runOnce(m.sites[2], "shop", 3, "s3") })
 				m.net.Heal()
+				m.conflict()
+				// Who drives either app from now on may write it anew until it knows of
+				// the other: a person who decides before has to decide once more.
+				time.Sleep(20 * time.Second)
 				c := m.conflict()
 				side := c.Sides[taken]
 				if c.Sides[0].UID == c.Sides[1].UID {

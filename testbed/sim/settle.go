@@ -88,6 +88,9 @@ func (w *world) unsettled() []string {
 			if strings.Contains(o, "the roll-out stalled") { // a person's to look at
 				continue
 			}
+			if w.plan.Archs && strings.Contains(o, " missing: ") { // no peer has its architecture: placedOnce knows
+				continue
+			}
 			if !conflict || !strings.Contains(o, "conflict") {
 				if !(w.plan.Tight || w.plan.GPUs || conflict || w.forgot || w.died) { // where there is too little, something stays open
 					note("%s: %s", p.id, o)

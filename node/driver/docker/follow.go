@@ -94,8 +94,12 @@ func recall(ctx context.Context, dir string) (position, error) {
 		return p, nil
 	}
 	p.from, p.have = p.last.Add(-overlap), map[uint64]int{}
-	if len(lines) >= recallMax && !lines[0].at.Before(p.from) {
-		p.from = lines[0].at.Add(1) // of older ones it is not known which were copied
+	switch first := lines[0].at; {
+	case first.Before(p.from):
+	case len(lines) >= recallMax:
+		p.from = first.Add(1) // of older ones it is not known which were copied
+	default:
+		p.from = first // older ones were copied, and dropped since where the log is full
 	}
 	for _, l := range lines {
 		if !l.at.Before(p.from) {
