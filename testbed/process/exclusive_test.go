@@ -192,9 +192,12 @@ func acquainted(t *testing.T, m *process.Mesh) *api.Client {
 func deployLone(t *testing.T, m *process.Mesh, book string) {
 	t.Helper()
 	c := acquainted(t, m)
-	one := 1
+	one, user := 1, ""
+	if os.Geteuid() == 0 {
+		user = "root" // the book is in a folder of the test's own
+	}
 	app := placement.App{Name: "lone", Namespace: placement.DefaultNamespace, Components: map[string]placement.Component{"one": {
-		Server:   &placement.Server{Process: &placement.Process{Command: []string{"/bin/sh", "-c", lone}}},
+		Server:   &placement.Server{Process: &placement.Process{Command: []string{"/bin/sh", "-c", lone}, User: user}},
 		Replicas: &one, Resources: placement.Resources{CPU: 50, Memory: 16 << 20},
 		Env: map[string]string{"BOOK": book}, Exclusive: placement.Exclusive{On: true},
 	}}}
