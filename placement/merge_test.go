@@ -255,7 +255,7 @@ func TestMergeProperties(t *testing.T) {
 			t.Fatalf("merged twice, apart: %q, %t", text(n.app), ok)
 		}
 	})
-	if merges == 0 || conflicts == 0 {
+	if !testing.Short() && (merges == 0 || conflicts == 0) { // the few runs of -short may miss the one or the other
 		t.Errorf("%d merges and %d conflicts: the test shows nothing", merges, conflicts)
 	}
 }
