@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"runtime"
 	"slices"
 	"time"
@@ -122,7 +123,11 @@ func (n *Node) listWork(ctx context.Context, d driver.Driver) {
 		}
 		if ctx.Err() == nil && err.Error() != told {
 			told = err.Error()
-			n.log.Warn("a driver can't say what it runs; nothing is granted on it meanwhile", "driver", d.Name(), "err", err)
+			level := slog.LevelWarn
+			if !d.Probe(ctx).Available { // as on most machines: hansa hosts says why
+				level = slog.LevelInfo
+			}
+			n.log.Log(ctx, level, "a driver can't say what it runs; nothing is granted on it meanwhile", "driver", d.Name(), "err", err)
 		}
 		select {
 		case <-ctx.Done():
