@@ -10,6 +10,7 @@ import (
 	"net"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -253,6 +254,7 @@ func (n *Node) openCore() error {
 		Has: n.store.Blobs().Has,
 		RTT: n.rttBetween, Panicked: n.corePanicked,
 	})
+	n.publisher = newPublisher(&n.work, n.tables, n.self(), n.recordChanged, n.log.With("part", "tables"))
 	if err := n.loadCore(core); err != nil {
 		return err
 	}
@@ -264,8 +266,11 @@ func (n *Node) openCore() error {
 		n.loop.trace = n.traceStep
 	}
 	for _, name := range coreTables {
-		replica := n.tables[name]
-		replica.OnChange(func(keys []string) { n.recordsChanged(name, replica, keys) })
+		n.tables[name].OnChange(func(keys []string) {
+			for _, key := range keys {
+				n.recordChanged(recordKey{name, strings.Clone(key)})
+			}
+		})
 	}
 	return nil
 }
@@ -292,7 +297,7 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	n.outboxes = newOutboxes(runCtx, &n.work, n.sendBatch, func(to placement.PeerID, body []byte) {
 		n.loop.post(placement.Undelivered{To: to, Body: body})
 	})
-	n.publisher = newPublisher(runCtx, &n.work, n.tables, n.self(), n.log.With("part", "tables"))
+	n.publisher.ctx = runCtx
 	n.refresher = newRefresher(n.refreshDigest)
 
 	failed := make(chan error, 8)

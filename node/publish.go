@@ -24,11 +24,13 @@ type publisher struct {
 	work   *sync.WaitGroup
 	tables map[string]*table.Replica
 	self   placement.PeerRef
+	again  func(recordKey) // tells the core once more what a key holds
 	log    *slog.Logger
 
 	mu      sync.Mutex // guards what follows
 	waiting map[recordKey]*publication
-	busy    map[recordKey]bool
+	busy    map[recordKey]*publication // written by the goroutine of the key
+	shown   map[recordKey]bool         // values were asked for meanwhile
 }
 
 // publication is one write that waits.
@@ -38,9 +40,10 @@ type publication struct {
 	beside [][]byte
 }
 
-func newPublisher(ctx context.Context, work *sync.WaitGroup, tables map[string]*table.Replica, self placement.PeerRef, log *slog.Logger) *publisher {
-	return &publisher{ctx: ctx, work: work, tables: tables, self: self, log: log,
-		waiting: map[recordKey]*publication{}, busy: map[recordKey]bool{}}
+// newPublisher makes a publisher; ctx is to be set before it publishes.
+func newPublisher(work *sync.WaitGroup, tables map[string]*table.Replica, self placement.PeerRef, again func(recordKey), log *slog.Logger) *publisher {
+	return &publisher{work: work, tables: tables, self: self, again: again, log: log,
+		waiting: map[recordKey]*publication{}, busy: map[recordKey]*publication{}, shown: map[recordKey]bool{}}
 }
 
 // publish writes a key over the siblings that the core has seen and that it
@@ -49,8 +52,8 @@ func (p *publisher) publish(k recordKey, what publication) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.waiting[k] = &what
-	if !p.busy[k] {
-		p.busy[k] = true
+	if p.busy[k] == nil {
+		p.busy[k] = &what
 		p.work.Go(func() { p.drain(k) })
 	}
 }
@@ -61,10 +64,16 @@ func (p *publisher) drain(k recordKey) {
 		next := p.waiting[k]
 		delete(p.waiting, k)
 		if next == nil || p.ctx.Err() != nil {
+			shown := p.shown[k]
 			delete(p.busy, k)
+			delete(p.shown, k)
 			p.mu.Unlock()
+			if shown {
+				p.again(k)
+			}
 			return
 		}
+		p.busy[k] = next
 		p.mu.Unlock()
 		if err := p.write(k, next); err != nil {
 			p.log.Warn("a record could not be published; it will be tried again", "table", k.table, "key", k.key, "err", err)
@@ -85,9 +94,7 @@ func (p *publisher) write(k recordKey, what *publication) error {
 	replica := p.tables[k.table]
 	var over []table.Dot
 	for _, r := range replica.Siblings(k.key) {
-		own := r.Dot.Peer == string(p.self.Peer) && r.Dot.Incarnation == uint64(p.self.Incarnation)
-		stays := slices.ContainsFunc(what.beside, func(v []byte) bool { return bytes.Equal(v, r.Value) })
-		if (own || slices.Contains(what.seen, r.Dot)) && !stays {
+		if p.replaces(what, r) {
 			over = append(over, r.Dot)
 		}
 	}
@@ -95,4 +102,43 @@ func (p *publisher) write(k recordKey, what *publication) error {
 		return replica.RemoveOver(p.ctx, k.key, over)
 	}
 	return replica.PutOver(p.ctx, k.key, what.value, over)
+}
+
+// replaces says whether a publication is over a record: one of this peer's own,
+// or one that the core had seen, unless the core wants it beside.
+func (p *publisher) replaces(what *publication, r table.Record) bool {
+	own := r.Dot.Peer == string(p.self.Peer) && r.Dot.Incarnation == uint64(p.self.Incarnation)
+	if !own && !slices.Contains(what.seen, r.Dot) {
+		return false
+	}
+	return !slices.ContainsFunc(what.beside, func(v []byte) bool { return bytes.Equal(v, r.Value) })
+}
+
+// values are those of a key as they will be once what is on its way is written,
+// and the dots of those that are. The core takes what it publishes for written:
+// news of the key that come before the write must not show it the state before.
+func (p *publisher) values(k recordKey) ([][]byte, []table.Dot) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	records := p.tables[k.table].Siblings(k.key)
+	dots := make([]table.Dot, len(records))
+	for i, r := range records {
+		dots[i] = r.Dot
+	}
+	for _, what := range []*publication{p.busy[k], p.waiting[k]} {
+		if what == nil {
+			continue
+		}
+		p.shown[k] = true
+		records = slices.DeleteFunc(slices.Clone(records), func(r table.Record) bool { return p.replaces(what, r) })
+		if what.value != nil {
+			own := table.Dot{Peer: string(p.self.Peer), Incarnation: uint64(p.self.Incarnation)}
+			records = append(records, table.Record{Dot: own, Value: what.value})
+		}
+	}
+	values := make([][]byte, len(records))
+	for i, r := range records {
+		values[i] = r.Value
+	}
+	return values, dots
 }

@@ -66,26 +66,18 @@ func (n *Node) openTables() error {
 // recordKey is a key of a replicated table.
 type recordKey struct{ table, key string }
 
-// recordsChanged tells the core of keys of a replicated table that changed.
-func (n *Node) recordsChanged(name string, replica *table.Replica, keys []string) {
-	for _, key := range keys {
-		k := recordKey{name, strings.Clone(key)}
-		n.loop.postLate(func() placement.Event {
-			return placement.RecordChanged{Table: name, Key: k.key, Siblings: n.siblings(replica, k)}
-		})
-	}
+// recordChanged tells the core of a key of a replicated table that changed.
+func (n *Node) recordChanged(k recordKey) {
+	n.loop.postLate(func() placement.Event {
+		return placement.RecordChanged{Table: k.table, Key: k.key, Siblings: n.siblings(k)}
+	})
 }
 
 // siblings are the values of a key as the core is about to be told, and notes
 // their dots: what the core publishes is over those, and over no edit that it
 // has not seen. Only the loop's goroutine calls it, once the loop runs.
-func (n *Node) siblings(replica *table.Replica, k recordKey) [][]byte {
-	records := replica.Siblings(k.key)
-	values := make([][]byte, len(records))
-	dots := make([]table.Dot, len(records))
-	for i, r := range records {
-		values[i], dots[i] = r.Value, r.Dot
-	}
+func (n *Node) siblings(k recordKey) [][]byte {
+	values, dots := n.publisher.values(k)
 	if n.told[k] = dots; len(dots) == 0 {
 		delete(n.told, k)
 	}
@@ -107,7 +99,7 @@ func (n *Node) loadCore(core *placement.Peer) error {
 		replica := n.tables[name]
 		replica.Range("", func(key string, _ []byte) bool {
 			k := recordKey{name, strings.Clone(key)}
-			core.LoadTable(name, k.key, n.siblings(replica, k))
+			core.LoadTable(name, k.key, n.siblings(k))
 			return true
 		})
 	}
