@@ -143,12 +143,14 @@ func run(t testing.TB, d driver.Driver) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- d.Run(ctx) }()
-	return sync.OnceFunc(func() {
+	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Errorf("Run: %v", err)
 		}
 	})
+	t.Cleanup(stop) // also of a test that is skipped or fails: before its folder goes
+	return stop
 }
 
 // patience is what the boot of a machine takes where ten share a core.
