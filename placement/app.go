@@ -13,6 +13,9 @@ type App struct {
 	Namespace  string               `json:"namespace,omitempty"`
 	Name       string               `json:"app"`
 	Components map[string]Component `json:"components"`
+	// Image is set for a name in the mesh's registry, which has no components. No
+	// manifest of a person has it.
+	Image *Image `json:"image,omitempty"`
 }
 
 // Key is the app's namespace and name; an empty namespace is "default".

@@ -146,10 +146,13 @@ const schemaExclusive = 2
 // schemaVolumes is the first schema with volumes and architectures.
 const schemaVolumes = 3
 
-// Artifact is a file that the mesh stores for an app.
+// Artifact is a file that the mesh stores for an app, or with Tree a manifest
+// and all that it references: whoever stores it stores all of that, and Size is
+// of all of that together.
 type Artifact struct {
 	Digest string `json:"digest"`
 	Size   int64  `json:"size"`
+	Tree   bool   `json:"tree,omitempty"`
 }
 
 // Keepers is the recorded, ordered list of the peers that hold an app's
