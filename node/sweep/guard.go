@@ -1,0 +1,145 @@
+package sweep
+
+import (
+	"sync"
+	"time"
+)
+
+const (
+	// PromiseFor is how long a promise binds who gave it.
+	PromiseFor = 10 * time.Minute
+	// LetGoWithin is how long after it asked who was promised may let go. What is
+	// between covers clocks of different rates and a machine that stood still.
+	LetGoWithin = time.Minute
+	// promisesMax bounds the files that this peer has promised to hold.
+	promisesMax = 1 << 17
+	// usesMax bounds the uses that are remembered.
+	usesMax = 1 << 17
+)
+
+// Guard keeps what must not be deleted just now. A peer that starts promised things
+// that it does not know of any more: it deletes nothing that is needed for the first
+// PromiseFor.
+type Guard struct {
+	self string
+	now  func() time.Duration // of a clock that goes on while the machine is suspended
+
+	mu       sync.Mutex // guards what follows; held while a file is deleted
+	begun    time.Duration
+	promised map[string]time.Duration // until when
+	offered  map[string]time.Duration // asked others to hold it, since when
+	used     map[string]time.Duration
+	lost     time.Duration // uses up to then were forgotten
+}
+
+// NewGuard makes the guard of a peer's files. now is a clock that never goes back.
+func NewGuard(self string, now func() time.Duration) *Guard {
+	return &Guard{self: self, now: now, begun: now(), promised: map[string]time.Duration{},
+		offered: map[string]time.Duration{}, used: map[string]time.Duration{}, lost: -1}
+}
+
+// Use says that a file is used, or is about to be: whoever has not looked since does
+// not delete it.
+func (g *Guard) Use(digest string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(g.used) >= usesMax {
+		clear(g.used)
+		g.lost = g.now()
+	}
+	g.used[digest] = g.now()
+}
+
+// Idle is how long a file was not used, as far as Use was told; ok is false if it
+// never was.
+func (g *Guard) Idle(digest string) (idle time.Duration, ok bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	at, ok := g.used[digest]
+	return g.now() - at, ok
+}
+
+// Now is what Delete wants to know: what was known was looked at then.
+func (g *Guard) Now() time.Duration { return g.now() }
+
+// Promise gives another peer the word that this one holds a file, and goes on
+// holding it for PromiseFor. It can't where this peer is about to let it go itself
+// and the other comes after it in their order. has says whether the file is here.
+func (g *Guard) Promise(digest, to string, has func(string) bool) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := g.now()
+	if at, ok := g.offered[digest]; ok && now-at <= LetGoWithin && to > g.self {
+		return false
+	}
+	if !has(digest) {
+		return false
+	}
+	if len(g.promised) >= promisesMax {
+		for d, until := range g.promised {
+			if until < now {
+				delete(g.promised, d)
+			}
+		}
+		if len(g.promised) >= promisesMax {
+			return false
+		}
+	}
+	g.promised[digest] = now + PromiseFor
+	return true
+}
+
+// Offer begins to let a file go that is needed: the others may be asked for their
+// promises now. It is false where this peer promised to hold it, or may have done so
+// before it started.
+func (g *Guard) Offer(digest string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := g.now()
+	if now-g.begun < PromiseFor || now < g.promised[digest] {
+		return false
+	}
+	g.offered[digest] = now
+	return true
+}
+
+// Keep ends what Offer began: the file stays.
+func (g *Guard) Keep(digest string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.offered, digest)
+}
+
+// LetGo deletes a file that was offered, and that others have promised to hold since;
+// false if it must stay after all: it was used since, this peer has promised to hold
+// it meanwhile, or too much time has passed.
+func (g *Guard) LetGo(digest string, remove func(string) error) (bool, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	at, ok := g.offered[digest]
+	delete(g.offered, digest)
+	now := g.now()
+	if !ok || now-at > LetGoWithin || now < g.promised[digest] || g.usedSince(digest, at) {
+		return false, nil
+	}
+	err := remove(digest)
+	return err == nil, err
+}
+
+// Delete deletes a file that nothing needed when it was looked, at the time since;
+// false if it was used meanwhile.
+func (g *Guard) Delete(digest string, since time.Duration, remove func(string) error) (bool, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.usedSince(digest, since) || g.now() < g.promised[digest] {
+		return false, nil
+	}
+	delete(g.used, digest)
+	err := remove(digest)
+	return err == nil, err
+}
+
+func (g *Guard) usedSince(digest string, since time.Duration) bool {
+	at, ok := g.used[digest]
+	return ok && at >= since || g.lost >= since
+}
