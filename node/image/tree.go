@@ -48,9 +48,10 @@ func (t Tree) Size() (sum int64) {
 	return sum
 }
 
-// Walk looks what of the tree under a manifest is here. A manifest that can't be
-// read is an error, unless it is just not here.
-func Walk(store Store, root string) (Tree, error) {
+// Walk looks what of the tree under a manifest is here: of indexes all manifests, or
+// with arch those that run there or say nothing of where they run. A manifest that
+// can't be read is an error, unless it is just not here.
+func Walk(store Store, root, arch string) (Tree, error) {
 	var t Tree
 	seen := map[string]bool{root: true}
 	level := []Part{{Digest: root, Manifest: true}}
@@ -60,7 +61,7 @@ func Walk(store Store, root string) (Tree, error) {
 		}
 		var next []Part
 		for _, p := range level {
-			children, err := t.visit(store, p)
+			children, err := t.visit(store, p, arch)
 			if err != nil {
 				return Tree{}, fmt.Errorf("image %s: %w", root, err)
 			}
@@ -80,7 +81,7 @@ func Walk(store Store, root string) (Tree, error) {
 }
 
 // visit notes a part, and gives what it is made of.
-func (t *Tree) visit(store Store, p Part) ([]Part, error) {
+func (t *Tree) visit(store Store, p Part, arch string) ([]Part, error) {
 	at := len(t.Parts)
 	t.Parts = append(t.Parts, p)
 	if !store.Has(p.Digest) {
@@ -103,7 +104,7 @@ func (t *Tree) visit(store Store, p Part) ([]Part, error) {
 	if err != nil {
 		return nil, fmt.Errorf("manifest %s: %w", p.Digest, err)
 	}
-	return m.Parts(), nil
+	return m.partsOn(arch), nil
 }
 
 func read(store Store, digest string) ([]byte, error) {
@@ -120,9 +121,15 @@ func read(store Store, digest string) ([]byte, error) {
 
 // Parts are the blobs that the manifest is made of, without those that are not
 // distributed with it.
-func (m Manifest) Parts() []Part {
+func (m Manifest) Parts() []Part { return m.partsOn("") }
+
+// partsOn are Parts without what is for another architecture alone.
+func (m Manifest) partsOn(arch string) []Part {
 	var out []Part
 	for _, d := range m.Children() {
+		if arch != "" && d.Platform != nil && d.Platform.Architecture != "" && d.Platform.Architecture != arch {
+			continue
+		}
 		if distributed(d) {
 			out = append(out, Part{Digest: d.Digest.String(), Size: d.Size, Manifest: IsManifest(d.MediaType)})
 		}
@@ -137,9 +144,9 @@ func distributed(d ocispec.Descriptor) bool {
 
 // Fetch brings a tree here: fetch is called for each part that is missing, for
 // several at once, until all is here or one does not come.
-func Fetch(ctx context.Context, store Store, root string, fetch func(context.Context, Part) error) error {
+func Fetch(ctx context.Context, store Store, root, arch string, fetch func(context.Context, Part) error) error {
 	for range DepthMax + 2 { // each round reads manifests one level further down
-		t, err := Walk(store, root)
+		t, err := Walk(store, root, arch)
 		if err != nil || t.Whole() {
 			return err
 		}

@@ -81,7 +81,7 @@ func TestWalk(t *testing.T) {
 	elsewhere := ocispec.Descriptor{MediaType: "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip", Digest: digests.FromString("windows"), Size: 7}
 	amd, arm := m.image(t, "amd64"), m.image(t, "arm64", elsewhere)
 	root := m.index(t, amd, m.index(t, arm)).Digest.String()
-	tree, err := Walk(m, root)
+	tree, err := Walk(m, root, "")
 	if err != nil || !tree.Whole() {
 		t.Fatalf("%+v, %v; want all of it here", tree, err)
 	}
@@ -95,12 +95,33 @@ func TestWalk(t *testing.T) {
 
 	delete(m.files, arm.Digest.String())
 	delete(m.files, digests.FromString("shared").String())
-	tree, err = Walk(m, root)
+	tree, err = Walk(m, root, "")
 	if err != nil || tree.Whole() || len(tree.Missing) != 2 {
 		t.Errorf("missing %+v, %v; want a manifest and a layer", tree.Missing, err)
 	}
-	if tree, err := Walk(newMemory(), root); err != nil || tree.Whole() || len(tree.Missing) != 1 {
+	if tree, err := Walk(newMemory(), root, ""); err != nil || tree.Whole() || len(tree.Missing) != 1 {
 		t.Errorf("of nothing: %+v, %v; want the root missing", tree, err)
+	}
+}
+
+// A host fetches of an index what it can run, and what does not say where it runs.
+func TestWalkOfOneArchitecture(t *testing.T) {
+	m := newMemory()
+	on := func(arch string) ocispec.Descriptor {
+		d := m.image(t, arch)
+		d.Platform = &ocispec.Platform{OS: "linux", Architecture: arch}
+		return d
+	}
+	amd, arm, any := on("amd64"), on("arm64"), m.image(t, "any")
+	root := m.index(t, amd, arm, any).Digest.String()
+	delete(m.files, arm.Digest.String())
+	trees := NewTrees(m)
+	if !trees.Whole(root, "amd64") || trees.Whole(root, "arm64") || trees.Whole(root, "") {
+		t.Error("all for amd64 is here, and nothing but that")
+	}
+	tree, err := trees.Tree(root, "amd64")
+	if err != nil || slices.ContainsFunc(tree.Parts, func(p Part) bool { return p.Digest == arm.Digest.String() }) {
+		t.Errorf("%+v, %v; want nothing for arm64", tree.Parts, err)
 	}
 }
 
@@ -127,7 +148,7 @@ func TestWalkRefuses(t *testing.T) {
 	}
 	tests["many"] = m.index(t, many...).Digest.String()
 	for name, root := range tests {
-		if tree, err := Walk(m, root); !errors.Is(err, ErrInvalid) {
+		if tree, err := Walk(m, root, ""); !errors.Is(err, ErrInvalid) {
 			t.Errorf("%s: %d parts, %v; want ErrInvalid", name, len(tree.Parts), err)
 		}
 	}
@@ -150,10 +171,10 @@ func TestFetch(t *testing.T) {
 		fetched[p.Digest]++
 		return nil
 	}
-	if err := Fetch(t.Context(), here, root, copyPart); err != nil {
+	if err := Fetch(t.Context(), here, root, "", copyPart); err != nil {
 		t.Fatal(err)
 	}
-	if tree, err := Walk(here, root); err != nil || !tree.Whole() || len(fetched) != len(there.files) {
+	if tree, err := Walk(here, root, ""); err != nil || !tree.Whole() || len(fetched) != len(there.files) {
 		t.Fatalf("%d of %d blobs were fetched, %v", len(fetched), len(there.files), err)
 	}
 	for digest, times := range fetched {
@@ -164,11 +185,11 @@ func TestFetch(t *testing.T) {
 	lost := digests.FromString("shared").String()
 	delete(here.files, lost)
 	delete(there.files, lost)
-	if err := Fetch(t.Context(), here, root, copyPart); err == nil || !strings.Contains(err.Error(), lost) {
+	if err := Fetch(t.Context(), here, root, "", copyPart); err == nil || !strings.Contains(err.Error(), lost) {
 		t.Errorf("%v; want the blob that nobody holds named", err)
 	}
 	vanish := func(context.Context, Part) error { return nil }
-	if err := Fetch(t.Context(), here, root, vanish); err == nil {
+	if err := Fetch(t.Context(), here, root, "", vanish); err == nil {
 		t.Error("what does not come was taken for whole")
 	}
 }
@@ -177,19 +198,19 @@ func TestTrees(t *testing.T) {
 	m := newMemory()
 	root := m.index(t, m.image(t, "amd64")).Digest.String()
 	trees := NewTrees(m)
-	if !trees.Whole(root) || !trees.Whole(root) {
+	if !trees.Whole(root, "") || !trees.Whole(root, "") {
 		t.Fatal("all of it is here")
 	}
 	layer := digests.FromString("layer of amd64").String()
 	text := m.files[layer]
 	delete(m.files, layer)
 	trees.Gone(layer)
-	tree, err := trees.Tree(root)
-	if err != nil || trees.Whole(root) || !slices.Equal(tree.Missing, []Part{{Digest: layer, Size: int64(len(text))}}) {
+	tree, err := trees.Tree(root, "")
+	if err != nil || trees.Whole(root, "") || !slices.Equal(tree.Missing, []Part{{Digest: layer, Size: int64(len(text))}}) {
 		t.Errorf("missing %+v, %v; want the layer", tree.Missing, err)
 	}
 	m.files[layer] = text
-	if !trees.Whole(root) {
+	if !trees.Whole(root, "") {
 		t.Error("it came again, and is not seen")
 	}
 }

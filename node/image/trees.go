@@ -11,38 +11,42 @@ type Trees struct {
 	store Store
 
 	mu    sync.Mutex // guards what follows
-	parts map[string][]Part
-	count int             // of parts
-	whole map[string]bool // seen whole, and nothing has gone since
+	parts map[treeKey][]Part
+	count int              // of parts
+	whole map[treeKey]bool // seen whole, and nothing has gone since
 	gone  uint64          // rises when a blob goes
 }
 
+// treeKey is a root, and the architecture that the tree is cut down to.
+type treeKey struct{ root, arch string }
+
 // NewTrees is over a store.
 func NewTrees(store Store) *Trees {
-	return &Trees{store: store, parts: map[string][]Part{}, whole: map[string]bool{}}
+	return &Trees{store: store, parts: map[treeKey][]Part{}, whole: map[treeKey]bool{}}
 }
 
-// Whole says whether all of a tree is here.
-func (t *Trees) Whole(root string) bool {
+// Whole says whether all of a tree is here, or with arch what of it runs there.
+func (t *Trees) Whole(root, arch string) bool {
 	t.mu.Lock()
-	whole := t.whole[root]
+	whole := t.whole[treeKey{root, arch}]
 	t.mu.Unlock()
 	if whole {
 		return true
 	}
-	tree, err := t.Tree(root)
+	tree, err := t.Tree(root, arch)
 	return err == nil && tree.Whole()
 }
 
-// Tree is what of a tree is here.
-func (t *Trees) Tree(root string) (Tree, error) {
+// Tree is what of a tree is here; see Walk.
+func (t *Trees) Tree(root, arch string) (Tree, error) {
+	key := treeKey{root, arch}
 	t.mu.Lock()
-	parts, gone := t.parts[root], t.gone
+	parts, gone := t.parts[key], t.gone
 	t.mu.Unlock()
 	tree := Tree{Parts: parts}
 	if parts == nil {
 		var err error
-		if tree, err = Walk(t.store, root); err != nil {
+		if tree, err = Walk(t.store, root, arch); err != nil {
 			return Tree{}, err
 		}
 	} else {
@@ -62,12 +66,12 @@ func (t *Trees) Tree(root string) (Tree, error) {
 		clear(t.whole)
 		t.count = 0
 	}
-	if t.parts[root] == nil {
-		t.parts[root] = tree.Parts
+	if t.parts[key] == nil {
+		t.parts[key] = tree.Parts
 		t.count += len(tree.Parts)
 	}
 	if t.gone == gone { // else something went while this looked
-		t.whole[root] = true
+		t.whole[key] = true
 	}
 	return tree, nil
 }
