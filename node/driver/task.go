@@ -309,6 +309,13 @@ func SafeID(id string) string {
 	return s + "..." + hex.EncodeToString(sum[:12])
 }
 
+// Mark is short text that tells apart what is of one driver where others keep
+// theirs too (cgroups, containers, /dev/shm): of its folder, or its scope.
+func Mark(of string) string {
+	sum := sha256.Sum256([]byte(of))
+	return hex.EncodeToString(sum[:5])
+}
+
 // LogLine is one line of a log, as Logs gives it, in the form that Kubernetes
 // uses: an RFC 3339 time with nanoseconds, the stream, "F" (whole) or "P" (a
 // piece: the line goes on in the next one), and the text.

@@ -2,8 +2,6 @@ package docker
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -13,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/hansa-mesh/hansa/node/driver"
 	"github.com/hansa-mesh/hansa/node/driver/logs"
@@ -28,9 +25,8 @@ type Driver struct {
 	locks  driver.Locks // by task: held while it is started, and at the end of Stop
 	nets   driver.Locks // by network: held while it is made, joined or removed
 
-	ctx    context.Context // done when Run returns
-	cancel context.CancelFunc
-	wg     sync.WaitGroup // followers, stops, pulls
+	crew *driver.Crew    // followers, stops, pulls
+	ctx  context.Context // the crew's: done when Run returns
 
 	engine engine
 	pulls  pulls
@@ -38,7 +34,6 @@ type Driver struct {
 	loading sync.Mutex // held while everything is listed
 	mu      sync.Mutex // guards what follows
 	loaded  bool
-	closed  bool
 	probing *probing // nil while the engine is not asked
 	tasks   map[string]*task
 	busy    map[string]int // tasks that are being started: their containers are not taken for left over
@@ -46,6 +41,7 @@ type Driver struct {
 
 var (
 	_ driver.Driver    = (*Driver)(nil)
+	_ driver.Halter    = (*Driver)(nil)
 	_ driver.Execer    = (*Driver)(nil)
 	_ driver.Meter     = (*Driver)(nil)
 	_ driver.Collector = (*Driver)(nil)
@@ -61,8 +57,7 @@ func New(c Config) (*Driver, error) {
 		return nil, fmt.Errorf("docker: %w", err)
 	}
 	c.Dir = dir
-	sum := sha256.Sum256([]byte(c.Scope))
-	mark := hex.EncodeToString(sum[:5])
+	mark := driver.Mark(c.Scope)
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
@@ -78,12 +73,12 @@ func New(c Config) (*Driver, error) {
 	if c.PullMax == 0 {
 		c.PullMax = pullMaxDefault
 	}
+	crew := driver.NewCrew()
 	d := &Driver{
-		c: c, mark: mark, outbox: driver.NewOutbox(Name, c.Events),
+		c: c, mark: mark, outbox: driver.NewOutbox(Name, c.Events), crew: crew, ctx: crew.Context(),
 		tasks: map[string]*task{}, busy: map[string]int{},
 	}
 	d.engine.fixed, d.engine.noted = c.Host, filepath.Join(dir, "engine")
-	d.ctx, d.cancel = context.WithCancel(context.Background())
 	return d, nil
 }
 
@@ -92,31 +87,14 @@ func (d *Driver) Name() string { return Name }
 
 // Run implements driver.Driver: containers go on when it returns.
 func (d *Driver) Run(ctx context.Context) error {
-	defer func() {
-		d.mu.Lock()
-		d.closed = true
-		d.mu.Unlock()
-		d.cancel()
-		d.wg.Wait()
-		d.engine.close()
-	}()
+	defer d.engine.close()
+	defer d.crew.Dismiss()
 	var watching sync.WaitGroup
 	defer watching.Wait()
 	watching.Go(func() { d.watch(ctx) })
 	d.prune()
 	d.outbox.Run(ctx)
 	return nil
-}
-
-// spawn runs f as one of Run's goroutines.
-func (d *Driver) spawn(f func()) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.closed {
-		return false
-	}
-	d.wg.Go(f)
-	return true
 }
 
 func (d *Driver) task(id string) *task {
@@ -208,15 +186,5 @@ func (d *Driver) Logs(ctx context.Context, id string, o driver.LogOptions) (io.R
 func (d *Driver) prune() {
 	if err := prune.Folders(filepath.Join(d.c.Dir, stoppedDir), d.c.StoppedMax, stoppedCountMax, nil); err != nil {
 		d.c.Log.Warn("logs of a stopped task are not deleted", "error", err)
-	}
-}
-
-// pause waits, or returns false when ctx is done before.
-func pause(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-ctx.Done():
-		return false
-	case <-time.After(d):
-		return true
 	}
 }

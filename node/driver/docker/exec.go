@@ -172,7 +172,7 @@ func (d *Driver) exitCode(ctx context.Context, cli *client.Client, id string) (i
 		if !seen.Running {
 			return seen.ExitCode, nil
 		}
-		if !pause(ctx, wait) {
+		if !driver.Pause(ctx, wait) {
 			d.killExec(cli, id)
 			return -1, ctx.Err()
 		}

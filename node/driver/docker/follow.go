@@ -139,7 +139,7 @@ func (d *Driver) follow(t *task, resume bool) {
 			d.copyOutput(t, w, resume)
 		}
 	}
-	if !d.spawn(copying) {
+	if !d.crew.Go(copying) {
 		close(t.drained)
 	}
 }
@@ -169,7 +169,7 @@ func (d *Driver) copyOutput(t *task, w *logs.Writer, resume bool) {
 				return
 			}
 		}
-		if !pause(d.ctx, backoff) {
+		if !driver.Pause(d.ctx, backoff) {
 			return
 		}
 	}

@@ -96,9 +96,9 @@ func (d *Driver) pull(ctx context.Context, name, user, password string) error {
 			d.pulls.mu.Unlock()
 			close(p.done)
 		}
-		if !d.spawn(fetch) {
+		if !d.crew.Go(fetch) {
 			d.pulls.mu.Unlock()
-			return errors.New("the daemon is shutting down")
+			return driver.ErrShutdown
 		}
 		d.pulls.all[key] = p
 	}

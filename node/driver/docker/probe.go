@@ -22,10 +22,10 @@ type probing struct {
 func (d *Driver) Probe(ctx context.Context) driver.Info {
 	d.mu.Lock()
 	p := d.probing
-	if p == nil && !d.closed {
+	none := abilities()
+	if p == nil {
 		p = &probing{done: make(chan struct{})}
-		d.probing = p
-		d.wg.Go(func() {
+		ask := func() {
 			ctx, cancel := call(d.ctx)
 			defer cancel()
 			p.info = d.probe(ctx)
@@ -33,14 +33,15 @@ func (d *Driver) Probe(ctx context.Context) driver.Info {
 			d.probing = nil
 			d.mu.Unlock()
 			close(p.done)
-		})
+		}
+		if !d.crew.Go(ask) {
+			d.mu.Unlock()
+			none.Reason = driver.ErrShutdown.Error()
+			return none
+		}
+		d.probing = p
 	}
 	d.mu.Unlock()
-	none := abilities()
-	if p == nil {
-		none.Reason = "the daemon is shutting down"
-		return none
-	}
 	timer := time.NewTimer(probeMax)
 	defer timer.Stop()
 	select {

@@ -225,7 +225,7 @@ func (d *Driver) remove(name string) {
 }
 
 func (d *Driver) removeLater(name string) {
-	if !d.spawn(func() { d.remove(name) }) {
+	if !d.crew.Go(func() { d.remove(name) }) {
 		d.remove(name)
 	}
 }

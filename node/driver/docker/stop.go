@@ -20,39 +20,52 @@ type stopping struct {
 
 // Stop implements driver.Driver.
 func (d *Driver) Stop(ctx context.Context, id string, grace time.Duration) error {
-	if err := d.load(ctx); err != nil {
-		if _, none := os.Stat(d.taskDir(id)); errors.Is(err, driver.ErrUnavailable) && os.IsNotExist(none) {
-			return nil // nothing says that it was ever here; if it was, List will
-		}
+	t, err := d.quit(ctx, id, grace)
+	if err != nil {
 		return fmt.Errorf("stop %q: %w", id, err)
 	}
-	unlock := d.locks.Lock(id) // not while one is starting
-	t := d.task(id)
-	unlock()
 	if t == nil {
 		return nil
 	}
-	if err := d.order(ctx, t, grace); err != nil {
-		return fmt.Errorf("stop %q: %w", id, err)
-	}
-	select {
-	case <-t.ended:
-	case <-ctx.Done():
-		return fmt.Errorf("stop %q: %w", id, ctx.Err())
-	case <-d.ctx.Done():
-		return fmt.Errorf("stop %q: the daemon is shutting down", id)
-	}
 	defer d.locks.Lock(id)()
-	if d.task(id) != t {
-		if d.task(id) != nil {
-			return fmt.Errorf("stop %q: it was started anew meanwhile", id)
-		}
+	switch now := d.task(id); {
+	case now == nil:
 		return nil // another Stop was first
+	case now != t:
+		return fmt.Errorf("stop %q: %w", id, driver.ErrRestarted)
 	}
 	if err := d.clear(ctx, t); err != nil {
 		return fmt.Errorf("stop %q: %w", id, err)
 	}
 	return nil
+}
+
+// Halt implements driver.Halter: the container stays as its end left it.
+func (d *Driver) Halt(ctx context.Context, id string, grace time.Duration) error {
+	if _, err := d.quit(ctx, id, grace); err != nil {
+		return fmt.Errorf("halt %q: %w", id, err)
+	}
+	return nil
+}
+
+// quit orders a task to end and waits until it has; nil if there is none.
+func (d *Driver) quit(ctx context.Context, id string, grace time.Duration) (*task, error) {
+	if err := d.load(ctx); err != nil {
+		if _, none := os.Stat(d.taskDir(id)); errors.Is(err, driver.ErrUnavailable) && os.IsNotExist(none) {
+			return nil, nil // nothing says that it was ever here; if it was, List will
+		}
+		return nil, err
+	}
+	unlock := d.locks.Lock(id) // not while one is starting
+	t := d.task(id)
+	unlock()
+	if t == nil {
+		return nil, nil
+	}
+	if err := d.order(ctx, t, grace); err != nil {
+		return nil, err
+	}
+	return t, d.crew.Await(ctx, t.ended)
 }
 
 // clear takes away what is left of a task that ended, but its log.
@@ -112,8 +125,8 @@ func (d *Driver) order(ctx context.Context, t *task, grace time.Duration) error 
 		return err
 	}
 	d.outbox.Post(t.snapshot())
-	if !d.spawn(func() { d.enforce(t, s, kill) }) {
-		return errors.New("the daemon is shutting down")
+	if !d.crew.Go(func() { d.enforce(t, s, kill) }) {
+		return driver.ErrShutdown
 	}
 	return nil
 }

@@ -147,7 +147,7 @@ func (d *Driver) finish(t *task, e end) {
 		}
 		d.settle(t, e)
 	}
-	if !d.spawn(settle) {
+	if !d.crew.Go(settle) {
 		d.settle(t, e)
 	}
 }

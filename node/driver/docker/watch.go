@@ -38,7 +38,7 @@ func (d *Driver) watch(ctx context.Context) {
 			told = why
 			d.c.Log.Info("no engine: containers can't be started, stopped or watched", "reason", why)
 		}
-		if !pause(ctx, backoff) {
+		if !driver.Pause(ctx, backoff) {
 			return
 		}
 		backoff = min(2*backoff, backoffMax)

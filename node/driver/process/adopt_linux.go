@@ -81,7 +81,7 @@ func (d *Driver) supervise(ctx context.Context, t *task, how launchSpec) error {
 	d.tasks[t.spec.Task.ID] = t
 	d.mu.Unlock()
 	d.outbox.Post(s)
-	if !d.spawn(func() { d.watch(t, watch) }) {
+	if !d.crew.Go(func() { d.watch(t, watch) }) {
 		watch.Close() // shutting down: the next daemon adopts it
 	}
 	return nil
@@ -130,7 +130,7 @@ func (d *Driver) watch(t *task, pidfd *os.File) {
 	ctx, cancel := context.WithCancel(d.ctx)
 	defer cancel()
 	if t.spec.Task.Fence != nil {
-		d.spawn(func() { d.oversee(ctx, t) })
+		d.crew.Go(func() { d.oversee(ctx, t) })
 	}
 	if err := wait(d.ctx, pidfd); err != nil {
 		if d.ctx.Err() == nil {
@@ -341,14 +341,14 @@ func (d *Driver) follow(t *task) {
 			d.shareNow(t)
 			t.mu.Unlock()
 			d.outbox.Post(t.snapshot())
-			if !d.spawn(func() { d.watch(t, pidfd) }) {
+			if !d.crew.Go(func() { d.watch(t, pidfd) }) {
 				pidfd.Close()
 			}
 			return
 		}
 		if !errors.Is(err, errGone) {
 			d.c.Log.Error("a supervisor can't be watched", "task", t.spec.Task.ID, "error", err)
-			d.spawn(func() {
+			d.crew.Go(func() {
 				d.pollEnd(t)
 				if d.ctx.Err() == nil {
 					state, e := d.verdict(t)

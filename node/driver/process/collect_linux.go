@@ -12,8 +12,6 @@ import (
 	"github.com/hansa-mesh/hansa/node/driver/prune"
 )
 
-var _ driver.Collector = (*Driver)(nil)
-
 // collect deletes the oldest folders of stopped tasks beyond the budget.
 func (d *Driver) collect() {
 	if err := prune.Folders(filepath.Join(d.c.Dir, "stopped"), d.c.StoppedMax, stoppedCountMax, nil); err != nil {

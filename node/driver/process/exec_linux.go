@@ -17,8 +17,6 @@ import (
 	"github.com/hansa-mesh/hansa/node/driver"
 )
 
-var _ driver.Execer = (*Driver)(nil)
-
 // execsMax bounds the commands that run beside one task at one time.
 const execsMax = 32
 

@@ -12,8 +12,6 @@ import (
 	"github.com/hansa-mesh/hansa/node/driver/boottime"
 )
 
-var _ driver.Fencer = (*Driver)(nil)
-
 // Boottime implements driver.Fencer.
 func (d *Driver) Boottime() time.Duration { return boottime.Now() }
 

@@ -74,3 +74,39 @@ func logOf(t *testing.T, d *process.Driver, id string) []string {
 	}
 	return lines
 }
+
+// A Stop that finds the program running once more says so, and has not forgotten
+// it: what is started after a Stop that succeeded is a first start.
+func TestStopAndStartAtOnce(t *testing.T) {
+	d := open(t, process.Config{Dir: dataDir(t)})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { defer close(ended); _ = d.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-ended })
+	task := driver.Task{ID: "claim/0", Kind: driver.KindServer, Process: &driver.Process{Command: []string{"/bin/sleep", "1000"}}}
+	for round := range 20 {
+		if _, err := d.Start(ctx, task); err != nil {
+			t.Fatal(err)
+		}
+		stopped := make(chan error, 1)
+		go func() { stopped <- d.Stop(ctx, task.ID, -1) }()
+		var s driver.Status
+		for over := false; !over; {
+			var err error
+			if s, err = d.Start(ctx, task); err != nil {
+				t.Fatal(err)
+			}
+			select {
+			case err = <-stopped:
+				over = true
+				if again := s.State == driver.StateRunning && s.Starts > 1; again && err == nil {
+					t.Fatalf("round %d: Stop succeeded, and the task runs on: %+v", round, s)
+				}
+			default:
+			}
+		}
+		if err := d.Stop(ctx, task.ID, -1); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

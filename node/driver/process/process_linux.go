@@ -2,8 +2,6 @@ package process
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -38,14 +36,12 @@ type Driver struct {
 	mark   string       // of this data folder, in the names of cgroups
 	locks  driver.Locks // held by Start, and by the end of Stop
 
-	ctx    context.Context // done when Run returns
-	cancel context.CancelFunc
-	wg     sync.WaitGroup // watchers
+	crew *driver.Crew    // watchers
+	ctx  context.Context // the crew's: done when Run returns
 
 	loading sync.Mutex // held while the tasks folder is read
 	mu      sync.Mutex // guards what follows
 	loaded  bool
-	closed  bool
 	tasks   map[string]*task
 }
 
@@ -62,7 +58,14 @@ type task struct {
 	ended  chan struct{} // closed with the state exited or failed
 }
 
-var _ driver.Driver = (*Driver)(nil)
+var (
+	_ driver.Driver    = (*Driver)(nil)
+	_ driver.Halter    = (*Driver)(nil)
+	_ driver.Fencer    = (*Driver)(nil)
+	_ driver.Execer    = (*Driver)(nil)
+	_ driver.Meter     = (*Driver)(nil)
+	_ driver.Collector = (*Driver)(nil)
+)
 
 // New returns a driver; it starts nothing and touches no disk.
 func New(c Config) (*Driver, error) {
@@ -89,13 +92,11 @@ func New(c Config) (*Driver, error) {
 	if c.StartMax == 0 {
 		c.StartMax = startMaxDefault
 	}
-	sum := sha256.Sum256([]byte(dir))
-	d := &Driver{
-		c: c, outbox: driver.NewOutbox(Name, c.Events), mark: hex.EncodeToString(sum[:5]),
-		tasks: map[string]*task{},
-	}
-	d.ctx, d.cancel = context.WithCancel(context.Background())
-	return d, nil
+	crew := driver.NewCrew()
+	return &Driver{
+		c: c, outbox: driver.NewOutbox(Name, c.Events), mark: driver.Mark(dir),
+		crew: crew, ctx: crew.Context(), tasks: map[string]*task{},
+	}, nil
 }
 
 // Name implements driver.Driver.
@@ -103,18 +104,10 @@ func (d *Driver) Name() string { return Name }
 
 // Run implements driver.Driver: programs go on when it returns.
 func (d *Driver) Run(ctx context.Context) error {
-	defer func() {
-		d.mu.Lock()
-		d.closed = true
-		d.mu.Unlock()
-		d.cancel()
-		d.wg.Wait()
-	}()
+	defer d.crew.Dismiss()
 	for d.load() != nil { // List says why; nothing is started before it answers
-		select {
-		case <-ctx.Done():
+		if !driver.Pause(ctx, loadRetry) {
 			return nil
-		case <-time.After(loadRetry):
 		}
 	}
 	d.collect()
@@ -160,17 +153,6 @@ func (d *Driver) task(id string) *task {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.tasks[id]
-}
-
-// spawn runs f as one of Run's goroutines.
-func (d *Driver) spawn(f func()) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.closed {
-		return false
-	}
-	d.wg.Go(f)
-	return true
 }
 
 func (t *task) snapshot() driver.Status {
@@ -268,31 +250,19 @@ func (d *Driver) again(job driver.Task, t *task) (driver.Status, error) {
 
 // Stop implements driver.Driver.
 func (d *Driver) Stop(ctx context.Context, id string, grace time.Duration) error {
-	if err := d.load(); err != nil {
-		return err
+	t, err := d.quit(ctx, id, grace)
+	if err != nil {
+		return fmt.Errorf("stop %q: %w", id, err)
 	}
-	unlock := d.locks.Lock(id) // not while one is starting
-	t := d.task(id)
-	unlock()
 	if t == nil {
 		return nil
 	}
-	if err := d.order(t, grace); err != nil {
-		return fmt.Errorf("stop %q: %w", id, err)
-	}
-	select {
-	case <-t.ended:
-	case <-ctx.Done():
-		return fmt.Errorf("stop %q: %w", id, ctx.Err())
-	case <-d.ctx.Done():
-		return fmt.Errorf("stop %q: the daemon is shutting down", id)
-	}
 	defer d.locks.Lock(id)()
-	if d.task(id) != t {
+	switch now := d.task(id); {
+	case now == nil:
 		return nil // another Stop was first
-	}
-	if !t.snapshot().State.Ended() {
-		return fmt.Errorf("stop %q: it was started anew meanwhile", id)
+	case now != t:
+		return fmt.Errorf("stop %q: %w", id, driver.ErrRestarted)
 	}
 	if err := d.archive(t); err != nil {
 		return fmt.Errorf("stop %q: %w", id, err)
@@ -302,6 +272,31 @@ func (d *Driver) Stop(ctx context.Context, id string, grace time.Duration) error
 	d.mu.Unlock()
 	d.collect()
 	return nil
+}
+
+// Halt implements driver.Halter: the program's folder stays as it left it.
+func (d *Driver) Halt(ctx context.Context, id string, grace time.Duration) error {
+	if _, err := d.quit(ctx, id, grace); err != nil {
+		return fmt.Errorf("halt %q: %w", id, err)
+	}
+	return nil
+}
+
+// quit orders a task to end and waits until it has; nil if there is none.
+func (d *Driver) quit(ctx context.Context, id string, grace time.Duration) (*task, error) {
+	if err := d.load(); err != nil {
+		return nil, err
+	}
+	unlock := d.locks.Lock(id) // not while one is starting
+	t := d.task(id)
+	unlock()
+	if t == nil {
+		return nil, nil
+	}
+	if err := d.order(t, grace); err != nil {
+		return nil, err
+	}
+	return t, d.crew.Await(ctx, t.ended)
 }
 
 // order tells the supervisor to stop, and sees to it that it does.
@@ -345,7 +340,7 @@ func (d *Driver) order(t *task, grace time.Duration) error {
 			_ = send(pidfd, unix.SIGKILL) // the kernel kills the program with it
 		}
 	}
-	if !d.spawn(enforce) {
+	if !d.crew.Go(enforce) {
 		pidfd.Close()
 	}
 	return nil

@@ -12,8 +12,6 @@ import (
 	"github.com/hansa-mesh/hansa/node/driver"
 )
 
-var _ driver.Meter = (*Driver)(nil)
-
 // clockTick is the unit of CPU times in /proc: USER_HZ, which is 100 on every
 // architecture that Go runs on.
 const clockTick = 10 * time.Millisecond

@@ -53,7 +53,7 @@ func (h *hub) attach(dial func() (net.Conn, error), spawn func(func()) bool) (*s
 		}
 		if !spawn(func() { h.read(conn) }) {
 			conn.Close()
-			return nil, errors.New("the daemon is shutting down")
+			return nil, driver.ErrShutdown
 		}
 		h.conn, h.seats = conn, map[*seat]bool{}
 	}
@@ -165,7 +165,7 @@ func (d *Driver) Exec(ctx context.Context, id string, x driver.Exec) (int, error
 	if m == nil {
 		return fail(driver.ErrUnknownTask)
 	}
-	s, err := m.console.attach(func() (net.Conn, error) { return d.dial(ctx, id, consoleSock) }, d.spawn)
+	s, err := m.console.attach(func() (net.Conn, error) { return d.dial(ctx, id, consoleSock) }, d.crew.Go)
 	if err != nil {
 		return fail(err)
 	}
@@ -177,7 +177,7 @@ func (d *Driver) Exec(ctx context.Context, id string, x driver.Exec) (int, error
 		case <-ctx.Done():
 			return fail(ctx.Err())
 		case <-d.ctx.Done():
-			return fail(errors.New("the daemon is shutting down"))
+			return fail(driver.ErrShutdown)
 		case err := <-typed:
 			if err != nil {
 				return fail(err)

@@ -25,7 +25,8 @@ type machine struct {
 	rec      record
 	starts   int  // which start of it this is; 0 until that is known
 	starting bool // qemu has not answered yet: nothing is reported
-	settled  bool
+	settling bool // somebody finds out how it ended
+	settled  bool // that is known
 	leaving  bool // gone is closed
 	control  *qmp // nil while there is no connection
 	order    *order

@@ -139,8 +139,8 @@ func (d *Driver) tryOnce(t tools) *trial {
 		kvm.err = tryKVM(d.ctx, t)
 		close(kvm.done)
 	}
-	if !d.spawn(try) {
-		kvm.err = errors.New("the daemon is shutting down")
+	if !d.crew.Go(try) {
+		kvm.err = driver.ErrShutdown
 		close(kvm.done)
 	}
 	return kvm

@@ -2,8 +2,6 @@ package qemu
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -31,20 +29,19 @@ type Driver struct {
 
 	probing probing
 
-	ctx    context.Context // done when Run returns
-	cancel context.CancelFunc
-	wg     sync.WaitGroup // what looks after machines
+	crew *driver.Crew    // who looks after machines
+	ctx  context.Context // the crew's: done when Run returns
 
 	loading  sync.Mutex // held while the machines are read
 	mu       sync.Mutex // guards what follows
 	loaded   bool
-	closed   bool
 	machines map[string]*machine
 	images   map[string]image // by digest
 }
 
 var (
 	_ driver.Driver    = (*Driver)(nil)
+	_ driver.Halter    = (*Driver)(nil)
 	_ driver.Fencer    = (*Driver)(nil)
 	_ driver.Execer    = (*Driver)(nil)
 	_ driver.Meter     = (*Driver)(nil)
@@ -62,12 +59,11 @@ func New(c Config) (*Driver, error) {
 	}
 	c.Dir = dir
 	c = c.withDefaults()
-	sum := sha256.Sum256([]byte(dir))
+	crew := driver.NewCrew()
 	d := &Driver{
-		c: c, outbox: driver.NewOutbox(Name, c.Events), mark: hex.EncodeToString(sum[:5]),
-		machines: map[string]*machine{}, images: map[string]image{},
+		c: c, outbox: driver.NewOutbox(Name, c.Events), mark: driver.Mark(dir),
+		crew: crew, ctx: crew.Context(), machines: map[string]*machine{}, images: map[string]image{},
 	}
-	d.ctx, d.cancel = context.WithCancel(context.Background())
 	d.inner, err = process.New(process.Config{
 		Dir: filepath.Join(dir, "programs"), Events: d.heard, Log: c.Log,
 		Executable: c.Executable, StartMax: c.StartMax,
@@ -83,21 +79,13 @@ func (d *Driver) Name() string { return Name }
 
 // Run implements driver.Driver: machines go on when it returns.
 func (d *Driver) Run(ctx context.Context) error {
-	defer func() {
-		d.mu.Lock()
-		d.closed = true
-		d.mu.Unlock()
-		d.cancel()
-		d.wg.Wait()
-	}()
+	defer d.crew.Dismiss()
 	for d.load(ctx) != nil { // List says why; nothing is started before it answers
-		select {
-		case <-ctx.Done():
+		if !driver.Pause(ctx, loadRetry) {
 			return nil
-		case <-time.After(loadRetry):
 		}
 	}
-	d.spawn(func() {
+	d.crew.Go(func() {
 		tick := time.NewTicker(reapEvery)
 		defer tick.Stop()
 		for {
@@ -114,17 +102,6 @@ func (d *Driver) Run(ctx context.Context) error {
 	go func() { ended <- d.inner.Run(ctx) }()
 	d.outbox.Run(ctx)
 	return <-ended
-}
-
-// spawn runs f as one of Run's goroutines.
-func (d *Driver) spawn(f func()) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.closed {
-		return false
-	}
-	d.wg.Go(f)
-	return true
 }
 
 func (d *Driver) machine(id string) *machine {

@@ -22,27 +22,19 @@ type order struct {
 // ends in order; after the grace qemu is told to end, and then killed. The disk
 // is parked.
 func (d *Driver) Stop(ctx context.Context, id string, grace time.Duration) error {
-	if err := d.load(ctx); err != nil {
-		return err
-	}
-	unlock := d.locks.Lock(id) // not while one is starting
-	m := d.machine(id)
-	unlock()
-	if m != nil {
-		d.powerDown(m, grace)
-		select {
-		case <-m.ended:
-		case <-ctx.Done():
-			return fmt.Errorf("stop %q: %w", id, ctx.Err())
-		case <-d.ctx.Done():
-			return fmt.Errorf("stop %q: the daemon is shutting down", id)
-		}
+	m, err := d.quit(ctx, id, grace)
+	if err != nil {
+		return fmt.Errorf("stop %q: %w", id, err)
 	}
 	defer d.locks.Lock(id)()
-	if now := d.machine(id); now != m {
-		return nil // another Stop was first, or it was started anew
+	switch now := d.machine(id); {
+	case now == m:
+	case now == nil:
+		return nil // another Stop was first
+	default:
+		return fmt.Errorf("stop %q: %w", id, driver.ErrRestarted)
 	}
-	if err := d.inner.Stop(ctx, id, -1); err != nil {
+	if err := d.inner.Stop(ctx, id, -1); err != nil { // of no machine too: a start may have left its qemu
 		return err
 	}
 	if err := d.park(id); err != nil {
@@ -52,9 +44,33 @@ func (d *Driver) Stop(ctx context.Context, id string, grace time.Duration) error
 	delete(d.machines, id)
 	d.mu.Unlock()
 	if m != nil {
-		d.spawn(d.reap)
+		d.crew.Go(d.reap)
 	}
 	return nil
+}
+
+// Halt implements driver.Halter: the machine powers down as at Stop, and its disk
+// stays for the next start.
+func (d *Driver) Halt(ctx context.Context, id string, grace time.Duration) error {
+	if _, err := d.quit(ctx, id, grace); err != nil {
+		return fmt.Errorf("halt %q: %w", id, err)
+	}
+	return nil
+}
+
+// quit powers a machine down and waits until it has ended; nil if there is none.
+func (d *Driver) quit(ctx context.Context, id string, grace time.Duration) (*machine, error) {
+	if err := d.load(ctx); err != nil {
+		return nil, err
+	}
+	unlock := d.locks.Lock(id) // not while one is starting
+	m := d.machine(id)
+	unlock()
+	if m == nil {
+		return nil, nil
+	}
+	d.powerDown(m, grace)
+	return m, d.crew.Await(ctx, m.ended)
 }
 
 // powerDown begins to end a machine, or hastens an end that has begun.
@@ -82,7 +98,7 @@ func (d *Driver) powerDown(m *machine, grace time.Duration) {
 		return
 	}
 	m.order = &order{at: at, sooner: make(chan struct{}, 1)}
-	d.spawn(func() { d.carryOut(m, m.order, grace >= 0) })
+	d.crew.Go(func() { d.carryOut(m, m.order, grace >= 0) })
 }
 
 // carryOut sees the end of a machine through.

@@ -24,13 +24,13 @@ func (d *Driver) follow(m *machine, control *qmp, s driver.Status) {
 	m.mu.Lock()
 	m.control = control
 	m.mu.Unlock()
-	if !d.spawn(func() { d.listen(m, control, s) }) {
+	if !d.crew.Go(func() { d.listen(m, control, s) }) {
 		close(m.watched)
 		if control != nil {
 			control.close()
 		}
 	}
-	d.spawn(func() { d.readConsole(m, s) })
+	d.crew.Go(func() { d.readConsole(m, s) })
 }
 
 // listen hears what qemu tells, until it is gone.
@@ -162,7 +162,7 @@ func (d *Driver) heard(e driver.Event) {
 	case !ours: // Start looks at its own; an earlier start is over
 	case s.State.Ended():
 		m.leave()
-		d.spawn(func() {
+		d.crew.Go(func() {
 			select {
 			case <-m.watched:
 			case <-time.After(watchedMax):
@@ -176,13 +176,16 @@ func (d *Driver) heard(e driver.Event) {
 
 // settle finds out how a machine ended whose qemu has, and reports it, once.
 func (d *Driver) settle(m *machine, s driver.Status) {
-	v := d.verdict(s)
 	m.leave()
 	m.mu.Lock()
-	if m.settled {
-		m.mu.Unlock()
+	first := !m.settling
+	m.settling = true
+	m.mu.Unlock()
+	if !first {
 		return
 	}
+	v := d.verdict(s)
+	m.mu.Lock()
 	if e := m.rec.End; v != nil && (e == nil || e.Starts != s.Starts || e.ExitCode == -1) {
 		m.rec.End = v
 	}
