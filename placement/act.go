@@ -29,6 +29,9 @@ func (s *Steward) act() {
 	if !s.deputy && len(a.versions) > 1 && s.mayRepeat("merge") {
 		p.mergeSides(a)
 	}
+	if !s.deputy && p.catalog.outlast[a.key] && p.catalog.lists(a.uid, a.win.intent.Version) && s.mayRepeat("ends") {
+		p.publishApp(a) // over what a person decided against, which its steward wrote once more
+	}
 	s.askUnsure()
 	s.tendKeepers()
 	win := &a.win.intent

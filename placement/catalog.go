@@ -17,6 +17,7 @@ type Catalog struct {
 	keyOf   map[UID]AppKey
 	keepers map[UID]keeperList
 	status  map[UID]map[PeerID]Summary
+	outlast map[AppKey]bool // the table has records that a person decided against
 	opened  opened
 
 	// follows says whether a list may count after the known one; nil lets any.
@@ -50,6 +51,7 @@ func newCatalog(verify func(Signed) error) *Catalog {
 	return &Catalog{
 		verify: verify, byKey: map[AppKey][]version{}, keyOf: map[UID]AppKey{},
 		keepers: map[UID]keeperList{}, status: map[UID]map[PeerID]Summary{}, unfollowed: map[UID][][]byte{}, next: map[UID]keeperList{},
+		outlast: map[AppKey]bool{},
 	}
 }
 
@@ -113,14 +115,22 @@ func (c *Catalog) setIntents(key AppKey, siblings [][]byte) []UID {
 			versions = append(versions, v)
 			touched[v.intent.UID] = true
 			c.keyOf[v.intent.UID] = key
+			for _, e := range v.intent.Ends { // which may be kept here without being listed
+				touched[e.UID] = true
+			}
 		}
 	}
-	c.byKey[key] = versions
+	all := len(versions)
+	versions = decided(versions)
+	c.byKey[key], c.outlast[key] = versions, len(versions) < all
+	if len(versions) == all {
+		delete(c.outlast, key)
+	}
 	if len(versions) == 0 {
 		delete(c.byKey, key)
 	}
 	for uid := range touched {
-		if !slices.ContainsFunc(versions, func(v version) bool { return v.intent.UID == uid }) {
+		if c.keyOf[uid] == key && !slices.ContainsFunc(versions, func(v version) bool { return v.intent.UID == uid }) {
 			delete(c.keyOf, uid)
 		}
 	}

@@ -40,7 +40,8 @@ type edit struct {
 	resolves bool           // a conflict between apps of one name
 	written  bool           // here
 	before   map[string]int // wanted before the edit
-	merges   bool           // nobody's: of versions that stand side by side (merge.go)
+	again    bool           // nobody's: it writes once more what people did
+	merges   bool           // such, of versions that stand side by side (merge.go)
 	changes  map[string]Change
 	writers  []PeerID // of those versions
 	copies   map[PeerRef]bool
@@ -330,14 +331,10 @@ func (p *Peer) intent(e *edit, a *app) *Intent {
 	if i.Changes = e.changes; i.Changes == nil {
 		i.Changes = changes(i.App, a.versions)
 	}
-	for _, v := range a.versions {
-		base := v.intent.Version
-		if v.intent.Alone {
-			base = v.intent.Base
-		}
-		if base.Compare(i.Base) > 0 {
-			i.Base = base
-		}
+	i.Base = baseOf(a.versions)
+	i.Ends = p.endsOf(e, a)
+	if e.again {
+		i.Restates = editsOf(a.versions)
 	}
 	return i
 }
@@ -398,7 +395,7 @@ func (p *Peer) restate(a *app) {
 		}
 	}
 	i := &a.win.intent
-	e := &edit{req: editRequest{
+	e := &edit{again: true, req: editRequest{
 		app: i.App, artifacts: i.Artifacts, key: i.Key, remove: i.Removed, idemKey: i.Request,
 	}, copies: map[PeerRef]bool{}, deadline: p.out.now.Mono + p.tune.SubmitWait}
 	if i.Alone { // and stays so, should there be no majority for this version either

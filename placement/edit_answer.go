@@ -18,12 +18,12 @@ func (p *Peer) editStored(from PeerID, m *storedMsg) {
 		if from == p.cfg.Self.Peer && !e.written {
 			e.written = true
 			if e.created || e.alone {
-				p.publishEdit(e, a)
+				p.publishApp(a)
 			}
 		}
 		if p.quorum(e, a) && e.written {
 			if !e.created && !e.alone {
-				p.publishEdit(e, a)
+				p.publishApp(a)
 			}
 			p.acknowledge(e, a)
 		}
@@ -43,18 +43,9 @@ func (e *edit) copied() []PeerID {
 	return sortedKeys(ids)
 }
 
-// publishEdit publishes an edit: over the other apps of the same name too, if
-// the person named them all in If-Match and so decided between them.
-func (p *Peer) publishEdit(e *edit, a *app) {
-	if !e.resolves {
-		p.publishApp(a)
-		return
-	}
-	p.publish(Publish{Table: TableIntents, Key: a.key.String(), Value: Encode(a.win.signed)})
-}
-
 // publishApp tells the mesh of an app's standing version. Other apps under the
-// same name, made on the other side of a cut, stay beside it.
+// same name, made on the other side of a cut, stay beside it, but for what a
+// person decided against.
 func (p *Peer) publishApp(a *app) {
 	if p.catalog.keepers[a.uid].list.Epoch < a.keepers.list.Epoch {
 		p.publish(Publish{Table: TableKeepers, Key: string(a.uid), Value: Encode(a.keepers.signed)})
@@ -83,7 +74,7 @@ func (p *Peer) publishSides(a *app) {
 func (p *Peer) others(a *app) [][]byte {
 	var out [][]byte
 	for _, v := range p.catalog.byKey[a.key] {
-		if v.intent.UID != a.uid && !v.intent.Removed {
+		if v.intent.UID != a.uid && !v.intent.Removed && !a.win.intent.ends(&v.intent) {
 			out = append(out, v.raw)
 		}
 	}

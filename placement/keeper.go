@@ -415,7 +415,7 @@ func (k *Keeper) follow(uid UID) []Write {
 		now[v.intent.Version] = true
 	}
 	r.versions = slices.DeleteFunc(r.versions, func(v version) bool {
-		return r.seen[v.intent.Version] && !now[v.intent.Version] ||
+		return r.seen[v.intent.Version] && !now[v.intent.Version] || k.catalog.ends(&v.intent) ||
 			slices.ContainsFunc(listed, func(l version) bool { return l.intent.supersedes(&v.intent) })
 	})
 	r.seen = now

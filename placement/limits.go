@@ -124,6 +124,8 @@ func (i *Intent) check(s Signed) error {
 		return fmt.Errorf("intent: %w: version %v has no time", ErrInvalid, i.Version)
 	case len(i.Over) > ancestorsMax || len(i.Past) > pastMax || len(i.Before) > ComponentsMax || len(i.Changes) > ComponentsMax || len(i.Request) > textMax:
 		return fmt.Errorf("intent: %w: too long a past", ErrInvalid)
+	case len(i.Restates) > editsOfMax || len(i.Ends) > endsMax || slices.ContainsFunc(i.Ends, func(e End) bool { return len(e.Over) > ancestorsMax }):
+		return fmt.Errorf("intent: %w: it ends or restates too much", ErrInvalid)
 	case len(i.Artifacts) > artifactsMax:
 		return fmt.Errorf("intent: %w: %d artifacts, at most %d", ErrInvalid, len(i.Artifacts), artifactsMax)
 	}

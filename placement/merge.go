@@ -204,8 +204,8 @@ func (p *Peer) mergeSides(a *app) {
 		return
 	}
 	e := &edit{
-		req:    editRequest{app: m.app, artifacts: m.artifacts, key: a.key, remove: a.win.intent.Removed},
-		merges: true, changes: m.changes, before: map[string]int{}, copies: map[PeerRef]bool{},
+		req:   editRequest{app: m.app, artifacts: m.artifacts, key: a.key, remove: a.win.intent.Removed},
+		again: true, merges: true, changes: m.changes, before: map[string]int{}, copies: map[PeerRef]bool{},
 		deadline: p.out.now.Mono + p.tune.SubmitWait,
 	}
 	for i := range a.versions {

@@ -38,6 +38,11 @@ type Intent struct {
 	// Changes names, of components that this edit left as they were, the edit
 	// that changed each last (merge.go).
 	Changes map[string]Change `json:"changes,omitempty"`
+	// Restates names the edits that people made and that this writes once more;
+	// without any it is one itself. Ends is what a person decided against
+	// (ends.go).
+	Restates []Change `json:"restates,omitempty"`
+	Ends     []End    `json:"ends,omitempty"`
 	// Alone says that the edit was accepted below a majority of the keepers.
 	// What it adds belongs to the side that accepted it: the slots past those
 	// that Before had for a component.

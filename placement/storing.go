@@ -144,6 +144,9 @@ func (p *Peer) onStore(from PeerID, m *storeMsg) {
 // over says whether versions of an app are from before its end, as far as this
 // peer knows: those that a keeper saw removed, in whatever run of the daemon.
 func (p *Peer) over(uid UID, versions []version) bool {
+	if !slices.ContainsFunc(versions, func(v version) bool { return !p.catalog.ends(&v.intent) }) {
+		return true
+	}
 	if e := p.keeper.ended[uid]; e.Removal != nil && p.keeper.records[uid] == nil {
 		return !slices.ContainsFunc(versions, func(v version) bool { return !e.late(&v.intent) })
 	}
