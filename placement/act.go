@@ -292,7 +292,7 @@ func (s *Steward) plan(name string, comp Component, g part, lost Slots, replaces
 	if near := in.App.Components[name].Place.Near; near != nil {
 		in.Near = p.nearTimes(near, s.hosts(near.Component))
 	}
-	s.atHome(&in, g)
+	p.atHome(&in, g)
 	res := Plan(in)
 	d := Decision{
 		UID: s.a.uid, Key: s.a.key, Component: name, Version: s.a.win.intent.Version, Term: s.term,
@@ -308,6 +308,7 @@ func (s *Steward) plan(name string, comp Component, g part, lost Slots, replaces
 	if g.home != "" {
 		d.Reason += "; its volumes are at " + p.nameOf(g.home)
 	} else if g.left != "" {
+		p.tune.mark(MarkVolumeLeft)
 		d.Reason += "; " + g.left
 	}
 	for _, id := range sortedKeys(res.Assign) {
@@ -316,7 +317,7 @@ func (s *Steward) plan(name string, comp Component, g part, lost Slots, replaces
 		}
 	}
 	if !res.Unplaced.IsEmpty() {
-		s.short[name] = s.atHomeText(g, res.Outcome)
+		s.short[name] = p.atHomeText(g, res.Outcome)
 	}
 	p.decisions.add(d)
 	p.out.emit(Record{Decision: &d})

@@ -48,24 +48,31 @@ func (p *Peer) homes(a *app, name string) map[PeerID]Slots {
 // starts anew elsewhere, and says so. Of several places the one that lives goes
 // first: it is the copies of the slot that decide between those, not its volumes.
 func (s *Steward) parts(name string, comp Component, slots Slots) []part {
+	return s.p.parts(s.a, name, comp, slots, s.deputy, func(at time.Duration) bool {
+		sure := s.deputy || s.sureOf(at)
+		s.unsure = s.unsure || !sure
+		return sure
+	})
+}
+
+// parts does so for whoever drives an app, or would; sure says whether a peer
+// that is lost since then may be taken for that.
+func (p *Peer) parts(a *app, name string, comp Component, slots Slots, deputy bool, sure func(at time.Duration) bool) []part {
 	if len(comp.Volumes) == 0 {
 		return []part{{slots: slots}}
 	}
-	pol, homes := comp.Policy(), s.p.homes(s.a, name)
+	pol, homes := comp.Policy(), p.homes(a, name)
 	var out []part
 	behind := part{}
 	for _, live := range []bool{true, false} {
 		for _, id := range sortedKeys(homes) {
 			here := homes[id].Intersect(slots)
-			if here.IsEmpty() || s.p.members.live(id) != live {
+			if here.IsEmpty() || p.members.live(id) != live {
 				continue
 			}
-			f := s.p.fateOf(pol, id, s.deputy)
-			sure := f.lost && (s.deputy || s.sureOf(f.at))
-			s.unsure = s.unsure || f.lost && !sure
-			if sure {
+			if f := p.fateOf(pol, id, deputy); f.lost && sure(f.at) {
 				behind.slots = behind.slots.Union(here)
-				behind.left = fmt.Sprintf("what slots %s kept stays behind at %s, which is lost", here, s.p.nameOf(id))
+				behind.left = fmt.Sprintf("what slots %s kept stays behind at %s, which is lost", here, p.nameOf(id))
 				continue
 			}
 			out = append(out, part{slots: here, home: id})
@@ -77,7 +84,6 @@ func (s *Steward) parts(name string, comp Component, slots Slots) []part {
 		out = append(out, part{slots: slots})
 	}
 	if !behind.slots.IsEmpty() {
-		s.p.tune.mark(MarkVolumeLeft)
 		out = append(out, behind)
 	}
 	return out
@@ -114,14 +120,14 @@ func (p *Peer) nameOf(id PeerID) string {
 }
 
 // atHome has a plan ask nobody but the peer that has the slots' volumes.
-func (s *Steward) atHome(in *PlanInput, g part) {
+func (p *Peer) atHome(in *PlanInput, g part) {
 	if g.home == "" {
 		return
 	}
 	in.Kept = true
-	why := fmt.Sprintf("the volume of slot %s is at %s", g.slots, s.p.nameOf(g.home))
+	why := fmt.Sprintf("the volume of slot %s is at %s", g.slots, p.nameOf(g.home))
 	if g.slots.Len() > 1 {
-		why = fmt.Sprintf("the volumes of slots %s are at %s", g.slots, s.p.nameOf(g.home))
+		why = fmt.Sprintf("the volumes of slots %s are at %s", g.slots, p.nameOf(g.home))
 	}
 	for _, c := range in.Candidates {
 		if id := c.Digest.Peer.Peer; id != g.home {
@@ -131,11 +137,11 @@ func (s *Steward) atHome(in *PlanInput, g part) {
 }
 
 // atHomeText is why slots wait where their peer is not even known.
-func (s *Steward) atHomeText(g part, outcome string) string {
-	if g.home == "" || s.p.members.live(g.home) {
+func (p *Peer) atHomeText(g part, outcome string) string {
+	if g.home == "" || p.members.live(g.home) {
 		return outcome
 	}
-	return fmt.Sprintf("%s; their volumes are at %s, which does not answer", outcome, s.p.nameOf(g.home))
+	return fmt.Sprintf("%s; their volumes are at %s, which does not answer", outcome, p.nameOf(g.home))
 }
 
 // volumeKeep is how long the volumes of a removed app are kept.

@@ -231,16 +231,15 @@ func (p *Peer) PlanFor(now Now, app App) PlanView {
 		for id := range placed {
 			planned[name][id] = true
 		}
-		res := Plan(in)
+		res, why := p.planParts(have, in)
 		d := Decision{
-			Key: app.Key(), Component: name, At: now.Wall.UnixMilli(), Slots: in.Slots.String(), Reason: "plan only",
+			Key: app.Key(), Component: name, At: now.Wall.UnixMilli(), Slots: in.Slots.String(), Reason: "plan only" + why,
 			Considered: res.Considered, Outcome: res.Outcome, Taken: map[PeerID]string{},
 		}
 		for id, s := range res.Assign {
 			d.Taken[id] = s.String()
 			planned[name][id] = true
 		}
-		take(candidates, comp.Need(), res.Assign)
 		view.Components = append(view.Components, PlannedComponent{
 			Component: name, Wanted: comp.Wanted(), Placed: comp.Wanted() - res.Unplaced.Len(), Decision: d,
 		})

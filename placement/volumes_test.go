@@ -201,7 +201,7 @@ func TestSlotsGoToTheirVolumes(t *testing.T) {
 	for i := range in.Candidates {
 		in.Candidates[i].Digest.Full = ""
 	}
-	shop.steward.atHome(&in, parts[0])
+	shop.steward.p.atHome(&in, parts[0])
 	res := Plan(in)
 	if !res.Assign["b"].Equal(SlotsOf(5)) || considered(t, res, "m").Reason != "the volume of slot 5 is at fra-b" {
 		t.Errorf("placed %v, and m: %q", res.Assign, considered(t, res, "m").Reason)
