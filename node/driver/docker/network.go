@@ -43,7 +43,7 @@ func (d *Driver) leave(ctx context.Context, cli *client.Client, network string) 
 	}
 	defer d.nets.Lock(network)()
 	all, err := cli.ContainerList(ctx, client.ContainerListOptions{
-		All: true, Filters: d.scoped().Add("label", labelScope+"="+d.c.Scope, labelNetwork+"="+network),
+		All: true, Filters: d.scoped().Add("label", labelNetwork+"="+network),
 	})
 	if err != nil || len(all.Items) > 0 {
 		return // Collect finds it

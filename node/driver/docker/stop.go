@@ -76,9 +76,21 @@ func (d *Driver) clear(ctx context.Context, t *task) error {
 	if err != nil {
 		return err
 	}
-	_, err = cli.ContainerRemove(ctx, t.rec.Container, client.ContainerRemoveOptions{Force: true, RemoveVolumes: true})
-	if err != nil && !cerrdefs.IsNotFound(err) {
-		return fmt.Errorf("remove its container: %w", d.engine.lost(err))
+	// Those of earlier starts may be on their way out still, and would be adopted.
+	all, err := cli.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: d.scoped().Add("label", labelTask+"="+t.rec.ID)})
+	if err != nil {
+		return fmt.Errorf("find its containers: %w", d.engine.lost(err))
+	}
+	for _, c := range all.Items {
+		for {
+			_, err = cli.ContainerRemove(ctx, c.ID, client.ContainerRemoveOptions{Force: true, RemoveVolumes: true})
+			if !cerrdefs.IsConflict(err) || !driver.Pause(ctx, backoffMin) { // somebody removes it already
+				break
+			}
+		}
+		if err != nil && !cerrdefs.IsNotFound(err) {
+			return fmt.Errorf("remove its container: %w", d.engine.lost(err))
+		}
 	}
 	d.dropSecrets(t.rec.ID)
 	if err := d.archive(t.rec.ID); err != nil {
