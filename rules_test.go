@@ -5,10 +5,15 @@ package hansa_test
 import (
 	"encoding/json"
 	"errors"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -139,5 +144,47 @@ func TestEveryPackageHasDoc(t *testing.T) {
 		} else if !strings.Contains(string(doc), "// Package ") && !strings.Contains(string(doc), "// Command ") {
 			t.Errorf("%s: doc.go does not begin with a package comment", p.ImportPath)
 		}
+	}
+}
+
+// TestPlacementIsPure: the core has no goroutine, no channel, no lock and no
+// clock, and opens nothing. So it has no race either, and `make race` leaves it
+// and its simulation out.
+func TestPlacementIsPure(t *testing.T) {
+	files, err := filepath.Glob("placement/*.go")
+	if err != nil || len(files) < 10 {
+		t.Fatalf("%d files, %v", len(files), err)
+	}
+	set := token.NewFileSet()
+	for _, name := range files {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		file, err := parser.ParseFile(set, name, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, spec := range file.Imports {
+			switch path, _ := strconv.Unquote(spec.Path.Value); path {
+			case "os", "net", "net/http", "sync", "sync/atomic", "context", "syscall", "os/exec", "crypto/rand", "math/rand":
+				t.Errorf("%s imports %s", set.Position(spec.Pos()), path)
+			}
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.GoStmt, *ast.ChanType, *ast.SelectStmt, *ast.SendStmt:
+				t.Errorf("%s: a %T: the core is one step after the other", set.Position(n.Pos()), n)
+			case *ast.SelectorExpr:
+				of, ok := n.X.(*ast.Ident)
+				switch name := n.Sel.Name; {
+				case !ok:
+				case of.Name == "time" && slices.Contains([]string{"Now", "Since", "Until", "Sleep", "After", "AfterFunc", "NewTimer", "NewTicker", "Tick"}, name):
+					t.Errorf("%s: time.%s: the time is an argument", set.Position(n.Pos()), name)
+				case of.Name == "rand" && !slices.Contains([]string{"Rand", "New", "NewPCG", "PCG", "Source"}, name):
+					t.Errorf("%s: rand.%s: randomness is an argument", set.Position(n.Pos()), name)
+				}
+			}
+			return true
+		})
 	}
 }

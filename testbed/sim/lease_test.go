@@ -103,6 +103,9 @@ func TestBrokenLeasesAreNoLocks(t *testing.T) {
 // TestMutationLeases breaks one rule of leases at a time: each lets a slot run
 // twice, or under numbers that do not rise, or is seen where it would.
 func TestMutationLeases(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes hundreds of seeds; not with -short")
+	}
 	const seeds = 300
 	for _, fault := range []placement.Fault{placement.FaultSkipLease, placement.FaultIgnoreExpiry, placement.FaultLeaseRestart, placement.FaultNewVotes} {
 		t.Run(string(fault), func(t *testing.T) {

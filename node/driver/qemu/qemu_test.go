@@ -75,6 +75,7 @@ func TestMachine(t *testing.T) {
 func TestPanic(t *testing.T) {
 	for name, arg := range map[string]string{"told": " hansa.pvpanic=1", "on the console": "", "rebooting": " panic=-1"} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel() // two machines on two cores
 			d := open(t, qemu.Config{Dir: dataDir(t)})
 			defer run(t, d)()
 			task := guest(t, "c/0", "panic")
