@@ -47,7 +47,13 @@ func ParseLogLine(line string) LogLine {
 // until ctx is done or the log ends, and opens the stream again where it broke:
 // no line is lost, none comes twice. broken, unless nil, is told of each break.
 func (c *Client) Logs(ctx context.Context, id string, o LogOptions, line func(LogLine) error, broken func(error)) error {
-	seen := resumePoint{}
+	return c.LogsFrom(ctx, id, o, &LogPosition{}, line, broken)
+}
+
+// LogsFrom is Logs from a position on, which it moves: a log that has ended can be
+// read on when its allocation runs again.
+func (c *Client) LogsFrom(ctx context.Context, id string, o LogOptions, seen *LogPosition, line func(LogLine) error, broken func(error)) error {
+	seen.rewind()
 	delay := retryFirst
 	for {
 		before := seen.lines
@@ -107,23 +113,24 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// resumePoint knows the last lines that were seen, so that a log that is opened
-// again "since" the last one's time can leave out what came before.
-type resumePoint struct {
+// LogPosition knows the last lines that were seen, so that a log that is opened
+// again "since" the last one's time can leave out what came before. The zero value
+// is the start of the log.
+type LogPosition struct {
 	lines  int
 	last   time.Time
 	atLast map[string]int // lines of that instant -> how often seen
 	skip   map[string]int // what is left of atLast after a rewind
 }
 
-func (r *resumePoint) options(o LogOptions) LogOptions {
+func (r *LogPosition) options(o LogOptions) LogOptions {
 	if !r.last.IsZero() {
 		o.Since, o.Tail = r.last, 0
 	}
 	return o
 }
 
-func (r *resumePoint) rewind() {
+func (r *LogPosition) rewind() {
 	r.skip = map[string]int{}
 	for text, n := range r.atLast {
 		r.skip[text] = n
@@ -131,7 +138,7 @@ func (r *resumePoint) rewind() {
 }
 
 // repeated notes a line, and says whether it was seen before the stream broke.
-func (r *resumePoint) repeated(l LogLine) bool {
+func (r *LogPosition) repeated(l LogLine) bool {
 	if l.Time.IsZero() {
 		r.lines++
 		return false

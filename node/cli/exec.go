@@ -77,7 +77,11 @@ Examples:
 // execTarget is the allocation that a person means: one that runs, where there
 // is a choice.
 func (s *session) execTarget(ctx context.Context, c *api.Client, text string) (api.Allocation, error) {
-	all, err := s.logTargets(ctx, c, text)
+	if api.IsName(text) { // of an app's components a person has to say which
+		_, err := parseSlotTarget(text)
+		return api.Allocation{}, err
+	}
+	all, err := s.targets(ctx, c, text)
 	if err != nil {
 		return api.Allocation{}, err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -27,17 +28,21 @@ type logFlags struct {
 func (s *session) logsVerb() *cobra.Command {
 	var f logFlags
 	cmd := &cobra.Command{
-		Use: "logs ALLOCATION|APP/COMPONENT[SLOT]", Short: "Output of work, from wherever it runs",
-		Long: `Prints what an allocation, one slot of a component, or all of its slots write to
-stdout and stderr. Of several slots each line begins with its slot. What has ended,
-or was moved, is named by its allocation's id (hansa ps -o wide); its log is kept at
-its peer within a budget.
+		Use: "logs ALLOCATION|APP[/COMPONENT[SLOT]]", Short: "Output of work, from wherever it runs",
+		Long: `Prints what an allocation, one slot of a component, all of its slots, or those of
+all components write to stdout and stderr. Of several slots each line begins with its
+slot. What has ended, or was moved, is named by its allocation's id (hansa ps -o
+wide); its log is kept at its peer within a budget.
+
+With -f it goes on with what comes, also when slots are restarted, moved, rolled out
+or added, until ctrl-c or until the app is removed; that of an allocation ends with it.
 
 Examples:
-  hansa logs shop/api              # every slot
+  hansa logs shop                  # every slot of every component
+  hansa logs shop/api              # every slot of one
   hansa logs 'shop/api[2]' -f      # slot 2, and what comes
   hansa logs shop/api --since 10m --tail 100`,
-		Args: takes(1, 1, "an allocation, or APP/COMPONENT"), ValidArgsFunction: s.names(1, s.componentNames("")),
+		Args: takes(1, 1, "an allocation, APP, or APP/COMPONENT"), ValidArgsFunction: s.names(1, s.componentNames("")),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			since, err := s.parseSince(f.since)
 			if err != nil {
@@ -50,11 +55,15 @@ Examples:
 			if err != nil {
 				return err
 			}
+			o := api.LogOptions{Follow: f.follow, Tail: f.tail, Since: since}
+			if _, err := placement.ParseAllocationID(args[0]); f.follow && err != nil {
+				return s.followLogs(cmd.Context(), c, args[0], o, f.stamps)
+			}
 			targets, err := s.logTargets(cmd.Context(), c, args[0])
 			if err != nil {
 				return err
 			}
-			return s.printLogs(cmd.Context(), c, targets, api.LogOptions{Follow: f.follow, Tail: f.tail, Since: since}, f.stamps)
+			return s.printLogs(cmd.Context(), c, targets, o, f.stamps)
 		},
 	}
 	flags := cmd.Flags()
@@ -67,8 +76,16 @@ Examples:
 
 // slotTarget is "APP/COMPONENT" or "APP/COMPONENT[SLOT]".
 type slotTarget struct {
-	app, component string
-	slot           int // -1 is all
+	app, component string // no component is all
+	slot           int    // -1 is all
+}
+
+// parseTarget is parseSlotTarget, or the name of an app: all that it runs.
+func parseTarget(text string) (slotTarget, error) {
+	if api.IsName(text) {
+		return slotTarget{app: text, slot: -1}, nil
+	}
+	return parseSlotTarget(text)
 }
 
 func parseSlotTarget(text string) (slotTarget, error) {
@@ -88,70 +105,75 @@ func parseSlotTarget(text string) (slotTarget, error) {
 	return t, nil
 }
 
-func (s *session) logTargets(ctx context.Context, c *api.Client, text string) ([]api.Allocation, error) {
+// targets are the allocations that a person means: by an id, or an app, a
+// component or a slot by name.
+func (s *session) targets(ctx context.Context, c *api.Client, text string) ([]api.Allocation, error) {
 	if _, err := placement.ParseAllocationID(text); err == nil {
 		a, err := c.Allocation(ctx, text)
-		if api.IsKind(err, api.KindNotFound) {
-			a, err = api.Allocation{ID: text}, nil // it has ended, and its log may be kept
-		}
 		return []api.Allocation{a}, err
 	}
-	t, err := parseSlotTarget(text)
+	t, err := parseTarget(text)
 	if err != nil {
 		return nil, err
 	}
+	found, err := s.allocationsOf(ctx, c, t)
+	if err == nil && len(found) == 0 {
+		err = fmt.Errorf("%s has no allocation: hansa status %s says why", text, t.app)
+	}
+	return found, err
+}
+
+func (s *session) allocationsOf(ctx context.Context, c *api.Client, t slotTarget) ([]api.Allocation, error) {
 	l, err := c.Allocations(ctx, api.AllocationQuery{Namespace: s.namespace, App: t.app, Component: t.component})
 	if err != nil {
 		return nil, err
 	}
-	var found []api.Allocation
-	for _, a := range l.Items {
-		if t.slot < 0 || a.Slot == t.slot {
-			found = append(found, a)
-		}
-	}
-	switch {
-	case len(found) == 0:
-		return nil, fmt.Errorf("%s has no allocation: hansa status %s says why", text, t.app)
-	case len(found) > logStreamsMax:
-		return nil, usagef("%s has %d slots, at most %d can be read at once: name one, for instance %s/%s[%d]",
-			text, len(found), logStreamsMax, t.app, t.component, found[0].Slot)
-	}
-	return found, nil
+	return slices.DeleteFunc(l.Items, func(a api.Allocation) bool { return t.slot >= 0 && a.Slot != t.slot }), nil
 }
 
-// printLogs prints the logs of targets, one after the other, or as they come
-// when they are followed.
+// logTargets are targets whose logs can be read; one that has ended is among them,
+// by its id.
+func (s *session) logTargets(ctx context.Context, c *api.Client, text string) ([]api.Allocation, error) {
+	found, err := s.targets(ctx, c, text)
+	if api.IsKind(err, api.KindNotFound) {
+		if _, bad := placement.ParseAllocationID(text); bad == nil {
+			return []api.Allocation{{ID: text}}, nil // its log may be kept
+		}
+	}
+	if len(found) > logStreamsMax {
+		a := found[0]
+		return nil, usagef("%s has %d slots, at most %d can be read at once: name one, for instance %s/%s[%d]",
+			text, len(found), logStreamsMax, a.App, a.Component, a.Slot)
+	}
+	return found, err
+}
+
+// printLogs prints the logs of targets, one after the other.
 func (s *session) printLogs(ctx context.Context, c *api.Client, targets []api.Allocation, o api.LogOptions, stamps bool) error {
 	out := &lineWriter{w: s.io.Out}
-	one := func(a api.Allocation) error {
+	var errs []error
+	for _, a := range targets {
 		prefix := ""
 		if len(targets) > 1 {
-			prefix = fmt.Sprintf("%s[%d] ", a.Component, a.Slot)
+			prefix = logPrefix(a)
 		}
 		err := c.Logs(ctx, a.ID, o, func(l api.LogLine) error { return s.printLogLine(out, a, prefix, stamps, l) },
-			func(err error) { s.say("hansa: the log of %s broke, opening it again: %v", slotName(a), err) })
-		if err != nil && !errors.Is(err, context.Canceled) {
-			return fmt.Errorf("log of %s: %w", slotName(a), err)
+			func(err error) { s.logBroke(a, err) })
+		if o.Follow && ctx.Err() != nil {
+			return nil // ctrl-c is how a person ends it
 		}
-		return err
-	}
-	errs := make([]error, len(targets))
-	if o.Follow {
-		var wg sync.WaitGroup
-		for i, a := range targets {
-			wg.Go(func() { errs[i] = one(a) })
+		if err != nil {
+			errs = append(errs, fmt.Errorf("log of %s: %w", slotName(a), err))
 		}
-		wg.Wait()
-	} else {
-		for i, a := range targets {
-			errs[i] = one(a)
-		}
-	}
-	if o.Follow && ctx.Err() != nil {
-		return nil // ctrl-c is how a person ends it
 	}
 	return errors.Join(errs...)
+}
+
+// logPrefix says of which slot a line is, where there are several.
+func logPrefix(a api.Allocation) string { return fmt.Sprintf("%s[%d] ", a.Component, a.Slot) }
+
+func (s *session) logBroke(a api.Allocation, err error) {
+	s.say("hansa: the log of %s broke, opening it again: %v", slotName(a), err)
 }
 
 // lineWriter keeps lines of several logs whole.

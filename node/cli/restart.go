@@ -12,7 +12,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/hansa-mesh/hansa/node/api"
-	"github.com/hansa-mesh/hansa/placement"
 )
 
 // restartsMax bounds the slots of a component that are restarted at once.
@@ -54,7 +53,7 @@ func (s *session) restart(ctx context.Context, args []string, f restartFlags) er
 	}
 	var all []api.Allocation
 	for _, arg := range args {
-		found, err := s.restartTargets(ctx, c, arg)
+		found, err := s.targets(ctx, c, arg)
 		if err != nil {
 			return err
 		}
@@ -77,35 +76,6 @@ func (s *session) restart(ctx context.Context, args []string, f restartFlags) er
 		}
 	}
 	return nil
-}
-
-// restartTargets is what an argument means.
-func (s *session) restartTargets(ctx context.Context, c *api.Client, text string) ([]api.Allocation, error) {
-	if _, err := placement.ParseAllocationID(text); err == nil {
-		a, err := c.Allocation(ctx, text)
-		return []api.Allocation{a}, err
-	}
-	t := slotTarget{app: text, slot: -1}
-	if !api.IsName(text) {
-		var err error
-		if t, err = parseSlotTarget(text); err != nil {
-			return nil, err
-		}
-	}
-	l, err := c.Allocations(ctx, api.AllocationQuery{Namespace: s.namespace, App: t.app, Component: t.component})
-	if err != nil {
-		return nil, err
-	}
-	var found []api.Allocation
-	for _, a := range l.Items {
-		if t.slot < 0 || a.Slot == t.slot {
-			found = append(found, a)
-		}
-	}
-	if len(found) == 0 {
-		return nil, fmt.Errorf("%s has no allocation: hansa status %s says why", text, t.app)
-	}
-	return found, nil
 }
 
 // restartComponent restarts slots of one component, one after the other or all at

@@ -51,6 +51,7 @@ type app struct {
 	updated time.Time
 	other   *app // stands beside it
 	logs    map[int][]string
+	replace int            // how often its allocations were replaced by others
 	past    []api.Revision // oldest first
 }
 

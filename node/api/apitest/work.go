@@ -24,7 +24,7 @@ func (b *Backend) all() []api.Allocation {
 			for i, r := range refs {
 				for _, slot := range places(c, i) {
 					all = append(all, api.Allocation{
-						ID:        allocationID(key, name, r, slot),
+						ID:        allocationID(key, name, r, slot, a.replace),
 						Namespace: key.Namespace, App: key.App, Component: name, Slot: slot, Site: r.Site, Peer: r.ID, PeerName: r.Name, Host: r.Name,
 						Kind: c.Kind(), Driver: c.Driver(), State: "running", Since: a.updated, Ports: map[string]string{}, Revision: a.version.String(),
 						UID: a.uid, Stale: i == 2, AsOf: b.now().Add(-time.Duration(i) * time.Minute)})
@@ -47,10 +47,10 @@ func (b *Backend) all() []api.Allocation {
 	return all
 }
 
-func allocationID(key placement.AppKey, component string, r api.PeerRef, slot int) string {
+func allocationID(key placement.AppKey, component string, r api.PeerRef, slot, replaced int) string {
 	sum := sha256.Sum256([]byte(key.String() + "/" + component))
 	id := placement.AllocationID{Slot: placement.Slot(slot), Claim: placement.ClaimID{
-		Ask:   placement.AskID{Asker: placement.PeerID(hex.EncodeToString(sum[:8])), Incarnation: 1, Counter: 1},
+		Ask:   placement.AskID{Asker: placement.PeerID(hex.EncodeToString(sum[:8])), Incarnation: 1, Counter: uint64(replaced + 1)},
 		Owner: placement.PeerRef{Peer: placement.PeerID(r.ID), Incarnation: 1}}}
 	return id.String()
 }
@@ -103,7 +103,22 @@ func (b *Backend) Log(key placement.AppKey, slot int, line string) {
 	b.changed = make(chan struct{})
 }
 
-// Logs reads a slot's lines; following ends with ctx alone.
+// Replace puts others in the place of an app's allocations, as a roll-out does:
+// their logs are empty, and those of the replaced end.
+func (b *Backend) Replace(key placement.AppKey) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	a, err := b.lookup(key)
+	if err != nil {
+		panic(err)
+	}
+	a.replace++
+	a.logs = map[int][]string{}
+	close(b.changed)
+	b.changed = make(chan struct{})
+}
+
+// Logs reads a slot's lines; following ends with ctx, or when the allocation does.
 func (b *Backend) Logs(ctx context.Context, id string, o api.LogOptions) (io.ReadCloser, error) {
 	a, err := b.Allocation(ctx, id)
 	if err != nil {
@@ -135,6 +150,10 @@ func (b *Backend) Logs(ctx context.Context, id string, o api.LogOptions) (io.Rea
 				_ = w.CloseWithError(ctx.Err())
 				return
 			case <-changed:
+			}
+			if _, err := b.Allocation(ctx, id); err != nil {
+				_ = w.Close()
+				return
 			}
 			lines, changed = b.lines(key, a.Slot)
 		}
