@@ -125,6 +125,8 @@ func memberState(s gossip.State) placement.MemberState { return placement.Member
 // blobStore is the store's files as package artifact wants them.
 type blobStore struct{ *store.Blobs }
 
+func (b blobStore) Open(digest string) (io.ReadSeekCloser, int64, error) { return b.Blobs.Open(digest) }
+
 func (b blobStore) Create(ctx context.Context, digest string, size int64) (artifact.Writer, error) {
 	return b.Blobs.Create(ctx, digest, size)
 }

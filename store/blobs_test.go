@@ -66,16 +66,16 @@ func TestBlobs(t *testing.T) {
 	if err != nil || string(got) != text || size != int64(len(text)) {
 		t.Errorf("%d bytes of %d: %v", len(got), size, err)
 	}
-	if all, err := b.List(); err != nil || len(all) != 1 || all[0] != digest {
+	if all, err := b.List(); err != nil || len(all) != 1 || all[0].Digest != digest || all[0].Size != size {
 		t.Errorf("list %v: %v", all, err)
 	}
-	if err := b.Verify(digest); err != nil {
+	if err := b.Check(digest); err != nil {
 		t.Error(err)
 	}
 	if err := os.WriteFile(b.Path(digest), bytes.ToUpper([]byte(text)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.Verify(digest); !errors.Is(err, ErrCorrupt) || !errors.Is(err, ErrDigest) {
+	if err := b.Check(digest); !errors.Is(err, ErrCorrupt) || !errors.Is(err, ErrDigest) {
 		t.Errorf("changed bytes: %v", err)
 	}
 	if err := errors.Join(b.Delete(digest), b.Delete(digest)); err != nil {
@@ -188,7 +188,7 @@ func TestBlobsTwoWriters(t *testing.T) {
 	if err := slow.Commit(); err != nil {
 		t.Error(err)
 	}
-	if err := b.Verify(digestOf(text)); err != nil {
+	if err := b.Check(digestOf(text)); err != nil {
 		t.Error(err)
 	}
 	if left := partials(t, dir); len(left) != 0 {

@@ -42,7 +42,8 @@
 //	db/           Badger
 //	head          the last batch: two slots, written in turn
 //	ballast       space to give back
-//	blobs/        files by digest
+//	blobs/        files by digest: sha256/ and sha512/; partial/ and upload/,
+//	              unfinished; quarantine/, rotten
 //	quarantine-…  a store that was damaged
 //
 // Concurrency: all methods may be called from any goroutine.

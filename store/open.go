@@ -113,7 +113,7 @@ func (s *Store) open() (err error) {
 	}
 	forgetPages(s.cfg.Dir)
 	s.incarnation = s.last.Incarnation
-	s.blobs, err = openBlobs(filepath.Join(s.cfg.Dir, "blobs"), s.space)
+	s.blobs, err = openBlobs(filepath.Join(s.cfg.Dir, "blobs"), s.space, s.cfg.Rotten)
 	return err
 }
 

@@ -73,7 +73,10 @@ type Config struct {
 	// Quarantine puts a damaged store aside and starts empty, where Open
 	// would say ErrCorrupt, and Restore ErrHeld.
 	Quarantine bool
-	Log        *slog.Logger
+	// Rotten is told of each file by digest that was found to have rotted on the
+	// disk, and was put aside; it must not block.
+	Rotten func(digest string, err error)
+	Log    *slog.Logger
 
 	// Free says how much space is free; nil asks the file system. Tests fill
 	// the disk with it.
