@@ -75,7 +75,7 @@ func (g *guard) check(r *http.Request) error {
 	if !g.needToken || r.URL.Path == "/healthz" || r.URL.Path == "/readyz" {
 		return nil
 	}
-	given, ok := bearer(r.Header.Get("Authorization"))
+	given, ok := shownToken(r)
 	sum := sha256.Sum256([]byte(given)) // equal lengths, so that comparing tells nothing
 	if !ok || subtle.ConstantTimeCompare(sum[:], g.token[:]) != 1 {
 		detail := "a token is needed: give it with --token, HANSA_TOKEN, or an Authorization header"
@@ -97,6 +97,19 @@ func (g *guard) checkOrigin(r *http.Request) error {
 		return errCrossSite
 	}
 	return g.origins.Check(r)
+}
+
+// shownToken is the token that a request shows. Clients of registries show it as
+// a password.
+func shownToken(r *http.Request) (string, bool) {
+	if token, ok := bearer(r.Header.Get("Authorization")); ok {
+		return token, true
+	}
+	if !forImages(r) {
+		return "", false
+	}
+	_, password, ok := r.BasicAuth()
+	return password, ok
 }
 
 func bearer(header string) (string, bool) {

@@ -193,9 +193,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		s.metrics.refused.WithLabelValues(string(NewProblem(err).Kind)).Inc()
 		if NewProblem(err).Kind == KindToken {
-			h.Set("WWW-Authenticate", `Bearer realm="hansa"`)
+			h.Set("WWW-Authenticate", challenge(r))
 		}
-		WriteProblem(rec, r, err)
+		s.writeRefusal(rec, r, err)
 		return
 	}
 	s.mux.ServeHTTP(rec, r)

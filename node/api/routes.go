@@ -29,6 +29,7 @@ func (s *Server) routes() {
 	s.workRoutes()
 	s.volumeRoutes()
 	s.artifactRoutes()
+	s.imageRoutes()
 	s.eventRoutes()
 	s.trustRoutes()
 	s.secretRoutes()
