@@ -105,7 +105,7 @@ func shownToken(r *http.Request) (string, bool) {
 	if token, ok := bearer(r.Header.Get("Authorization")); ok {
 		return token, true
 	}
-	if !forImages(r) {
+	if !forOCI(r) {
 		return "", false
 	}
 	_, password, ok := r.BasicAuth()

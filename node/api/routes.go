@@ -29,7 +29,7 @@ func (s *Server) routes() {
 	s.workRoutes()
 	s.volumeRoutes()
 	s.artifactRoutes()
-	s.imageRoutes()
+	s.ociRoutes()
 	s.eventRoutes()
 	s.trustRoutes()
 	s.secretRoutes()

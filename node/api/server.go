@@ -48,8 +48,8 @@ type Config struct {
 	Version          VersionInfo          // zero fields are filled from the build
 	Registry         *prometheus.Registry // for /metrics; nil is a new one
 	Log              *slog.Logger         // nil discards
-	// Images answers under /v2/, where registries are; nil is none.
-	Images http.Handler
+	// OCI answers under /v2/, where registries are; nil is none.
+	OCI http.Handler
 	// Console answers what no other route does; nil is a plain page that
 	// lists the endpoints.
 	Console http.Handler

@@ -206,17 +206,16 @@ func (g *Registry) keep(ctx context.Context, digest string, data []byte) error {
 		g.cfg.Blobs.Touch(digest)
 		return nil
 	}
-	up, err := g.cfg.Blobs.Begin(ctx)
+	id, err := g.cfg.Blobs.Begin()
 	if err != nil {
-		return err
+		return fmt.Errorf("registry: keep %s: %w", digest, err)
 	}
-	defer up.Close()
-	_, err = up.Write(data)
+	_, err = g.cfg.Blobs.Append(ctx, id, 0, bytes.NewReader(data))
 	if err == nil {
-		err = up.Commit(digest)
+		err = g.cfg.Blobs.Commit(id, digest)
 	}
 	if err != nil {
-		return errors.Join(fmt.Errorf("registry: keep %s: %w", digest, err), up.Cancel())
+		return errors.Join(fmt.Errorf("registry: keep %s: %w", digest, err), ignoreGone(g.cfg.Blobs.Cancel(id)))
 	}
 	return nil
 }

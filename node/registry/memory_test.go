@@ -25,8 +25,7 @@ type memory struct {
 	mu        sync.Mutex
 	blobs     map[string][]byte
 	elsewhere map[string][]byte
-	uploads   map[string]*bytes.Buffer
-	busy      map[string]bool
+	uploads   map[string][]byte
 	names     map[placement.AppKey]placement.Image
 	next      int
 	putErr    error // what Put says, if not nil
@@ -35,8 +34,8 @@ type memory struct {
 
 func newMemory() *memory {
 	return &memory{
-		blobs: map[string][]byte{}, elsewhere: map[string][]byte{}, uploads: map[string]*bytes.Buffer{},
-		busy: map[string]bool{}, names: map[placement.AppKey]placement.Image{},
+		blobs: map[string][]byte{}, elsewhere: map[string][]byte{}, uploads: map[string][]byte{},
+		names: map[placement.AppKey]placement.Image{},
 	}
 }
 
@@ -66,67 +65,68 @@ func (m *memory) Open(digest string) (io.ReadSeekCloser, int64, error) {
 
 func (m *memory) Touch(string) {}
 
-func (m *memory) Begin(context.Context) (registry.Upload, error) {
+func (m *memory) Begin() (string, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if len(m.uploads) >= uploadsMax {
-		return nil, fmt.Errorf("%w uploads at once: at most %d", registry.ErrTooMany, uploadsMax)
+		return "", fmt.Errorf("%w uploads at once: at most %d", registry.ErrTooMany, uploadsMax)
 	}
 	m.next++
 	id := fmt.Sprintf("upload-%d", m.next)
-	m.uploads[id], m.busy[id] = &bytes.Buffer{}, true
-	return &upload{m, id, m.uploads[id]}, nil
+	m.uploads[id] = nil
+	return id, nil
 }
 
-func (m *memory) Resume(_ context.Context, id string) (registry.Upload, error) {
+func (m *memory) Uploaded(id string) (int64, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	buf, ok := m.uploads[id]
+	data, ok := m.uploads[id]
+	if !ok {
+		return 0, registry.ErrNotFound
+	}
+	return int64(len(data)), nil
+}
+
+func (m *memory) Append(_ context.Context, id string, offset int64, r io.Reader) (int64, error) {
+	more, readErr := io.ReadAll(r)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	data, ok := m.uploads[id]
 	switch {
 	case !ok:
-		return nil, registry.ErrNotFound
-	case m.busy[id]:
-		return nil, fmt.Errorf("%w writers of upload %s", registry.ErrTooMany, id)
+		return 0, registry.ErrNotFound
+	case offset != registry.AtEnd && offset != int64(len(data)):
+		return int64(len(data)), registry.ErrOffset
 	}
-	m.busy[id] = true
-	return &upload{m, id, buf}, nil
+	m.uploads[id] = append(data, more...)
+	return int64(len(m.uploads[id])), readErr
 }
 
-type upload struct {
-	m   *memory
-	id  string
-	buf *bytes.Buffer
-}
-
-func (u *upload) ID() string                  { return u.id }
-func (u *upload) Offset() int64               { return int64(u.buf.Len()) }
-func (u *upload) Write(p []byte) (int, error) { return u.buf.Write(p) }
-
-func (u *upload) Commit(digest string) error {
-	u.m.mu.Lock()
-	defer u.m.mu.Unlock()
-	if u.m.commitErr != nil {
-		return u.m.commitErr
+func (m *memory) Commit(id, digest string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	data, ok := m.uploads[id]
+	switch {
+	case !ok:
+		return registry.ErrNotFound
+	case m.commitErr != nil:
+		return m.commitErr
 	}
-	delete(u.m.uploads, u.id)
-	if digests.Digest(digest).Algorithm().FromBytes(u.buf.Bytes()).String() != digest {
+	delete(m.uploads, id)
+	if digests.Digest(digest).Algorithm().FromBytes(data).String() != digest {
 		return registry.ErrDigest
 	}
-	u.m.blobs[digest] = u.buf.Bytes()
+	m.blobs[digest] = data
 	return nil
 }
 
-func (u *upload) Close() error {
-	u.m.mu.Lock()
-	defer u.m.mu.Unlock()
-	delete(u.m.busy, u.id)
-	return nil
-}
-
-func (u *upload) Cancel() error {
-	u.m.mu.Lock()
-	defer u.m.mu.Unlock()
-	delete(u.m.uploads, u.id)
+func (m *memory) Cancel(id string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, ok := m.uploads[id]; !ok {
+		return registry.ErrNotFound
+	}
+	delete(m.uploads, id)
 	return nil
 }
 

@@ -17,6 +17,7 @@ var (
 	ErrNotFound = errors.New("not found")
 	ErrDigest   = errors.New("the bytes are not those of the digest")
 	ErrTooMany  = errors.New("too many")          // uploads, for now
+	ErrOffset   = errors.New("not where it ends") // bytes of an upload
 	ErrTooLarge = errors.New("too large")         // for a blob
 	ErrNoRoom   = errors.New("no room")           // on the disk
 	ErrCopies   = errors.New("too few copies")    // the mesh could not keep as many as it should
@@ -32,22 +33,22 @@ type Blobs interface {
 	Open(digest string) (io.ReadSeekCloser, int64, error)
 	// Touch says that a blob is needed soon: it is not collected for a while.
 	Touch(digest string)
-	// Begin opens an upload, of which the digest is known at its end alone.
-	Begin(ctx context.Context) (Upload, error)
-	// Resume opens one that was closed: ErrNotFound when there is none, ErrTooMany
-	// while another request has it.
-	Resume(ctx context.Context, id string) (Upload, error)
+	// Begin begins an upload, of which the digest is known at its end alone.
+	Begin() (id string, err error)
+	// Uploaded is how many bytes of an upload are there, or ErrNotFound.
+	Uploaded(id string) (int64, error)
+	// Append adds bytes to an upload that has offset bytes, or any number when
+	// that is AtEnd. It says how many are there then, also with an error: ErrOffset
+	// when they are others than offset, ErrTooMany while another request is at it.
+	Append(ctx context.Context, id string, offset int64, r io.Reader) (int64, error)
+	// Commit makes an upload the blob of a digest, verified and durable. After
+	// ErrDigest there is no upload any more.
+	Commit(id, digest string) error
+	Cancel(id string) error
 }
 
-// Upload takes the bytes of one blob, in their order.
-type Upload interface {
-	io.Writer
-	ID() string
-	Offset() int64              // bytes that are there
-	Commit(digest string) error // verify, make durable, show; ErrDigest drops it
-	Close() error               // keep it to be resumed; nothing after Commit or Cancel
-	Cancel() error              // drop it
-}
+// AtEnd is the offset of bytes that go on wherever an upload ends.
+const AtEnd = -1
 
 // Mesh is the other peers, as far as blobs go.
 type Mesh interface {

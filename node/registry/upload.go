@@ -1,12 +1,10 @@
 package registry
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 )
@@ -40,49 +38,38 @@ func (g *Registry) beginUpload(w http.ResponseWriter, r *http.Request, t target)
 			return err
 		}
 	}
-	up, err := g.cfg.Blobs.Begin(r.Context())
+	id, err := g.cfg.Blobs.Begin()
 	if err != nil {
-		return err
+		return fmt.Errorf("registry: begin an upload: %w", err)
 	}
-	defer up.Close()
 	if digest == "" {
 		w.Header().Set("OCI-Chunk-Min-Length", strconv.Itoa(chunkMin))
-		progress(w, t, up)
+		progress(w, t, id, 0)
 		w.WriteHeader(http.StatusAccepted)
 		return nil
 	}
-	if err := g.receive(r, up); err != nil {
-		return errors.Join(err, up.Cancel())
+	if _, err := g.receive(r, id, 0); err != nil {
+		return errors.Join(err, ignoreGone(g.cfg.Blobs.Cancel(id)))
 	}
-	return g.commit(w, t, up, digest)
+	return g.commit(w, t, id, digest)
 }
 
 // uploadStatus answers GET: how much is there.
-func (g *Registry) uploadStatus(w http.ResponseWriter, r *http.Request, t target) error {
-	up, err := g.resume(r.Context(), t)
+func (g *Registry) uploadStatus(w http.ResponseWriter, _ *http.Request, t target) error {
+	size, err := g.cfg.Blobs.Uploaded(t.last)
 	if err != nil {
-		return err
+		return uploadError(err, t.last)
 	}
-	defer up.Close()
-	progress(w, t, up)
+	progress(w, t, t.last, size)
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
 
 // appendUpload answers PATCH: more bytes.
 func (g *Registry) appendUpload(w http.ResponseWriter, r *http.Request, t target) error {
-	up, err := g.resume(r.Context(), t)
-	if err != nil {
+	if err := g.goOn(w, r, t); err != nil {
 		return err
 	}
-	defer up.Close()
-	if err := inOrder(w, r, t, up); err != nil {
-		return err
-	}
-	if err := g.receive(r, up); err != nil {
-		return err
-	}
-	progress(w, t, up)
 	w.WriteHeader(http.StatusAccepted)
 	return nil
 }
@@ -93,39 +80,51 @@ func (g *Registry) endUpload(w http.ResponseWriter, r *http.Request, t target) e
 	if err := checkDigest(digest); err != nil {
 		return err
 	}
-	up, err := g.resume(r.Context(), t)
-	if err != nil {
+	if err := g.goOn(w, r, t); err != nil {
 		return err
 	}
-	defer up.Close()
-	if err := inOrder(w, r, t, up); err != nil {
-		return err
-	}
-	if err := g.receive(r, up); err != nil {
-		return err
-	}
-	return g.commit(w, t, up, digest)
+	return g.commit(w, t, t.last, digest)
 }
 
 // cancelUpload answers DELETE.
-func (g *Registry) cancelUpload(w http.ResponseWriter, r *http.Request, t target) error {
-	up, err := g.resume(r.Context(), t)
-	if err != nil {
-		return err
-	}
-	if err := errors.Join(up.Cancel(), up.Close()); err != nil {
-		return err
+func (g *Registry) cancelUpload(w http.ResponseWriter, _ *http.Request, t target) error {
+	if err := g.cfg.Blobs.Cancel(t.last); err != nil {
+		return uploadError(err, t.last)
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
 
-func (g *Registry) resume(ctx context.Context, t target) (Upload, error) {
-	up, err := g.cfg.Blobs.Resume(ctx, t.last)
-	if errors.Is(err, ErrNotFound) {
-		return nil, uploadUnknown(t.last)
+// goOn takes more bytes of an upload, and says in the header how many there are.
+func (g *Registry) goOn(w http.ResponseWriter, r *http.Request, t target) error {
+	offset, err := chunkAt(r)
+	if err != nil {
+		return err
 	}
-	return up, err
+	size, err := g.receive(r, t.last, offset)
+	if err == nil || errors.Is(err, ErrOffset) {
+		progress(w, t, t.last, size)
+	}
+	if errors.Is(err, ErrOffset) {
+		return problem(http.StatusRequestedRangeNotSatisfiable, codeUploadInvalid,
+			"the chunk begins at %d, and %d bytes are there", offset, size).fix("go on from byte %d", size)
+	}
+	return err
+}
+
+// uploadError says which upload is not there.
+func uploadError(err error, id string) error {
+	if errors.Is(err, ErrNotFound) {
+		return uploadUnknown(id)
+	}
+	return fmt.Errorf("registry: upload %s: %w", id, err)
+}
+
+func ignoreGone(err error) error {
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	return err
 }
 
 func uploadUnknown(id string) error {
@@ -133,32 +132,37 @@ func uploadUnknown(id string) error {
 		fix("begin it again with a POST, at the peer that is to take it: an upload stays with its peer, for a day")
 }
 
-// receive takes the body. What came of it stays, so that the client can ask how
-// much that is and go on.
-func (g *Registry) receive(r *http.Request, up Upload) error {
-	if room := g.cfg.BlobMax - up.Offset(); r.ContentLength > room {
-		return tooLarge(g.cfg.BlobMax)
+// receive takes the body, and says how many bytes of the upload are there. What
+// came of it stays, so that the client can ask how much that is and go on.
+func (g *Registry) receive(r *http.Request, id string, offset int64) (int64, error) {
+	before, err := g.cfg.Blobs.Uploaded(id)
+	if err != nil {
+		return 0, uploadError(err, id)
 	}
-	n, err := io.Copy(up, io.LimitReader(r.Body, g.cfg.BlobMax-up.Offset()+1))
+	room := g.cfg.BlobMax - before
+	if r.ContentLength > room {
+		return before, tooLarge(g.cfg.BlobMax)
+	}
+	size, err := g.cfg.Blobs.Append(r.Context(), id, offset, io.LimitReader(r.Body, room+1))
 	switch {
-	case err != nil && errors.Is(err, io.ErrUnexpectedEOF):
-		return problem(http.StatusBadRequest, codeSizeInvalid, "the body ended after %d of %d bytes", n, r.ContentLength).
+	case size > g.cfg.BlobMax:
+		return size, errors.Join(tooLarge(g.cfg.BlobMax), ignoreGone(g.cfg.Blobs.Cancel(id)))
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return size, problem(http.StatusBadRequest, codeSizeInvalid, "the body ended after %d of %d bytes", size-before, r.ContentLength).
 			fix("ask with a GET how much came, and go on from there")
-	case up.Offset() > g.cfg.BlobMax:
-		return errors.Join(tooLarge(g.cfg.BlobMax), up.Cancel())
 	case err != nil:
-		return fmt.Errorf("registry: upload %s: %w", up.ID(), err)
+		return size, uploadError(err, id)
 	}
-	return nil
+	return size, nil
 }
 
 func tooLarge(most int64) error {
 	return problem(http.StatusRequestEntityTooLarge, codeSizeInvalid, "a blob has at most %d bytes at this peer", most)
 }
 
-func (g *Registry) commit(w http.ResponseWriter, t target, up Upload, digest string) error {
-	if err := up.Commit(digest); err != nil {
-		return fmt.Errorf("registry: upload %s: %w", up.ID(), err)
+func (g *Registry) commit(w http.ResponseWriter, t target, id, digest string) error {
+	if err := g.cfg.Blobs.Commit(id, digest); err != nil {
+		return uploadError(err, id)
 	}
 	return created(w, t, digest)
 }
@@ -172,19 +176,18 @@ func created(w http.ResponseWriter, t target, digest string) error {
 }
 
 // progress says where to go on and how much is there.
-func progress(w http.ResponseWriter, t target, up Upload) {
+func progress(w http.ResponseWriter, t target, id string, size int64) {
 	h := w.Header()
-	h.Set("Location", "/v2/"+t.repository+"/blobs/uploads/"+url.PathEscape(up.ID()))
-	h.Set("Docker-Upload-Uuid", up.ID())
-	h.Set("Range", fmt.Sprintf("0-%d", max(0, up.Offset()-1))) // inclusive; an empty one has no form of its own
+	h.Set("Location", "/v2/"+t.repository+"/blobs/uploads/"+id)
+	h.Set("Docker-Upload-Uuid", id)
+	h.Set("Range", fmt.Sprintf("0-%d", max(0, size-1))) // inclusive; none at all has no form of its own
 }
 
-// inOrder refuses a chunk that does not begin where the last one ended, and
-// says where that is.
-func inOrder(w http.ResponseWriter, r *http.Request, t target, up Upload) error {
+// chunkAt is where a chunk says that it begins, or AtEnd.
+func chunkAt(r *http.Request) (int64, error) {
 	header := r.Header.Get("Content-Range")
 	if header == "" {
-		return nil
+		return AtEnd, nil
 	}
 	first, last, ok := strings.Cut(strings.TrimPrefix(header, "bytes "), "-")
 	last, _, _ = strings.Cut(last, "/") // some say how long the whole will be
@@ -192,14 +195,10 @@ func inOrder(w http.ResponseWriter, r *http.Request, t target, up Upload) error 
 	to, err2 := strconv.ParseInt(last, 10, 64)
 	switch {
 	case !ok || err1 != nil || err2 != nil || from < 0 || to < from:
-		return problem(http.StatusBadRequest, codeUploadInvalid, "Content-Range %s: want FIRST-LAST, both counted from 0", short(header))
+		return 0, problem(http.StatusBadRequest, codeUploadInvalid, "Content-Range %s: want FIRST-LAST, both counted from 0", short(header))
 	case r.ContentLength >= 0 && r.ContentLength != to-from+1:
-		return problem(http.StatusBadRequest, codeSizeInvalid, "Content-Range %s names %d bytes, and the body has %d",
+		return 0, problem(http.StatusBadRequest, codeSizeInvalid, "Content-Range %s names %d bytes, and the body has %d",
 			short(header), to-from+1, r.ContentLength)
-	case from != up.Offset():
-		progress(w, t, up)
-		return problem(http.StatusRequestedRangeNotSatisfiable, codeUploadInvalid,
-			"the chunk begins at %d, and %d bytes are there", from, up.Offset()).fix("go on from byte %d", up.Offset())
 	}
-	return nil
+	return from, nil
 }

@@ -15,7 +15,7 @@ import (
 // withImages is a server whose registry answers with what it was asked.
 func withImages(t *testing.T, token string) *api.Server {
 	t.Helper()
-	s, err := api.New(api.Config{Backend: apitest.New(), Token: token, Images: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s, err := api.New(api.Config{Backend: apitest.New(), Token: token, OCI: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, r.Method+" "+r.URL.Path)
 	})})
 	if err != nil {

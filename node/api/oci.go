@@ -8,22 +8,22 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 )
 
-// imagesPrefix is where the OCI distribution protocol is spoken.
-const imagesPrefix = "/v2/"
+// ociPrefix is where the OCI distribution protocol is spoken.
+const ociPrefix = "/v2/"
 
-// imageRoutes hands the protocol to whoever serves it. It is described by its own
+// ociRoutes hands the protocol to whoever serves it. It is described by its own
 // specification; the list of endpoints only says that it is there.
-func (s *Server) imageRoutes() {
-	if s.cfg.Images == nil {
+func (s *Server) ociRoutes() {
+	if s.cfg.OCI == nil {
 		return
 	}
-	s.streams[imagesPrefix] = true // bodies are as long as they are
-	s.mux.HandleFunc(imagesPrefix, func(w http.ResponseWriter, r *http.Request) {
+	s.streams[ociPrefix] = true // bodies are as long as they are
+	s.mux.HandleFunc(ociPrefix, func(w http.ResponseWriter, r *http.Request) {
 		unbounded(r.Context())
 		w.Header().Del("Cache-Control") // what is named by its digest may be kept
-		s.cfg.Images.ServeHTTP(w, r)
+		s.cfg.OCI.ServeHTTP(w, r)
 	})
-	op := operation(http.MethodGet, imagesPrefix, "images", "Images: the OCI distribution protocol, version 1.1, for docker, podman, skopeo and others")
+	op := operation(http.MethodGet, ociPrefix, "images", "Images: the OCI distribution protocol, version 1.1, for docker, podman, skopeo and others")
 	op.Tags = []string{"images"}
 	op.Responses = map[string]*huma.Response{
 		"200":     {Description: "This is a registry", Content: map[string]*huma.MediaType{"application/json": {}}},
@@ -32,21 +32,21 @@ func (s *Server) imageRoutes() {
 	s.huma.OpenAPI().AddOperation(&op)
 }
 
-// forImages says whether a request speaks the protocol of registries, whose
+// forOCI says whether a request speaks the protocol of registries, whose
 // clients want errors in its form.
-func forImages(r *http.Request) bool {
-	return r.URL.Path == "/v2" || strings.HasPrefix(r.URL.Path, imagesPrefix)
+func forOCI(r *http.Request) bool {
+	return r.URL.Path == "/v2" || strings.HasPrefix(r.URL.Path, ociPrefix)
 }
 
-// imageCodes are the protocol's names for why the server itself refuses.
-var imageCodes = map[Kind]string{
+// ociCodes are the protocol's names for why the server itself refuses.
+var ociCodes = map[Kind]string{
 	KindToken: "UNAUTHORIZED", KindForbidden: "DENIED", KindMisdirected: "DENIED", KindLimit: "TOOMANYREQUESTS",
 }
 
 // challenge says how a token is shown. Clients of registries know names and
 // passwords: the token is the password, under any name.
 func challenge(r *http.Request) string {
-	if forImages(r) {
+	if forOCI(r) {
 		return `Basic realm="hansa", charset="UTF-8"`
 	}
 	return `Bearer realm="hansa"`
@@ -55,12 +55,12 @@ func challenge(r *http.Request) string {
 // writeRefusal answers a request that is not let in, in the form that its client
 // understands.
 func (s *Server) writeRefusal(w http.ResponseWriter, r *http.Request, err error) {
-	if !forImages(r) {
+	if !forOCI(r) {
 		WriteProblem(w, r, err)
 		return
 	}
 	p := NewProblem(err)
-	code, known := imageCodes[p.Kind]
+	code, known := ociCodes[p.Kind]
 	if !known {
 		code = "UNKNOWN"
 	}
