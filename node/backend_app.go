@@ -192,6 +192,9 @@ func (n backend) ListApps(ctx context.Context, q api.AppQuery) (api.Listing[api.
 // DeleteApp removes an app.
 func (n backend) DeleteApp(ctx context.Context, req api.DeleteRequest) (api.DeleteResult, error) {
 	key := req.Key
+	if key.Recorded() { // what is kept there is no app
+		return api.DeleteResult{}, fmt.Errorf("app %s: %w: 'hansa apps' lists them", key, placement.ErrNotFound)
+	}
 	ctx, cancel := context.WithTimeout(ctx, submitMax)
 	defer cancel()
 	r, err := n.submit(ctx, func(ticket uint64) placement.Event {

@@ -241,6 +241,11 @@ func (n *Node) self() placement.PeerRef {
 	return placement.PeerRef{Peer: placement.PeerID(n.id.ID()), Incarnation: placement.Incarnation(n.store.Incarnation())}
 }
 
+// holds says whether this peer has an artifact.
+func (n *Node) holds(a placement.Artifact) bool {
+	return !a.Tree && n.store.Blobs().Has(a.Digest)
+}
+
 func (n *Node) openCore() error {
 	var seed [8]byte
 	if _, err := rand.Read(seed[:]); err != nil {
@@ -251,7 +256,7 @@ func (n *Node) openCore() error {
 		Lat: n.cfg.Lat, Lon: n.cfg.Lon, Price: n.cfg.Price, Version: n.deps.Version,
 		Seed: binary.LittleEndian.Uint64(seed[:]),
 		Sign: n.signRecord, Verify: n.verifyRecord,
-		Has: n.store.Blobs().Has,
+		Has: n.holds,
 		RTT: n.rttBetween, Panicked: n.corePanicked,
 	})
 	n.publisher = newPublisher(&n.work, n.tables, n.self(), n.recordChanged, n.log.With("part", "tables"))

@@ -45,7 +45,7 @@ func (s *Steward) act() {
 	if p.conflict(a) && !p.merging(a) {
 		s.tellConflict()
 	}
-	if !s.deputy && len(a.versions) == 1 {
+	if !s.deputy && len(a.versions) == 1 && !a.key.Recorded() { // a tag that moved lets go of what it named
 		s.notePast()
 	}
 	busy := false

@@ -13,9 +13,10 @@ type App struct {
 	Namespace  string               `json:"namespace,omitempty"`
 	Name       string               `json:"app"`
 	Components map[string]Component `json:"components"`
-	// Image is set for a name in the mesh's registry, which has no components. No
-	// manifest of a person has it.
-	Image *Image `json:"image,omitempty"`
+	// Image is set for a name in the mesh's registry, and Policy for what holds in
+	// a namespace: they have no components, and no manifest of a person has them.
+	Image  *Image           `json:"image,omitempty" hidden:"true"`
+	Policy *NamespacePolicy `json:"policy,omitempty" hidden:"true"`
 }
 
 // Key is the app's namespace and name; an empty namespace is "default".
@@ -226,7 +227,8 @@ func (c Component) Wanted() int {
 	return *c.Replicas
 }
 
-// Artifacts are the digests of all files of a component, each once.
+// Artifacts are the digests of all files of a component, each once; its image is
+// none of them: see ImageDigest.
 func (c Component) Artifacts() []string { return c.artifacts(Package.Files) }
 
 // ArtifactsOn are the digests of the files that must be at a host of an
@@ -257,7 +259,20 @@ func (c Component) artifacts(files func(Package) []string) []string {
 	return digests
 }
 
-// Artifacts are the digests that the app needs, sorted, each once.
+// ImageDigests are the digests that images of the app's containers are pinned
+// to, sorted, each once.
+func (a App) ImageDigests() []string {
+	var digests []string
+	for _, c := range a.Components {
+		if digest := c.ImageDigest(); digest != "" {
+			digests = append(digests, digest)
+		}
+	}
+	slices.Sort(digests)
+	return slices.Compact(digests)
+}
+
+// Artifacts are the digests of the files that the app needs, sorted, each once.
 func (a App) Artifacts() []string {
 	var digests []string
 	for _, c := range a.Components {

@@ -94,17 +94,31 @@ func (c *claim) artifacts() []Artifact {
 // the sizes that the intent has for them.
 func (c *claim) needs(i *Intent, arch string) {
 	c.Artifact, c.Artifacts = Artifact{}, nil
-	for n, digest := range c.Spec.ArtifactsOn(arch) {
+	if needs := c.Spec.needs(i, arch); len(needs) > 0 {
+		c.Artifact, c.Artifacts = needs[0], needs[1:]
+	}
+}
+
+// needs are the files, and the tree of the image, that a component of an intent
+// needs on an architecture. An image that is not pinned, or that the intent has
+// no tree of, is the engine's to find.
+func (c Component) needs(i *Intent, arch string) []Artifact {
+	var out []Artifact
+	for _, digest := range c.ArtifactsOn(arch) {
 		art := Artifact{Digest: digest}
 		if at := slices.IndexFunc(i.Artifacts, func(a Artifact) bool { return a.Digest == digest }); at >= 0 {
 			art = i.Artifacts[at]
 		}
-		if n == 0 {
-			c.Artifact = art
-		} else {
-			c.Artifacts = append(c.Artifacts, art)
-		}
+		out = append(out, art)
 	}
+	image := c.ImageDigest()
+	at := slices.IndexFunc(i.Artifacts, func(a Artifact) bool { return a.Tree && a.Digest == image })
+	if at >= 0 {
+		art := i.Artifacts[at]
+		art.Arch = arch
+		out = append(out, art)
+	}
+	return out
 }
 
 // SpecHash tells components apart by what would run. Replicas, place,

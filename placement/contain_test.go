@@ -14,8 +14,8 @@ func TestPanicOfOneAppIsContained(t *testing.T) {
 	var reported []string
 	p := New(Config{
 		Self: PeerRef{Peer: "a", Incarnation: 1}, Name: "a", Site: "s", Seed: 1,
-		Has: func(digest string) bool {
-			if digest == cursed {
+		Has: func(a Artifact) bool {
+			if a.Digest == cursed {
 				panic("the disk is haunted")
 			}
 			return true

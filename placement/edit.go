@@ -94,7 +94,7 @@ func newEdits() edits {
 }
 
 func (p *Peer) onSubmit(ev Submit) {
-	if err := ev.App.Validate(); err != nil {
+	if err := ev.App.submitted(ev.Artifacts); err != nil {
 		p.out.emit(Answer{Ticket: ev.Ticket, Result: Result{Err: fmt.Errorf("edit of %s: %w", ev.App.Key(), err)}})
 		return
 	}
@@ -117,7 +117,7 @@ func (p *Peer) onForward(from PeerID, m *forwardMsg) {
 	if id, ok := p.edits.byReq[m.Request]; ok && p.edits.open[id] != nil {
 		return // under way: its answer will come
 	}
-	if err := m.App.Validate(); !m.Remove && err != nil {
+	if err := m.App.submitted(m.Artifacts); !m.Remove && err != nil {
 		return // the other peer's API lets nothing of the kind through
 	}
 	e := &edit{remotes: []requestID{m.Request}, req: editRequest{

@@ -275,7 +275,7 @@ func (p *Peer) lacks(e *edit, a *app) bool {
 			continue
 		}
 		for _, art := range v.intent.Artifacts {
-			if !v.intent.Removed && !p.has(art.Digest) {
+			if !v.intent.Removed && !p.has(art) {
 				return true
 			}
 		}

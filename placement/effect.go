@@ -74,7 +74,9 @@ type (
 
 	// Fetch asks for an artifact that this peer does not hold, from any of
 	// From; Warm asks to compile it ahead once it is here. The answer is
-	// BlobArrived or BlobFailed.
+	// BlobArrived or BlobFailed. Of a tree it asks for the manifest and all that
+	// it references, or with Arch for what of it runs there, and From may hold
+	// parts of it.
 	Fetch struct {
 		Artifact Artifact
 		From     []PeerID

@@ -18,13 +18,17 @@ type village struct {
 	table map[string][]byte // intents and keepers, as whoever wrote last left them
 	fault Fault
 	forced
+
+	answers map[uint64]Result
+	lacks   map[PeerID]map[string]bool // digests that a peer does not hold
+	fetched map[PeerID][]Fetch
 }
 
 type forced = Forced
 
 func newVillage(t *testing.T, fault Fault, ids ...PeerID) *village {
 	v := &village{t: t, now: &Now{Wall: time.Unix(1_800_000_000, 0)}, order: ids, peers: map[PeerID]*Peer{},
-		cut: map[[2]PeerID]bool{}, table: map[string][]byte{}, fault: fault}
+		cut: map[[2]PeerID]bool{}, table: map[string][]byte{}, fault: fault, answers: map[uint64]Result{}, lacks: map[PeerID]map[string]bool{}, fetched: map[PeerID][]Fetch{}}
 	for _, id := range ids {
 		v.join(id, 1)
 	}
@@ -34,7 +38,8 @@ func newVillage(t *testing.T, fault Fault, ids ...PeerID) *village {
 
 // join begins a core in that life of its store, which is empty.
 func (v *village) join(id PeerID, life Incarnation) {
-	p := New(Config{Self: PeerRef{id, life}, Name: string(id), Site: SiteID("s" + id), Seed: 1, Tune: Tuning{Break: v.fault}})
+	p := New(Config{Self: PeerRef{id, life}, Name: string(id), Site: SiteID("s" + id), Seed: uint64(id[0]), Tune: Tuning{Break: v.fault},
+		Has: func(a Artifact) bool { return !v.lacks[id][a.Digest] }})
 	v.peers[id] = p
 	v.carry(p, p.Begin(*v.now))
 	v.step(p, HostChanged{Host: Host{ID: "h", Arch: "amd64", Drivers: []string{DriverProcess}, Capacity: Resources{CPU: 4000, Memory: 4 << 30}}})
@@ -100,7 +105,11 @@ func (v *village) carry(p *Peer, effects []Effect) {
 				v.step(v.peers[e.To], Receive{From: self, Body: e.Body})
 			}
 		case Publish:
-			if e.Table == TableStatus || e.Value == nil {
+			if e.Table == TableStatus {
+				continue
+			}
+			if e.Value == nil {
+				v.remove(self, e)
 				continue
 			}
 			v.table[e.Table+"/"+e.Key] = e.Value
@@ -111,6 +120,20 @@ func (v *village) carry(p *Peer, effects []Effect) {
 			}
 		case Forced:
 			v.forced = e
+		case Answer:
+			v.answers[e.Ticket] = e.Result
+		case Fetch:
+			v.fetched[self] = append(v.fetched[self], e)
+		}
+	}
+}
+
+// remove ends a key of a table.
+func (v *village) remove(by PeerID, e Publish) {
+	delete(v.table, e.Table+"/"+e.Key)
+	for _, id := range v.order {
+		if id != by && v.open(by, id) {
+			v.step(v.peers[id], RecordChanged{Table: e.Table, Key: e.Key})
 		}
 	}
 }

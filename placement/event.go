@@ -15,6 +15,9 @@ type (
 		IfMatch        string // an ETag, "*", or "" for any
 		IfNoneMatch    bool   // only if there is no such app
 		MinCopies      int    // 0 asks for a quorum but accepts fewer
+		// Copies is how many keepers should hold it before the answer, if so many
+		// live; 0 for a quorum. Fewer after the wait are no error: see Result.
+		Copies int
 		IdempotencyKey string
 		UID            UID // of several apps under this name the one that is meant; "" for the one edited last
 	}
@@ -113,11 +116,19 @@ type (
 		ID     AllocationID
 	}
 
-	// BlobArrived says that this peer holds the artifact, verified.
+	// BlobArrived says that this peer holds the artifact, verified: of a tree, by the
+	// digest of its root, all that was asked for. It may come once too often.
 	BlobArrived struct{ Digest string }
 
 	// BlobFailed says that an artifact could not be fetched for now.
 	BlobFailed struct{ Digest, Reason string }
+
+	// Holds is what a peer says it holds: the first 32 bits of the digests of its
+	// blobs, rising. It is a hint, by which places are preferred and bytes counted.
+	Holds struct {
+		Peer  PeerID
+		Blobs []uint32
+	}
 
 	// VolumesFound is what lies on this machine's disk, once at start.
 	VolumesFound struct{ Volumes []FoundVolume }
@@ -215,6 +226,7 @@ func (WorkChanged) event()   {}
 func (RestartWork) event()   {}
 func (BlobArrived) event()   {}
 func (BlobFailed) event()    {}
+func (Holds) event()         {}
 func (VolumesFound) event()  {}
 func (VolumeGone) event()    {}
 func (DeleteVolume) event()  {}

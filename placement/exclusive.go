@@ -128,6 +128,9 @@ func (a App) voters() string {
 // of no leases would run exclusive slots twice, one that knows of no volumes
 // would part slots from theirs.
 func (a App) minSchema() int {
+	if a.recorded() {
+		return schemaRecorded
+	}
 	for _, c := range a.Components {
 		if len(c.Volumes) > 0 || c.Resources.GPU.Count > 0 || len(c.RunsOn()) > 0 {
 			return schemaVolumes

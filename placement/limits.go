@@ -1,7 +1,6 @@
 package placement
 
 import (
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"math"
@@ -75,7 +74,7 @@ func (m *message) check(size int) error {
 	case m.Forward != nil:
 		return errors.Join(within(len(m.Forward.Artifacts), artifactsMax, "artifacts"),
 			within(len(m.Forward.Key.Namespace), nameBytesMax, "bytes of a name"),
-			within(len(m.Forward.Key.App), nameBytesMax, "bytes of a name"),
+			within(len(m.Forward.Key.App), keyBytesMax, "bytes of a name"),
 			within(len(m.Forward.IdemKey)+len(m.Forward.IfMatch), textMax, "bytes of text"))
 	case m.Forwarded != nil:
 		return errors.Join(within(len(m.Forwarded.Peers), keepersMax+1, "peers"), within(len(m.Forwarded.Notes), ComponentsMax, "notes"))
@@ -134,12 +133,10 @@ func (i *Intent) check(s Signed) error {
 			return fmt.Errorf("intent: %w: artifact %.80q of %d bytes", ErrInvalid, a.Digest, a.Size)
 		}
 	}
+	if i.App.recorded() && !i.Removed {
+		return errors.Join(i.App.bounded(), i.App.checkTree(i.Artifacts))
+	}
 	return i.App.bounded()
-}
-
-func isDigest(name string) bool {
-	d, err := hex.DecodeString(strings.TrimPrefix(name, "sha256:"))
-	return err == nil && len(d) == 32 && strings.HasPrefix(name, "sha256:") && strings.ToLower(name) == name
 }
 
 // check holds a keeper list against what can be known of it alone: the first is

@@ -31,6 +31,7 @@ type member struct {
 	charged     Resources     // asked of it since its digest
 	chargedGPUs []gpuCharge
 	asked       time.Duration // last; what is charged counts until that has an outcome
+	holds       []uint32      // see Holds
 }
 
 // gpuCharge is slots with GPUs that were asked of a peer.

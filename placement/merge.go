@@ -153,7 +153,11 @@ func replaced(sides []*Intent, name string, c Change) bool {
 // artifactsOf is the files that an app made of these sides needs, sorted.
 func artifactsOf(app App, sides []*Intent) []Artifact {
 	var out []Artifact
-	for _, digest := range app.Artifacts() {
+	digests := slices.Concat(app.Artifacts(), app.ImageDigests())
+	if app.Image != nil {
+		digests = append(digests, app.Image.Digest)
+	}
+	for _, digest := range digests {
 		for _, s := range sides {
 			at := slices.IndexFunc(s.Artifacts, func(a Artifact) bool { return a.Digest == digest })
 			if at >= 0 {

@@ -22,8 +22,9 @@ type Config struct {
 	Sign func(body []byte) []byte
 	// Verify says whether a record was signed by an admitted peer.
 	Verify func(s Signed) error
-	// Has says whether this peer holds an artifact.
-	Has func(digest string) bool
+	// Has says whether this peer holds an artifact: of a tree, all of it. It is
+	// asked often, and is to answer from memory.
+	Has func(a Artifact) bool
 	// RTT says how far two other peers are apart, from their coordinates; nil
 	// when that is not known.
 	RTT func(a, b PeerID) (time.Duration, bool)
@@ -174,6 +175,8 @@ func (p *Peer) take(ev Event) {
 		for _, uid := range sortedKeys(p.waiting) {
 			p.answerStores(uid)
 		}
+	case Holds:
+		p.members.setHolds(ev)
 	case VolumesFound:
 		p.foundVolumes(ev.Volumes)
 	case VolumeGone:

@@ -208,7 +208,7 @@ func (p *Peer) sign(v any) Signed {
 	return s
 }
 
-func (p *Peer) has(digest string) bool { return p.cfg.Has == nil || p.cfg.Has(digest) }
+func (p *Peer) has(a Artifact) bool { return p.cfg.Has == nil || p.cfg.Has(a) }
 
 // publish writes a table and takes it for seen here at once.
 func (p *Peer) publish(e Publish) {
@@ -328,7 +328,7 @@ func (p *Peer) fetchAhead(versions []version, l lists) {
 			continue
 		}
 		for _, art := range v.intent.Artifacts {
-			if !p.has(art.Digest) {
+			if !p.has(art) {
 				p.out.emit(Fetch{Artifact: art, From: p.sources(v.intent.Version.Peer, list), Warm: true})
 			}
 		}

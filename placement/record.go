@@ -143,13 +143,17 @@ func (i *Intent) supersedes(o *Intent) bool {
 }
 
 // Schema is the newest schema of intents that this build understands.
-const Schema = 3
+const Schema = 4
 
 // schemaExclusive is the first schema with exclusive components.
 const schemaExclusive = 2
 
 // schemaVolumes is the first schema with volumes and architectures.
 const schemaVolumes = 3
+
+// schemaRecorded is the first schema with names of images, policies of
+// namespaces and artifacts that are trees.
+const schemaRecorded = 4
 
 // Artifact is a file that the mesh stores for an app, or with Tree a manifest
 // and all that it references: whoever stores it stores all of that, and Size is
@@ -158,6 +162,9 @@ type Artifact struct {
 	Digest string `json:"digest"`
 	Size   int64  `json:"size"`
 	Tree   bool   `json:"tree,omitempty"`
+	// Arch leaves out of a tree what an index has for other architectures; empty
+	// for all of it.
+	Arch string `json:"arch,omitempty"`
 }
 
 // Keepers is the recorded, ordered list of the peers that hold an app's

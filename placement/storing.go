@@ -255,7 +255,7 @@ func (p *Peer) fetchMissing(uid UID, r *keepRecord, i *Intent) bool {
 	}
 	missing := false
 	for _, art := range i.Artifacts {
-		if !p.has(art.Digest) {
+		if !p.has(art) {
 			missing = true
 			p.out.emit(Fetch{Artifact: art, From: p.sources(i.Version.Peer, list), Warm: true})
 		}

@@ -87,11 +87,21 @@ const nameRule = "1 to 63 lower-case letters, digits and hyphens, with a letter 
 // Validate says what is wrong with an app that is about to be submitted: nil
 // or FieldErrors, all of them at once. Features that this release does not
 // have are refused, so that nothing is silently left out.
-func (a App) Validate() error { return a.validate(false) }
+func (a App) Validate() error {
+	if a.recorded() || a.Key().Recorded() {
+		return FieldErrors{{Field: "namespace", Value: a.Key().Namespace, Problem: "no app can be there", Fix: "names of images are pushed, policies are set: hansa push, hansa policy"}}
+	}
+	return a.validate(false)
+}
 
 // bounded says what is out of bounds in an app that somebody else submitted.
 // What this release does not have is none of that.
-func (a App) bounded() error { return a.validate(true) }
+func (a App) bounded() error {
+	if a.recorded() {
+		return a.checkRecorded(true)
+	}
+	return a.validate(true)
+}
 
 func (a App) validate(lenient bool) error {
 	v := &validation{lenient: lenient}

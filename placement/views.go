@@ -56,11 +56,14 @@ func (p *Peer) Decisions(key AppKey, component string) []Decision {
 	return out
 }
 
-// Apps is every app as this peer knows it, sorted by name.
+// Apps is every app as this peer knows it, sorted by name. Names of images and
+// policies are none: see Images and Policy.
 func (p *Peer) Apps() []AppView {
 	var out []AppView
 	for _, uid := range p.uids() {
-		out = append(out, p.view(p.apps[uid]))
+		if a := p.apps[uid]; !a.key.Recorded() {
+			out = append(out, p.view(a))
+		}
 	}
 	slices.SortStableFunc(out, func(a, b AppView) int {
 		return strings.Compare(a.Intent.Key.String(), b.Intent.Key.String())
@@ -71,7 +74,7 @@ func (p *Peer) Apps() []AppView {
 // App is one app by its name.
 func (p *Peer) App(key AppKey) (AppView, bool) {
 	a := p.find(key)
-	if a == nil {
+	if a == nil || key.Recorded() {
 		return AppView{}, false
 	}
 	return p.view(a), true

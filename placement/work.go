@@ -48,7 +48,7 @@ type Work struct {
 	out    *out
 	tune   Tuning
 	timers *timers
-	has    func(digest string) bool
+	has    func(a Artifact) bool
 	listed func(driver string) bool
 	from   func(c *claim) []PeerID                                      // who may have the artifact
 	lease  func(a *alloc) (number uint64, until time.Duration, ok bool) // of an exclusive slot
@@ -60,7 +60,7 @@ type Work struct {
 	byArt  map[string]map[AllocationID]bool // waiting for an artifact
 }
 
-func newWork(o *out, tune Tuning, t *timers, has func(string) bool) *Work {
+func newWork(o *out, tune Tuning, t *timers, has func(Artifact) bool) *Work {
 	return &Work{
 		out: o, tune: tune, timers: t, has: has,
 		allocs: map[AllocationID]*alloc{}, byArt: map[string]map[AllocationID]bool{},
@@ -155,7 +155,7 @@ func (a *alloc) spec() WorkSpec {
 func (w *Work) fetch(a *alloc) bool {
 	missing := false
 	for _, art := range a.claim.artifacts() {
-		if w.has(art.Digest) {
+		if w.has(art) {
 			continue
 		}
 		if !missing {

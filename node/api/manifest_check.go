@@ -103,9 +103,8 @@ func (c *checker) object(path string, v any, t reflect.Type) any {
 		return v
 	}
 	fields := map[string]reflect.Type{}
-	for i := range t.NumField() {
-		name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
-		fields[name] = t.Field(i).Type
+	for _, f := range fieldsOf(t) {
+		fields[f.name] = f.form
 	}
 	for _, key := range slices.Sorted(maps.Keys(object)) {
 		field, known := fields[key]
@@ -201,13 +200,28 @@ func fieldPaths(t reflect.Type, prefix string) []string {
 	if t.Kind() != reflect.Struct {
 		return nil
 	}
-	for i := range t.NumField() {
-		if name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ","); name != "" {
-			paths = append(paths, prefix+name)
-			paths = append(paths, fieldPaths(t.Field(i).Type, prefix+name+".")...)
-		}
+	for _, f := range fieldsOf(t) {
+		paths = append(paths, prefix+f.name)
+		paths = append(paths, fieldPaths(f.form, prefix+f.name+".")...)
 	}
 	return paths
+}
+
+type fieldOf struct {
+	name string
+	form reflect.Type
+}
+
+// fieldsOf are the fields of a struct that a person may write.
+func fieldsOf(t reflect.Type) []fieldOf {
+	var out []fieldOf
+	for i := range t.NumField() {
+		f := t.Field(i)
+		if name, _, _ := strings.Cut(f.Tag.Get("json"), ","); name != "" && f.Tag.Get("hidden") == "" {
+			out = append(out, fieldOf{name, f.Type})
+		}
+	}
+	return out
 }
 
 // jsonNestingMax bounds how deep a manifest's JSON is read.

@@ -18,6 +18,9 @@ func ManifestSchema() ([]byte, error) {
 	aliasQuantities(defs)
 	root := defs.Schema(reflect.TypeFor[placement.App](), true, "")
 	describeManifest(defs.Map(), "")
+	for _, name := range []string{"Image", "NamespacePolicy", "SignatureRule"} { // of hidden fields
+		delete(defs.Map(), name)
+	}
 	doc := map[string]any{
 		"$schema":     "https://json-schema.org/draft/2020-12/schema",
 		"title":       "Hansa manifest",

@@ -77,7 +77,7 @@ func (p *peer) start() {
 		Self: placement.PeerRef{Peer: p.id, Incarnation: p.inc}, Name: string(p.id), Site: p.site,
 		Labels: map[string]string{"site": string(p.site), "region": string(p.site)[:1]},
 		Seed:   w.seed<<16 ^ uint64(len(p.id))<<8 ^ uint64(p.boots)<<32 ^ hash(string(p.id)),
-		Has:    func(digest string) bool { return p.blobs[digest] },
+		Has:    func(a placement.Artifact) bool { return p.blobs[a.Digest] },
 		Sign:   func(body []byte) []byte { return signature(p.id, body) },
 		Verify: verified,
 		Tune:   p.tune(),

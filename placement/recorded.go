@@ -1,0 +1,64 @@
+package placement
+
+import (
+	"fmt"
+)
+
+// This file is about intents that run nothing: names of images and policies of
+// namespaces. They are held by their keepers, versioned, compared and in conflict
+// like apps, and are never shown among them.
+
+// recorded says whether an app is such an intent.
+func (a App) recorded() bool { return a.Image != nil || a.Policy != nil }
+
+// Recorded says whether a key is that of an intent that runs nothing.
+func (k AppKey) Recorded() bool {
+	return k.Namespace == NamespaceImages || k.Namespace == NamespacePolicies
+}
+
+// keyBytesMax bounds the name part of a key.
+const keyBytesMax = repositoryMax + 1 + len("sha512:") + 128
+
+// checkRecorded says what is wrong with an intent that runs nothing, or nil.
+func (a App) checkRecorded(lenient bool) error {
+	var err error
+	var key AppKey
+	switch {
+	case a.Image != nil && a.Policy != nil || len(a.Components) > 0:
+		return fmt.Errorf("%w: it is an image, a policy or an app, and one of them alone", ErrInvalid)
+	case a.Image != nil:
+		key, err = a.Image.Key(), a.Image.check()
+	default:
+		key, err = a.Policy.Key(), a.Policy.check(lenient)
+	}
+	if err == nil && key != a.Key() {
+		err = fmt.Errorf("%s: %w: it is kept under %s", a.Key(), ErrInvalid, key)
+	}
+	return err
+}
+
+// submitted says what is wrong with what a node submits.
+func (a App) submitted(artifacts []Artifact) error {
+	if !a.recorded() {
+		return a.Validate()
+	}
+	if err := a.checkRecorded(false); err != nil {
+		return err
+	}
+	return a.checkTree(artifacts)
+}
+
+// checkTree holds the artifacts of a name against it: the tree of its manifest,
+// and that alone.
+func (a App) checkTree(artifacts []Artifact) error {
+	if a.Image == nil {
+		if len(artifacts) > 0 {
+			return fmt.Errorf("%s: %w: it has no artifacts", a.Key(), ErrInvalid)
+		}
+		return nil
+	}
+	if len(artifacts) != 1 || !artifacts[0].Tree || artifacts[0].Digest != a.Image.Digest || artifacts[0].Arch != "" {
+		return fmt.Errorf("%s: %w: its artifact is the tree of %s, whole, and that alone", a.Key(), ErrInvalid, a.Image.Digest)
+	}
+	return nil
+}
