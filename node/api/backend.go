@@ -18,6 +18,7 @@ type Backend interface {
 	AppBackend
 	WorkBackend
 	VolumeBackend
+	ImageBackend
 	ArtifactBackend
 	EventBackend
 	TrustBackend

@@ -28,6 +28,7 @@ func (s *Server) routes() {
 	s.appRoutes()
 	s.workRoutes()
 	s.volumeRoutes()
+	s.imageRoutes()
 	s.artifactRoutes()
 	s.ociRoutes()
 	s.eventRoutes()

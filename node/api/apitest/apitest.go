@@ -41,6 +41,7 @@ type Backend struct {
 	secrets   map[string]*secrets // by namespace
 	restarts  map[string]int      // by allocation
 	seen      []http.Header       // of invocations
+	images    []api.Image
 }
 
 type app struct {
