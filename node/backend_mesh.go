@@ -10,6 +10,7 @@ import (
 
 	"github.com/hansa-mesh/hansa/gossip"
 	"github.com/hansa-mesh/hansa/node/api"
+	"github.com/hansa-mesh/hansa/node/holdings"
 	"github.com/hansa-mesh/hansa/node/secrets"
 	"github.com/hansa-mesh/hansa/placement"
 )
@@ -290,7 +291,7 @@ func (n backend) DebugState(w io.Writer) error {
 		fmt.Fprintf(w, "  %s %s %s %s since %s\n", m.Peer, m.Name, m.Site, m.State, m.Since.UTC().Format(time.RFC3339))
 	}
 	fmt.Fprintf(w, "\ntables\n")
-	for _, name := range append(slices.Clone(coreTables), tableTrust, secrets.Table) {
+	for _, name := range append(slices.Clone(coreTables), tableTrust, secrets.Table, holdings.Table) {
 		fmt.Fprintf(w, "  %s %x %+v\n", name, n.tables[name].Hash(), n.tables[name].Counts())
 	}
 	fmt.Fprintf(w, "\nsecrets\n")

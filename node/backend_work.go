@@ -256,6 +256,7 @@ func (n backend) HasArtifact(_ context.Context, digest string) (int64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("artifact %s: %w", digest, placement.ErrNotFound)
 	}
+	n.images.guard.Use(digest) // whoever asks is about to name it
 	return size, nil
 }
 
@@ -263,7 +264,7 @@ func (n backend) HasArtifact(_ context.Context, digest string) (int64, error) {
 // peer will be a keeper of the app that it is for.
 func (n backend) PutArtifact(ctx context.Context, digest string, size int64, r io.Reader) (bool, error) {
 	blobs := n.store.Blobs()
-	if blobs.Has(digest) {
+	if n.images.guard.Use(digest); blobs.Has(digest) {
 		return false, nil
 	}
 	if err := n.outcast(); err != nil {
@@ -286,6 +287,7 @@ func (n backend) PutArtifact(ctx context.Context, digest string, size int64, r i
 	if err := w.Commit(); err != nil {
 		return false, storeError(err)
 	}
+	n.come(digest)
 	n.loop.post(placement.BlobArrived{Digest: digest})
 	n.work.Go(func() { n.warm(n.ctx, digest) })
 	return true, nil

@@ -102,18 +102,18 @@ func (n *Node) receiveBatch(_ context.Context, from string, batch coreBatch) (st
 // startFetch begins a fetch, unless one of the same artifact is under way: the
 // core asks again and again for what it misses.
 func (n *Node) startFetch(e placement.Fetch) {
-	digest := e.Artifact.Digest
+	a := placement.Artifact{Digest: e.Artifact.Digest, Tree: e.Artifact.Tree, Arch: e.Artifact.Arch} // of whatever size it is said to be
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.fetching[digest] {
+	if n.fetching[a] {
 		return
 	}
-	n.fetching[digest] = true
+	n.fetching[a] = true
 	n.work.Go(func() {
 		defer func() {
 			n.mu.Lock()
 			defer n.mu.Unlock()
-			delete(n.fetching, digest)
+			delete(n.fetching, a)
 		}()
 		n.fetch(e)
 	})
@@ -130,7 +130,7 @@ func (n *Node) fetch(e placement.Fetch) {
 			holders = append(holders, string(p))
 		}
 	}
-	if err := n.mover.Fetch(ctx, digest, e.Artifact.Size, holders); err != nil {
+	if err := n.fetchArtifact(ctx, e.Artifact, holders); err != nil {
 		if n.ctx.Err() == nil {
 			n.log.Warn("an artifact was not fetched", "digest", digest, "err", err)
 			n.loop.post(placement.BlobFailed{Digest: digest, Reason: err.Error()})
@@ -138,7 +138,7 @@ func (n *Node) fetch(e placement.Fetch) {
 		return
 	}
 	n.loop.post(placement.BlobArrived{Digest: digest})
-	if e.Warm {
+	if e.Warm && !e.Artifact.Tree {
 		n.warm(ctx, digest)
 	}
 }

@@ -46,6 +46,12 @@ type Config struct {
 	// FreeFloor is the free disk space below which nothing is promised;
 	// default as package store documents.
 	FreeFloor int64
+	// ImagesMax is how many bytes of files by digest (images, modules, programs, disks)
+	// this peer keeps beyond what it has to hold; 0 is as much as the disk has room for.
+	ImagesMax int64
+	// ImagesGrace is for how long such files are kept that nothing needs, after their
+	// last use; default 24 hours.
+	ImagesGrace time.Duration
 	// BackWithin is what this peer announces when it stops: the others leave
 	// what runs here where it is for so long, so that a restart moves nothing.
 	// 0 announces nothing. Whole seconds.
@@ -95,6 +101,9 @@ func (c Config) withDefaults() Config {
 	if c.API == "" {
 		c.API = api.AddrDefault
 	}
+	if c.ImagesGrace == 0 {
+		c.ImagesGrace = graceDefault
+	}
 	if c.WorkAddress == "" {
 		c.WorkAddress = "127.0.0.1"
 	}
@@ -136,6 +145,9 @@ func (c Config) Validate() error {
 		if !bridgeName.MatchString(name) {
 			errs = append(errs, fmt.Errorf("--bridges %q: want the name of a bridge of this machine, for instance br0", name))
 		}
+	}
+	if c.ImagesMax < 0 || c.ImagesGrace < 0 {
+		errs = append(errs, fmt.Errorf("--images-max %d, --images-grace %v: neither can be negative", c.ImagesMax, c.ImagesGrace))
 	}
 	if c.BackWithin < 0 || c.BackWithin > backWithinMax {
 		errs = append(errs, fmt.Errorf("--back-within %v: 0 to %v", c.BackWithin, backWithinMax))

@@ -19,7 +19,7 @@ const diskEvery = time.Second
 func (n *Node) openStore() (err error) {
 	n.store, err = store.Open(store.Config{
 		Dir: n.cfg.DataDir, Mesh: n.member.Mesh, FreeFloor: n.cfg.FreeFloor, Quarantine: true,
-		IncarnationFloor: n.member.Incarnation, Log: n.log.With("part", "store"),
+		IncarnationFloor: n.member.Incarnation, Rotten: n.fileRotten, Log: n.log.With("part", "store"),
 	})
 	if err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 	"github.com/hansa-mesh/hansa/gossip"
 	"github.com/hansa-mesh/hansa/gossip/table"
 	"github.com/hansa-mesh/hansa/node/artifact"
+	"github.com/hansa-mesh/hansa/node/holdings"
 	"github.com/hansa-mesh/hansa/node/invoke"
 	"github.com/hansa-mesh/hansa/node/secrets"
 	"github.com/hansa-mesh/hansa/placement"
@@ -60,7 +61,7 @@ func (n *Node) openTransport() (err error) {
 // openGossip wires what spreads by itself over the transport.
 func (n *Node) openGossip() error {
 	var tables []*table.Replica
-	for _, name := range append([]string{tableTrust, secrets.Table}, coreTables...) {
+	for _, name := range append([]string{tableTrust, secrets.Table, holdings.Table}, coreTables...) {
 		tables = append(tables, n.tables[name])
 	}
 	var seeds []gossip.Seed

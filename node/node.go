@@ -53,6 +53,7 @@ type Node struct {
 	tables  map[string]*table.Replica
 	link    *transport.Transport
 	gossip  *gossip.Gossip
+	images  *images
 	loop    *loop
 	events  *eventLog
 	drivers []driver.Driver
@@ -92,7 +93,7 @@ type Node struct {
 	heard    map[string]lastHeard        // what each peer answered last
 	probed   map[string]facts            // what each peer said of its drivers last
 	rtts     map[string]time.Duration    // as the core was last told
-	fetching map[string]bool             // artifacts that are under way
+	fetching map[placement.Artifact]bool // artifacts that are under way
 	dropping map[placement.VolumeID]bool // volumes that are being deleted
 }
 
@@ -106,7 +107,7 @@ func New(cfg Config, deps Deps) (*Node, error) {
 		cfg: cfg.withDefaults(), deps: deps, log: deps.Log, started: make(chan struct{}),
 		answers: map[uint64]chan placement.Result{}, forcing: map[uint64]chan placement.Forced{}, here: map[invoke.Target][]string{}, heard: map[string]lastHeard{},
 		probed: map[string]facts{}, execs: make(chan struct{}, execsMax),
-		rtts: map[string]time.Duration{}, fetching: map[string]bool{}, dropping: map[placement.VolumeID]bool{}, told: map[recordKey][]table.Dot{},
+		rtts: map[string]time.Duration{}, fetching: map[placement.Artifact]bool{}, dropping: map[placement.VolumeID]bool{}, told: map[recordKey][]table.Dot{},
 		trustMoved: make(chan struct{}, 1), metrics: prometheus.NewRegistry(), since: time.Now(), clock: machineClock(),
 	}
 	if n.log == nil {
@@ -241,11 +242,6 @@ func (n *Node) self() placement.PeerRef {
 	return placement.PeerRef{Peer: placement.PeerID(n.id.ID()), Incarnation: placement.Incarnation(n.store.Incarnation())}
 }
 
-// holds says whether this peer has an artifact.
-func (n *Node) holds(a placement.Artifact) bool {
-	return !a.Tree && n.store.Blobs().Has(a.Digest)
-}
-
 func (n *Node) openCore() error {
 	var seed [8]byte
 	if _, err := rand.Read(seed[:]); err != nil {
@@ -267,6 +263,7 @@ func (n *Node) openCore() error {
 	n.tellQuarantine()
 	n.loop = newLoop(core, n.clock, n.carry, n.workMoved)
 	n.vault.TellSites() // before the core plans anything
+	n.images.holdings.Tell()
 	if n.deps.Trace != nil {
 		n.loop.trace = n.traceStep
 	}
@@ -324,6 +321,9 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	part("digests", n.refresher.run)
 	part("settled", n.watchSettled)
 	part("usage", n.watchUsage)
+	part("holdings", n.images.holdings.Run)
+	part("sweeps", n.keepSwept)
+	part("checks", n.keepChecked)
 	if n.server != nil {
 		part("api", n.server.Run)
 	}

@@ -101,6 +101,7 @@ func (n *Node) serveQueries() {
 	n.serveSecrets()
 	n.serveRestart()
 	n.serveDrivers()
+	n.serveFiles()
 	n.link.HandleStream(kindLogs, n.serveLogs)
 	n.link.HandleStream(kindExec, n.serveExec)
 }

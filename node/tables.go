@@ -60,7 +60,10 @@ func (n *Node) openTables() error {
 			return err
 		}
 	}
-	return n.openSecrets(open)
+	if err := n.openSecrets(open); err != nil {
+		return err
+	}
+	return n.openImages(open)
 }
 
 // recordKey is a key of a replicated table.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -68,13 +69,32 @@ func (h *Holdings) TableConfig() table.Config {
 	return table.Config{Name: Table, Check: h.check, ValueMax: recordMax, KeysMax: keysMax, BytesMax: bytesMax}
 }
 
-// Open takes the table and reads what it holds.
+// Open takes the table and reads what it holds. Whoever wants to hear of that, too,
+// calls Tell.
 func (h *Holdings) Open(t *table.Replica) {
 	h.table = t
-	var keys []string
-	t.Range("", func(key string, _ []byte) bool { keys = append(keys, strings.Clone(key)); return true })
-	h.read(keys)
-	t.OnChange(h.read)
+	t.Range("", func(key string, _ []byte) bool { h.read(strings.Clone(key)); return true })
+	t.OnChange(func(keys []string) {
+		for _, key := range keys {
+			h.read(key)
+			h.tell(key)
+		}
+	})
+}
+
+// Tell calls Changed for all peers of which something is known.
+func (h *Holdings) Tell() {
+	for _, peer := range h.Peers() {
+		h.tell(peer)
+	}
+}
+
+func (h *Holdings) tell(peer string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.cfg.Changed != nil {
+		h.cfg.Changed(peer, h.peers[peer])
+	}
 }
 
 // check takes a record only from the peer that it is about.
@@ -101,28 +121,22 @@ func signed(value []byte) (placement.Signed, error) {
 	return s, nil
 }
 
-// read takes what the table says of peers now.
-func (h *Holdings) read(keys []string) {
-	for _, key := range keys {
-		var prefixes []uint32
-		more := false
-		h.mu.Lock()
-		if value, ok := h.table.Get(key); ok {
-			if s, err := signed(value); err == nil {
-				prefixes, more, _ = decode(s.Body) // what does not read was not taken
-			}
+// read takes what the table says of a peer now.
+func (h *Holdings) read(key string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var prefixes []uint32
+	more := false
+	if value, ok := h.table.Get(key); ok {
+		if s, err := signed(value); err == nil {
+			prefixes, more, _ = decode(s.Body) // what does not read was not taken
 		}
-		h.peers[key], h.more[key] = prefixes, more
-		if len(prefixes) == 0 {
-			delete(h.peers, key)
-		}
-		if !more {
-			delete(h.more, key)
-		}
-		if h.cfg.Changed != nil {
-			h.cfg.Changed(key, prefixes)
-		}
-		h.mu.Unlock()
+	}
+	if h.peers[key] = prefixes; len(prefixes) == 0 {
+		delete(h.peers, key)
+	}
+	if h.more[key] = more; !more {
+		delete(h.more, key)
 	}
 }
 
@@ -155,6 +169,13 @@ func (h *Holdings) Counts() (peers, files int) {
 		files += len(prefixes)
 	}
 	return len(h.peers), files
+}
+
+// Peers are those of which something is known, sorted.
+func (h *Holdings) Peers() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Sorted(maps.Keys(h.peers))
 }
 
 // Forget drops what a peer said that was shut out.

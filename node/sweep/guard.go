@@ -30,6 +30,7 @@ type Guard struct {
 	offered  map[string]time.Duration // asked others to hold it, since when
 	used     map[string]time.Duration
 	lost     time.Duration // uses up to then were forgotten
+	sweeping int           // sweeps that go on
 }
 
 // NewGuard makes the guard of a peer's files. now is a clock that never goes back.
@@ -59,8 +60,40 @@ func (g *Guard) Idle(digest string) (idle time.Duration, ok bool) {
 	return g.now() - at, ok
 }
 
-// Now is what Delete wants to know: what was known was looked at then.
-func (g *Guard) Now() time.Duration { return g.now() }
+// Begin begins a sweep, before it is looked what is needed. What it gives is what
+// Delete wants to know; End is called when nothing more is deleted.
+func (g *Guard) Begin() time.Duration {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.sweeping++
+	return g.now()
+}
+
+// End ends a sweep.
+func (g *Guard) End() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.sweeping--
+}
+
+// Sweeping says whether a sweep goes on.
+func (g *Guard) Sweeping() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.sweeping > 0
+}
+
+// Rest says that something is about to rest on files: a sweep that goes on does not
+// delete them. What rested on them before it began is among what is needed. Whoever
+// calls it looks afterwards whether they are still here.
+func (g *Guard) Rest(files func() []string) {
+	if !g.Sweeping() {
+		return
+	}
+	for _, digest := range files() {
+		g.Use(digest)
+	}
+}
 
 // Promise gives another peer the word that this one holds a file, and goes on
 // holding it for PromiseFor. It can't where this peer is about to let it go itself

@@ -130,7 +130,7 @@ func TestGuard(t *testing.T) {
 		t.Error("it was not offered")
 	}
 
-	looked := g.Now()
+	looked := g.Begin()
 	if gone, err := g.Delete("y", looked, func(string) error { return errors.New("no") }); gone || err == nil {
 		t.Error("an error is told")
 	}
@@ -139,6 +139,14 @@ func TestGuard(t *testing.T) {
 	}
 	if gone, _ := g.Delete("y", looked, remove); gone {
 		t.Error("it was used since it was looked at")
+	}
+	g.Rest(func() []string { return []string{"rested on"} })
+	if gone, _ := g.Delete("rested on", looked, remove); gone {
+		t.Error("something rests on it since it was looked at")
+	}
+	g.End()
+	if g.Rest(func() []string { t.Error("nothing is swept"); return nil }); g.Sweeping() {
+		t.Error("the sweep has ended")
 	}
 	for i := range usesMax + 1 {
 		g.Use(fmt.Sprint(i))
