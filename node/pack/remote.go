@@ -194,15 +194,19 @@ func (u *upload) run(ctx context.Context) error {
 	if _, err := io.CopyN(io.Discard, reader, w.Size()); err != nil { // what is there, verified as it goes
 		return err
 	}
-	if _, err := io.CopyBuffer(onlyWriter{w}, reader, make([]byte, min(uploadPart, u.of.Size))); err != nil {
+	if _, err := io.CopyBuffer(onlyWriter{w}, onlyReader{reader}, make([]byte, min(uploadPart, u.of.Size))); err != nil {
 		return err
 	}
 	_, err = w.Commit(u.of.Digest)
 	return err
 }
 
-// onlyWriter hides what else a writer can, so that the buffer's size counts.
-type onlyWriter struct{ io.Writer }
+// onlyReader and onlyWriter hide what else these can, so that the buffer's size
+// counts.
+type (
+	onlyReader struct{ io.Reader }
+	onlyWriter struct{ io.Writer }
+)
 
 // session begins one, or goes on with the last.
 func (u *upload) session(ctx context.Context) (ociregistry.BlobWriter, error) {
