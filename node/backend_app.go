@@ -261,6 +261,9 @@ func (n *Node) decision(d placement.Decision) api.Decision {
 		Component: d.Component, At: time.UnixMilli(d.At).UTC(), Revision: d.Version.String(), Term: d.Term.Number,
 		Slots: d.Slots, Reason: n.named(d.Reason), Outcome: n.named(d.Outcome), Considered: []api.Considered{},
 	}
+	if d.Times > 1 {
+		out.Times, out.Since = d.Times, time.UnixMilli(d.Since).UTC()
+	}
 	if d.Term.Peer != "" {
 		out.By = n.ref(string(d.Term.Peer))
 	}

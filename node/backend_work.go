@@ -27,6 +27,7 @@ func (n backend) Allocations(ctx context.Context, q api.AllocationQuery) (api.Li
 	if err != nil {
 		return api.Listing[api.Allocation]{}, err
 	}
+	rows = append(rows, n.pendingRows(rows, asOf)...)
 	rows = slices.DeleteFunc(rows, func(a api.Allocation) bool { return !q.Matches(a) })
 	return api.NewListing(rows, api.AllocationKey, q.Page, asOf), nil
 }
@@ -35,12 +36,14 @@ func (n backend) Allocations(ctx context.Context, q api.AllocationQuery) (api.Li
 type lastHeard struct {
 	at          time.Time
 	allocations []placement.AllocationView
+	pending     []placement.PendingView
 	usage       map[string]UsageRow
 }
 
 func (n *Node) allocations(ctx context.Context) ([]api.Allocation, map[string]time.Time, error) {
 	var own []placement.AllocationView
-	if err := n.loop.look(ctx, func(core *placement.Peer) { own = core.Allocations() }); err != nil {
+	var pending []placement.PendingView
+	if err := n.loop.look(ctx, func(core *placement.Peer) { own, pending = core.Allocations(), pendingOf(core) }); err != nil {
 		return nil, nil, err
 	}
 	now := time.Now().UTC()
@@ -48,10 +51,10 @@ func (n *Node) allocations(ctx context.Context) ([]api.Allocation, map[string]ti
 	n.mu.Lock()
 	for _, a := range answers {
 		if a.err == nil {
-			n.heard[a.peer] = lastHeard{now, a.answer.Allocations, a.answer.Usage}
+			n.heard[a.peer] = lastHeard{now, a.answer.Allocations, a.answer.Pending, a.answer.Usage}
 		}
 	}
-	n.heard[n.id.ID()] = lastHeard{now, own, n.usage.rows()}
+	n.heard[n.id.ID()] = lastHeard{now, own, pending, n.usage.rows()}
 	all := make(map[string]lastHeard, len(n.heard))
 	for peer, h := range n.heard {
 		all[peer] = h

@@ -31,6 +31,7 @@ type allocationsQuery struct{}
 
 type allocationsAnswer struct {
 	Allocations []placement.AllocationView `json:"allocations"`
+	Pending     []placement.PendingView    `json:"pending,omitempty"`
 	Usage       map[string]UsageRow        `json:"usage"` // by allocation
 }
 
@@ -70,7 +71,7 @@ type eventsAnswer struct {
 func (n *Node) serveQueries() {
 	transport.HandleTyped(n.link, methodAllocations, func(ctx context.Context, _ string, _ allocationsQuery) (allocationsAnswer, error) {
 		var a allocationsAnswer
-		err := n.loop.look(ctx, func(core *placement.Peer) { a.Allocations = core.Allocations() })
+		err := n.loop.look(ctx, func(core *placement.Peer) { a.Allocations, a.Pending = core.Allocations(), pendingOf(core) })
 		a.Usage = n.usage.rows()
 		return a, err
 	})

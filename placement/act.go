@@ -213,6 +213,7 @@ func (s *Steward) actOn(name string) bool {
 	sit.mayMove = s.mayRoll(name)
 	c := reconcile(sit)
 	s.noteWaits(name, sit)
+	s.noteUnplaced(name, c.missing.Union(sit.inflight.Intersect(sit.wanted)))
 	if sit.exclusive {
 		s.noteLeases(name, sit)
 	}

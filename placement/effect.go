@@ -161,6 +161,8 @@ type Decision struct {
 	Version    Version
 	Term       Term
 	At         int64 // Unix milliseconds
+	Since      int64 // when it was made first, of one that was made Times in a row
+	Times      int
 	Slots      string
 	Reason     string            // why a decision was needed: "missing", "lost: peer x is dead", …
 	Considered []Considered      // every candidate, best first

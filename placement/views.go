@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -27,6 +28,11 @@ func (d *decisions) add(x Decision) {
 		d.byApp[x.UID] = map[string][]Decision{}
 	}
 	list := d.byApp[x.UID][x.Component]
+	x.Since, x.Times = x.At, 1
+	if at := lastOf(list, x.Slots); at >= 0 && list[at].same(&x) { // tried again, to no other end
+		x.Since, x.Times = list[at].Since, list[at].Times+1
+		list = slices.Delete(slices.Clone(list), at, at+1)
+	}
 	if n := len(list); n > 0 {
 		old := &list[n-1].Considered
 		*old = slices.Clone((*old)[:min(len(*old), consideredMax)])
@@ -36,6 +42,21 @@ func (d *decisions) add(x Decision) {
 		list = slices.Clone(list[len(list)-decisionsMax:])
 	}
 	d.byApp[x.UID][x.Component] = list
+}
+
+// lastOf is where the last decision about exactly these slots is, or -1.
+func lastOf(list []Decision, slots string) int {
+	for i := len(list) - 1; i >= 0; i-- {
+		if list[i].Slots == slots {
+			return i
+		}
+	}
+	return -1
+}
+
+// same says whether two decisions about the same slots differ in their time only.
+func (d *Decision) same(o *Decision) bool {
+	return d.Version == o.Version && d.Term == o.Term && d.Reason == o.Reason && d.Outcome == o.Outcome && maps.Equal(d.Taken, o.Taken)
 }
 
 func (d *decisions) forget(uid UID) { delete(d.byApp, uid) }

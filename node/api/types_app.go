@@ -101,6 +101,8 @@ type PlanComponent struct {
 type Decision struct {
 	Component  string       `json:"component"`
 	At         time.Time    `json:"at,omitzero"`
+	Since      time.Time    `json:"since,omitzero" doc:"When it was made first, of one that was made several times in a row"`
+	Times      int          `json:"times,omitempty" doc:"How often it was made in a row, if more than once"`
 	By         PeerRef      `json:"by,omitzero" doc:"Who decided"`
 	Revision   string       `json:"revision,omitempty"`
 	Term       uint64       `json:"term,omitempty"`

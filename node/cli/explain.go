@@ -83,6 +83,9 @@ func (s *session) writeDecision(w io.Writer, d api.Decision) error {
 		if d.By != (api.PeerRef{}) {
 			fmt.Fprintf(w, " by %s, term %d", clean(peerName(d.By)), d.Term)
 		}
+		if d.Times > 1 {
+			fmt.Fprintf(w, ", %d times since %s", d.Times, s.age(d.Since))
+		}
 		fmt.Fprintln(w)
 	}
 	if len(d.Considered) == 0 {

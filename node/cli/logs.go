@@ -128,7 +128,10 @@ func (s *session) allocationsOf(ctx context.Context, c *api.Client, t slotTarget
 	if err != nil {
 		return nil, err
 	}
-	return slices.DeleteFunc(l.Items, func(a api.Allocation) bool { return t.slot >= 0 && a.Slot != t.slot }), nil
+	// A slot without a place has nothing to read or to reach.
+	return slices.DeleteFunc(l.Items, func(a api.Allocation) bool {
+		return a.Peer == "" || t.slot >= 0 && a.Slot != t.slot
+	}), nil
 }
 
 // logTargets are targets whose logs can be read; one that has ended is among them,

@@ -18,7 +18,8 @@ func (s *session) psVerb() *cobra.Command {
 	var q api.AllocationQuery
 	cmd := &cobra.Command{
 		Use: "ps [APP]", Short: "What runs where",
-		Long: `Lists allocations: one line for each slot that is bound to a host. With -o wide
+		Long: `Lists allocations: one line for each slot that is bound to a host, and for each
+that has no place yet, with the reason. With -o wide
 also what each uses of CPU (in cores) and memory, how long it has been there, and
 why it was restarted last.
 
@@ -94,7 +95,7 @@ func (s *session) allocationsTable(items []api.Allocation, everywhere bool) *tab
 		if a.Stale {
 			state += staleMark
 		}
-		row := []string{slotName(a), a.Kind, a.Site, nameOr(a.PeerName, a.Peer), state, s.since(a.Since), ports(a.Ports), a.Reason}
+		row := []string{slotName(a), a.Kind, orDash(a.Site), orDash(nameOr(a.PeerName, a.Peer)), state, s.since(a.Since), ports(a.Ports), a.Reason}
 		if everywhere {
 			row = append([]string{a.Namespace}, row...)
 		}

@@ -94,7 +94,11 @@ func whyNot(ctx context.Context, c *api.Client, key placement.AppKey, st api.Sta
 	for _, a := range l.Items {
 		if a.State != "running" && a.Reason != "" && said < whysMax {
 			said++
-			why = append(why, clean(fmt.Sprintf("%s is %s at %s: %s", slotName(a), a.State, nameOr(a.PeerName, a.Peer), a.Reason)))
+			at := ""
+			if a.Peer != "" {
+				at = " at " + nameOr(a.PeerName, a.Peer)
+			}
+			why = append(why, clean(fmt.Sprintf("%s is %s%s: %s", slotName(a), a.State, at, a.Reason)))
 		}
 	}
 	return why
