@@ -306,6 +306,9 @@ func (s *Steward) plan(name string, comp Component, g part, lost Slots, replaces
 	case !lost.IsEmpty():
 		d.Reason = "lost: slots " + lost.String() + " were at peers that are dead"
 	}
+	if beside := comp.beside(); beside != "" {
+		d.Reason += "; " + beside
+	}
 	if g.home != "" {
 		d.Reason += "; its volumes are at " + p.nameOf(g.home)
 	} else if g.left != "" {

@@ -160,7 +160,11 @@ func (l *Ledger) fits(now Now, ask *askMsg, comp Component, wanted, known *Inten
 	if short := shortOfGPU(comp.Resources.GPU, l.freeGPUs()); short != "" {
 		return granted, "no room: " + short
 	}
-	return granted, fmt.Sprintf("no room: %d slots fit (free %s CPU, %s memory, %s disk)", granted.Len(), l.free().CPU, l.free().Memory, l.free().Disk)
+	why := fmt.Sprintf("no room: %d slots fit (free %s CPU, %s memory, %s disk)", granted.Len(), l.free().CPU, l.free().Memory, l.free().Disk)
+	if beside := comp.beside(); beside != "" {
+		why += "; " + beside
+	}
+	return granted, why
 }
 
 // grant books a claim. It holds capacity from now on, on disk or not.
@@ -168,7 +172,7 @@ func (l *Ledger) grant(now Now, ask *askMsg, comp Component, wanted, known *Inte
 	c := &claim{
 		ID:  ClaimID{Ask: ask.ID, Owner: l.self},
 		UID: ask.UID, Key: wanted.Key, Component: ask.Component, Version: wanted.Version,
-		Spec: comp, SpecHash: SpecHash(comp), Need: comp.Resources, State: claimActive,
+		Spec: comp, SpecHash: SpecHash(comp), Need: comp.Takes(), State: claimActive,
 		Slots: reply.Granted, Granted: reply.Granted, Refused: reply.Refused, Reason: reply.Reason,
 		Term: ask.Term, Deputy: ask.Deputy, Replaces: ask.Replaces, Keepers: ask.Keepers,
 		Score: ask.Score, held: true,

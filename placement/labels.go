@@ -26,7 +26,7 @@ const (
 
 // Labels are what a driver must keep beside the work and give back in Found.
 func Labels(id AllocationID, spec WorkSpec) map[string]string {
-	need := spec.Spec.Resources
+	need := spec.Spec.Takes()
 	labels := map[string]string{
 		labelUID:       string(spec.UID),
 		labelNamespace: spec.Key.Namespace,

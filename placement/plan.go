@@ -57,7 +57,7 @@ func Plan(in PlanInput) PlanResult {
 	p := planner{in: in, need: in.App.Components[in.Component]}
 	p.slot = p.need.Need()
 	if in.Kept {
-		p.slot = p.need.Resources
+		p.slot = p.need.Takes()
 	}
 	p.filter()
 	res := PlanResult{Assign: map[PeerID]Slots{}, Unplaced: in.Slots, Considered: make([]Considered, 0, len(p.all))}

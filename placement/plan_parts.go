@@ -21,6 +21,9 @@ func (p *Peer) planParts(have *app, in PlanInput) (all PlanResult, why string) {
 		parts = p.parts(have, in.Component, comp, in.Slots, false, func(time.Duration) bool { return true })
 	}
 	placed, open := 0, ""
+	if beside := comp.beside(); beside != "" {
+		why = "; " + beside
+	}
 	for i, g := range parts {
 		one := in
 		one.Slots, one.Refused = g.slots, maps.Clone(in.Refused)
@@ -32,7 +35,7 @@ func (p *Peer) planParts(have *app, in PlanInput) (all PlanResult, why string) {
 		res := Plan(one)
 		need := comp.Need()
 		if one.Kept {
-			need = comp.Resources
+			need = comp.Takes()
 			why += fmt.Sprintf("; the volumes of slots %s are at %s", g.slots, p.nameOf(g.home))
 		} else if g.left != "" {
 			why += "; " + g.left
@@ -68,7 +71,7 @@ func (p *Peer) withoutOlder(have *app, in PlanInput, g part) []Candidate {
 		return in.Candidates
 	}
 	out := slices.Clone(in.Candidates)
-	back := have.win.intent.App.Components[in.Component].Resources.Times(older.Len())
+	back := have.win.intent.App.Components[in.Component].Takes().Times(older.Len())
 	for i := range out {
 		if d := &out[i].Digest; d.Peer.Peer == g.home {
 			d.Free, d.Largest, d.Fits = d.Free.Add(back), d.Largest.Add(back), nil

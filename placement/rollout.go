@@ -158,7 +158,7 @@ func (s *Steward) makeRoom(c *course, old fact, slots Slots) {
 		return
 	}
 	for _, k := range s.p.members.candidates(s.p.out.now.Mono) {
-		if k.Digest.Peer.Peer == old.peer && k.Digest.Full == "" && k.Digest.Free.Add(comp.Resources).Fits(comp.Resources) > 0 {
+		if k.Digest.Peer.Peer == old.peer && k.Digest.Full == "" && k.Digest.Free.Add(comp.Takes()).Fits(comp.Takes()) > 0 {
 			s.p.tune.mark(MarkMadeRoom)
 			c.stops -= slots.Minus(broken).Len()
 			s.stopFirst(old, slots)

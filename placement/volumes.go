@@ -70,7 +70,7 @@ func (v *volume) stands() bool { return v.Used && !v.Behind && v.Parked == 0 && 
 
 // Need is what a slot takes at a host where it has no volume yet.
 func (c Component) Need() Resources {
-	need := c.Resources
+	need := c.Takes()
 	for _, v := range c.Volumes {
 		need.Disk += v.Size
 	}
@@ -154,7 +154,7 @@ func (l *Ledger) growth(id VolumeID, wanted map[string]Volume) Bytes {
 func (l *Ledger) fitting(ask *askMsg, comp Component, want Slots) Slots {
 	room := slotsHeldMax - l.slots
 	if len(comp.Volumes) == 0 {
-		return want.Min(min(l.free().Fits(comp.Resources), room))
+		return want.Min(min(l.free().Fits(comp.Takes()), room))
 	}
 	left, out := l.free(), Slots{}
 	entered := len(l.volumes.all)
@@ -165,7 +165,7 @@ func (l *Ledger) fitting(ask *askMsg, comp Component, want Slots) Slots {
 			if (v != nil) != here || v != nil && v.Dropped || v == nil && entered >= slotsHeldMax {
 				continue
 			}
-			need := comp.Resources
+			need := comp.Takes()
 			need.Disk += l.growth(id, comp.Volumes)
 			if out.Len() == room {
 				return out

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/hansa-mesh/hansa/node/driver"
+	"github.com/hansa-mesh/hansa/placement"
 )
 
 // Name of the driver.
@@ -42,14 +43,14 @@ const (
 	startMaxDefault  = 30 * time.Second
 
 	// What a machine has whose manifest does not say.
-	memoryDefault = 512 << 20
+	memoryDefault = int64(placement.MachineMemory)
 	// memoryMin is what qemu takes at all; a guest says itself what it needs.
 	memoryMin = 16 << 20
 
 	// What qemu may take beside the guest's memory before it is ended: an idle
 	// machine of 128 MiB, emulated, has 249 MiB resident. With emulation the cache
-	// of translated code comes on top.
-	overheadMemory = 160 << 20
+	// of translated code comes on top. The host's ledger counts both.
+	overheadMemory = int64(placement.MachineOverhead) - codeCache
 	codeCache      = 96 << 20
 
 	coresMax = 256 // of one machine
