@@ -22,6 +22,7 @@ var (
 	descApps        = desc("apps", "Apps that this peer knows.")
 	descSteward     = desc("apps_stewarded", "Apps that this peer drives.")
 	descConflicts   = desc("apps_conflicts", "Apps of which more than one version stands.")
+	descRollouts    = desc("rollouts", "Components of the apps that this peer drives, by the state of their last roll-out.", "state")
 	descAllocations = desc("allocations", "Allocations at this peer by state.", "state")
 	descUsed        = desc("used", "What this peer has promised.", "resource")
 	descCapacity    = desc("capacity", "What this peer gives to work.", "resource")
@@ -119,10 +120,15 @@ func (c collector) core(gauge setter) {
 	}); err != nil {
 		return
 	}
+	rollouts := map[placement.RolloutState]int{}
+	for _, state := range []placement.RolloutState{placement.RolloutGoing, placement.RolloutDone, placement.RolloutReverted, placement.RolloutStalled} {
+		rollouts[state] = 0 // so that an alert on one sees it begin
+	}
 	driven, conflicts := 0, 0
 	for _, a := range apps {
 		if a.Steward == c.n.self().Peer {
 			driven++
+			countRollouts(rollouts, a)
 		}
 		if a.Conflict {
 			conflicts++
@@ -135,6 +141,9 @@ func (c collector) core(gauge setter) {
 	gauge(descApps, float64(len(apps)))
 	gauge(descSteward, float64(driven))
 	gauge(descConflicts, float64(conflicts))
+	for state, n := range rollouts {
+		gauge(descRollouts, float64(n), string(state))
+	}
 	for state, n := range states {
 		gauge(descAllocations, float64(n), string(state))
 	}
@@ -146,6 +155,15 @@ func (c collector) core(gauge setter) {
 		gauge(d, float64(r.CPU)/1000, "cpu_cores")
 		gauge(d, float64(r.Memory), "memory_bytes")
 		gauge(d, float64(r.Disk), "disk_bytes")
+	}
+}
+
+// countRollouts counts an app's components by the state of their last roll-out.
+func countRollouts(states map[placement.RolloutState]int, a placement.AppView) {
+	for _, comp := range a.Components {
+		if comp.Rollout != nil {
+			states[comp.Rollout.State]++
+		}
 	}
 }
 
