@@ -102,6 +102,27 @@ func (s *session) key(app string) (placement.AppKey, error) {
 	return placement.AppKey{Namespace: s.namespace, App: app}, nil
 }
 
+// askFor is an app and whom to ask about it.
+func (s *session) askFor(app string) (placement.AppKey, *api.Client, error) {
+	key, err := s.key(app)
+	if err != nil {
+		return key, nil, err
+	}
+	c, err := s.client()
+	return key, c, err
+}
+
+// scope is what a list is of: one app, all of a namespace, or all.
+func (s *session) scope(args []string, everywhere bool) (placement.AppKey, error) {
+	switch {
+	case len(args) > 0:
+		return s.key(args[0])
+	case everywhere:
+		return placement.AppKey{}, nil
+	}
+	return placement.AppKey{Namespace: s.namespace}, nil
+}
+
 func siteNames(ctx context.Context, c *api.Client) []string {
 	l, err := c.Sites(ctx, onePage)
 	if err != nil {

@@ -26,11 +26,7 @@ Examples:
 		Args: takes(1, 1, "an app, or APP/COMPONENT"), ValidArgsFunction: s.names(1, s.componentNames("")),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			app, component, _ := strings.Cut(args[0], "/")
-			key, err := s.key(app)
-			if err != nil {
-				return err
-			}
-			c, err := s.client()
+			key, c, err := s.askFor(app)
 			if err != nil {
 				return err
 			}

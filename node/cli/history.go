@@ -26,11 +26,7 @@ Examples:
   hansa history shop -o json | jq '.items[1].spec'`,
 		Args: takes(1, 1, "the name of an app"), ValidArgsFunction: s.names(1, s.appNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			key, err := s.key(args[0])
-			if err != nil {
-				return err
-			}
-			c, err := s.client()
+			key, c, err := s.askFor(args[0])
 			if err != nil {
 				return err
 			}
@@ -97,11 +93,7 @@ Examples:
 }
 
 func (s *session) rollback(ctx context.Context, app string, f rollbackFlags) error {
-	key, err := s.key(app)
-	if err != nil {
-		return err
-	}
-	c, err := s.client()
+	key, c, err := s.askFor(app)
 	if err != nil {
 		return err
 	}

@@ -35,17 +35,11 @@ Examples:
 					return usagef("--state %q: want one of %s", state, strings.Join(api.AllocationStates, ", "))
 				}
 			}
-			q.Namespace = s.namespace
-			if everywhere {
-				q.Namespace = ""
+			scope, err := s.scope(args, everywhere)
+			if err != nil {
+				return err
 			}
-			if len(args) > 0 {
-				key, err := s.key(args[0])
-				if err != nil {
-					return err
-				}
-				q.App, q.Namespace = key.App, key.Namespace
-			}
+			q.Namespace, q.App = scope.Namespace, scope.App
 			c, err := s.client()
 			if err != nil {
 				return err

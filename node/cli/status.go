@@ -27,11 +27,7 @@ Examples:
   hansa status shop -o json | jq .state`,
 		Args: takes(1, 1, "the name of an app"), ValidArgsFunction: s.names(1, s.appNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			key, err := s.key(args[0])
-			if err != nil {
-				return err
-			}
-			c, err := s.client()
+			key, c, err := s.askFor(args[0])
 			if err != nil {
 				return err
 			}

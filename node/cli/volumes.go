@@ -26,17 +26,11 @@ Examples:
   hansa volumes delete q3m5/db/0 --api https://fra-1:7601`,
 		Args: takes(0, 1, "at most one app"), ValidArgsFunction: s.names(1, s.appNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			q.Namespace = s.namespace
-			if everywhere {
-				q.Namespace = ""
+			scope, err := s.scope(args, everywhere)
+			if err != nil {
+				return err
 			}
-			if len(args) > 0 {
-				key, err := s.key(args[0])
-				if err != nil {
-					return err
-				}
-				q.App, q.Namespace = key.App, key.Namespace
-			}
+			q.Namespace, q.App = scope.Namespace, scope.App
 			c, err := s.client()
 			if err != nil {
 				return err
