@@ -259,7 +259,7 @@ func (r *Runner) drive(ctx context.Context, id placement.AllocationID, t *task) 
 		r.mu.Unlock()
 		if idle {
 			if !r.extend(ctx, id, t) {
-				pause(ctx, extendRetry)
+				driver.Pause(ctx, extendRetry)
 			}
 			continue
 		}
@@ -275,24 +275,17 @@ func (r *Runner) drive(ctx context.Context, id placement.AllocationID, t *task) 
 		}
 		if w == wantEnd {
 			if !r.end(ctx, id, t) {
-				pause(ctx, stopRetry)
+				driver.Pause(ctx, stopRetry)
 			}
 			continue
 		}
 		if !r.stop(ctx, id, t) {
-			pause(ctx, stopRetry) // not stopped: again, for as long as it takes
+			driver.Pause(ctx, stopRetry) // not stopped: again, for as long as it takes
 			continue
 		}
 		if r.forget(id, t) {
 			return
 		}
-	}
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	select {
-	case <-ctx.Done():
-	case <-time.After(d):
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/hansa-mesh/hansa/node/driver"
 	"github.com/hansa-mesh/hansa/placement"
+	"github.com/hansa-mesh/hansa/store"
 )
 
 const (
@@ -137,19 +138,7 @@ func writeMeta(root string, m meta) error {
 	if err != nil {
 		return err
 	}
-	path := filepath.Join(root, metaFile)
-	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err := errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(path+".new", path)
+	return store.ReplaceFile(filepath.Join(root, metaFile), data)
 }
 
 // Found is what lies here, as it says itself. A folder that says nothing, or says

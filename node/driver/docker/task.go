@@ -14,6 +14,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 
 	"github.com/hansa-mesh/hansa/node/driver"
+	"github.com/hansa-mesh/hansa/store"
 )
 
 // Folders and files below Config.Dir.
@@ -168,18 +169,14 @@ func (d *Driver) settle(t *task, e end) {
 	d.outbox.Post(t.snapshot())
 }
 
-// writeRecord notes the task, so that a container that somebody removes is
-// missed.
+// writeRecord notes the task durably, so that a container that somebody removes,
+// or that went with the engine's disk, is missed.
 func (t *task) writeRecord() error {
 	b, err := json.Marshal(t.rec)
 	if err != nil {
 		return err
 	}
-	path := filepath.Join(t.dir, recordFile)
-	if err := os.WriteFile(path+".new", b, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(path+".new", path)
+	return store.ReplaceFile(filepath.Join(t.dir, recordFile), b)
 }
 
 // readRecords reads the notes of all tasks that were not acknowledged. What is

@@ -15,11 +15,17 @@ var aLongTimeAgo = time.Unix(1, 0)
 
 // children are this process's children, the adopted ones included.
 func children() []int {
-	files, _ := filepath.Glob("/proc/self/task/*/children")
-	if len(files) == 0 {
+	pids, known := childrenOf("self")
+	if !known {
 		return childrenByScan()
 	}
-	var pids []int
+	return pids
+}
+
+// childrenOf are those of a process, by its folder in /proc; false if that does
+// not tell, as on kernels that were built without.
+func childrenOf(process string) (pids []int, known bool) {
+	files, _ := filepath.Glob("/proc/" + process + "/task/*/children")
 	for _, f := range files {
 		b, err := os.ReadFile(f)
 		if err != nil {
@@ -31,7 +37,17 @@ func children() []int {
 			}
 		}
 	}
-	return pids
+	return pids, len(files) > 0
+}
+
+// statOf is the fields of a process's stat as proc(5) numbers them, from the
+// second on, which may hold anything; nil if it has ended.
+func statOf(pid int) []string {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return nil
+	}
+	return strings.Fields(string(b[max(0, strings.LastIndexByte(string(b), ')')):]))
 }
 
 // childrenByScan serves kernels without the children file.
@@ -47,12 +63,7 @@ func childrenByScan() []int {
 		if err != nil {
 			continue
 		}
-		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-		if err != nil {
-			continue
-		}
-		fields := strings.Fields(string(b[max(0, strings.LastIndexByte(string(b), ')')):]))
-		if len(fields) > 2 && fields[2] == self {
+		if f := statOf(pid); len(f) > 2 && f[2] == self {
 			pids = append(pids, pid)
 		}
 	}

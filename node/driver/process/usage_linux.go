@@ -118,35 +118,16 @@ func familyUsage(program identity) (u driver.Usage, found bool) {
 	defer pidfd.Close()
 	page := int64(os.Getpagesize())
 	for pids := []int{program.Pid}; len(pids) > 0 && u.Tasks < processesMaxDefault; pids = pids[1:] {
-		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pids[0]))
-		if err != nil {
-			continue // it has ended
-		}
-		f := strings.Fields(string(b[max(0, strings.LastIndexByte(string(b), ')')):]))
+		f := statOf(pids[0])
 		if len(f) < 23 {
-			continue
+			continue // it has ended
 		}
 		at := func(field int) int64 { n, _ := strconv.ParseInt(f[field-2], 10, 64); return n } // as proc(5) numbers them
 		u.CPU += time.Duration(at(14)+at(15)+at(16)+at(17)) * clockTick
 		u.Memory += at(24) * page
 		u.Tasks += int(at(20))
-		pids = append(pids, childrenOf(pids[0])...)
+		children, _ := childrenOf(strconv.Itoa(pids[0]))
+		pids = append(pids, children...)
 	}
 	return u, u.Tasks > 0
-}
-
-func childrenOf(pid int) (pids []int) {
-	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
-	for _, f := range files {
-		b, err := os.ReadFile(f)
-		if err != nil {
-			continue // that thread has ended
-		}
-		for s := range strings.FieldsSeq(string(b)) {
-			if n, err := strconv.Atoi(s); err == nil {
-				pids = append(pids, n)
-			}
-		}
-	}
-	return pids
 }

@@ -142,18 +142,22 @@ func (d *Driver) park(id string) error {
 		}
 		return nil
 	}
-	for _, name := range []string{seedFile, qmpSocket, consoleSock} {
-		_ = os.Remove(filepath.Join(dir, name)) // it goes with the folder, in the end
+	for _, name := range []string{seedFile, qmpSocket, consoleSock} { // secrets may be in the seed
+		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("park its disk: %w", err)
+		}
 	}
-	to := filepath.Join(d.c.Dir, "parked", driver.SafeID(id)+time.Now().UTC().Format("-20060102T150405.000"))
+	now := time.Now() // from which reap counts
+	if err := os.Chtimes(dir, now, now); err != nil {
+		return fmt.Errorf("park its disk: %w", err)
+	}
+	to := filepath.Join(d.c.Dir, "parked", driver.SafeID(id)+now.UTC().Format("-20060102T150405.000"))
 	if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
 		return fmt.Errorf("park its disk: %w", err)
 	}
 	if err := os.Rename(dir, to); err != nil {
 		return fmt.Errorf("park its disk: %w", err)
 	}
-	now := time.Now()
-	_ = os.Chtimes(to, now, now) // reap goes by it
 	return nil
 }
 
@@ -161,7 +165,10 @@ func (d *Driver) park(id string) error {
 // beyond the budget.
 func (d *Driver) reap() {
 	root := filepath.Join(d.c.Dir, "parked")
-	entries, _ := os.ReadDir(root) // there may be none yet
+	entries, err := os.ReadDir(root)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		d.c.Log.Warn("parked disks are not deleted", "error", err)
+	}
 	for _, e := range entries {
 		info, err := e.Info()
 		if err != nil || time.Since(info.ModTime()) < d.c.ParkedFor {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/hansa-mesh/hansa/node/driver"
+	"github.com/hansa-mesh/hansa/store"
 )
 
 // machine is one start of a machine.
@@ -115,32 +116,10 @@ func readRecord(dir string) (record, error) {
 }
 
 // writeRecord replaces a machine's record at once and durably.
-func writeRecord(dir string, r record) (err error) {
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("write %s: %w", recordFile, err)
-		}
-	}()
+func writeRecord(dir string, r record) error {
 	b, err := json.Marshal(r)
 	if err != nil {
-		return err
+		return fmt.Errorf("write %s: %w", recordFile, err)
 	}
-	f, err := os.CreateTemp(dir, "."+recordFile+"-*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	if err == nil {
-		err = f.Sync()
-	}
-	if e := f.Close(); err == nil {
-		err = e
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), filepath.Join(dir, recordFile))
-	}
-	if err != nil {
-		os.Remove(f.Name())
-	}
-	return err
+	return store.ReplaceFile(filepath.Join(dir, recordFile), b)
 }

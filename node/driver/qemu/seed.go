@@ -4,7 +4,9 @@ import (
 	"archive/tar"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -147,7 +149,7 @@ func (d *Driver) makeSeed(t *driver.Task) (path string, err error) {
 		err = e
 	}
 	if err != nil {
-		os.Remove(path)
+		d.dropSeed(path)
 		return "", err
 	}
 	return path, nil
@@ -160,8 +162,12 @@ func (d *Driver) seedPrefix() string { return "hansa-seed-" + d.mark + "-" }
 func (d *Driver) dropSeeds() {
 	left, _ := filepath.Glob(filepath.Join(memoryDir, d.seedPrefix()+"*")) // the pattern is good
 	for _, path := range left {
-		if err := os.Remove(path); err != nil {
-			d.c.Log.Warn("a seed is not deleted", "seed", path, "error", err)
-		}
+		d.dropSeed(path)
+	}
+}
+
+func (d *Driver) dropSeed(path string) {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		d.c.Log.Error("a seed, in which secrets may be, is not deleted", "seed", path, "error", err)
 	}
 }

@@ -116,7 +116,7 @@ func (d *Driver) launch(ctx context.Context, t *driver.Task, m *machine) (driver
 	if l.seed, err = d.makeSeed(t); err != nil {
 		return none, err
 	}
-	defer os.Remove(l.seed) // qemu has it open by then, or there is no qemu
+	defer d.dropSeed(l.seed) // qemu has it open by then, or there is no qemu
 	d.mu.Lock()
 	d.machines[t.ID] = m
 	d.mu.Unlock()
