@@ -8,11 +8,11 @@ SEED    ?= 1
 FUZZTIME ?= 10s
 SOAK    ?= 8760h
 
-# Packages with much to wait for come first, so that those that only compute fill
-# the gaps: four of them share the cores. The simulation takes all that it gets,
-# and what is measured by real clocks has no business beside it.
-WAITING  := ./testbed/process ./node/driver/docker ./node/driver/process ./node/driver/qemu
-PACKAGES  = $(shell $(GO) list $(WAITING)) $(shell $(GO) list ./... | grep -vE '/testbed/(process|sim)$$|/node/driver/(docker|process|qemu)$$')
+# Four packages at a time share the cores: first those that mostly wait, whose gaps
+# the others fill, then the one that computes longest, so that nothing long is left
+# for the end. The simulation takes all that it gets, and comes by itself.
+FIRST    := ./testbed/process ./node/driver/docker ./node/driver/process ./node/driver/qemu ./testbed/fleet
+PACKAGES  = $(shell $(GO) list $(FIRST)) $(shell $(GO) list ./... | grep -vE '/testbed/(process|fleet|sim)$$|/node/driver/(docker|process|qemu)$$')
 
 # What has no goroutine has no race: the core, which TestPlacementIsPure holds to
 # that, and its simulation, each run of which is a world of its own.

@@ -32,7 +32,7 @@ const fencedVar = "DAEMON_OF_THE_TEST_FENCED"
 
 // fencedSoon is a deadline that a test waits for, with time to start programs
 // on a machine that is busy. These tests wait side by side.
-const fencedSoon = "5s"
+const fencedSoon = "10s"
 
 func startFenced(d *process.Driver, self, in string) {
 	left, _ := time.ParseDuration(in)
