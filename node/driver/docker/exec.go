@@ -16,6 +16,9 @@ import (
 // shell is what is run where no command is given: the better of two.
 var shell = []string{"/bin/sh", "-c", "command -v bash >/dev/null 2>&1 && exec bash; exec sh"}
 
+// endOfInput is what ends the input of a terminal's programs: control-D.
+const endOfInput = "\x04"
+
 // Exit codes of an engine that could not run a command at all.
 const (
 	codeNotRun   = 126
@@ -81,6 +84,10 @@ func (d *Driver) attach(ctx context.Context, cli *client.Client, id string, size
 	if x.Stdin != nil {
 		go func() { // ends with Stdin, or with the connection
 			_, _ = io.Copy(conn.Conn, x.Stdin)
+			if x.TTY { // an engine whose terminal has no typist any more shows nothing more of it
+				_, _ = io.WriteString(conn.Conn, endOfInput)
+				return
+			}
 			_ = conn.CloseWrite()
 		}()
 	}

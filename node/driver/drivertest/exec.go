@@ -150,6 +150,26 @@ var execTests = []test{
 			t.Errorf("it answers %+v after %q", a, out.String())
 		}
 	}},
+	{"ExecTerminalWithoutInput", func(t *testing.T, m Machine) {
+		x := startExec(t, m)
+		x.mustRun(m.Program(t, "c/0", "run"))
+		ended := func() io.Reader { return strings.NewReader("") }
+		for _, c := range []struct {
+			verb, want string
+			stdin      io.Reader
+			code       int
+		}{
+			{"both", "out", nil, 3}, {"both", "out", ended(), 3},
+			{"cat", "", ended(), 0}, // it reads to an end that there is
+			{"cat", "typed", strings.NewReader("typed\n"), 0},
+		} {
+			var out output
+			a := x.wait(x.background(t.Context(), "c/0", driver.Exec{Command: m.Command(t, c.verb), TTY: true, Stdin: c.stdin, Stdout: &out, Stderr: io.Discard}))
+			if a.err != nil || a.code != c.code || !strings.Contains(out.String(), c.want) {
+				t.Errorf("%s answers %+v and %q, want code %d and %q", c.verb, a, out.String(), c.code, c.want)
+			}
+		}
+	}},
 	{"ExecIsKilledWithItsCaller", func(t *testing.T, m Machine) {
 		x := startExec(t, m)
 		x.mustRun(m.Program(t, "c/0", "run"))
