@@ -152,6 +152,14 @@ type Meter interface {
 	Usage(ctx context.Context) (map[string]Usage, error)
 }
 
+// DiskMeter is implemented by drivers that hold no task to its disk by themselves,
+// and can say what it takes: who is over is ended.
+type DiskMeter interface {
+	// DiskUsed is what a task has written beside its volumes, in bytes. It may
+	// take a while.
+	DiskUsed(ctx context.Context, id string) (int64, error)
+}
+
 // Usage is what a task has used since it was started last.
 type Usage struct {
 	CPU      time.Duration `json:"cpu"`                // time on a core, of all that belongs to it

@@ -20,7 +20,10 @@ import (
 type ailing struct {
 	*fake.Driver
 	status, code atomic.Int32
+	disk         atomic.Int64
 }
+
+func (a *ailing) DiskUsed(context.Context, string) (int64, error) { return a.disk.Load(), nil }
 
 func (a *ailing) Invoke(context.Context, string, *driver.Request) (*driver.Response, error) {
 	return &driver.Response{Status: int(a.status.Load()), Body: io.NopCloser(strings.NewReader("ok"))}, nil

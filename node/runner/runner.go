@@ -183,6 +183,11 @@ func (r *Runner) Run(ctx context.Context) error {
 			}
 		})
 	}
+	for _, d := range r.cfg.Drivers {
+		if m, ok := d.(driver.DiskMeter); ok {
+			wg.Go(func() { r.watchDisk(ctx, d, m) })
+		}
+	}
 	<-ctx.Done()
 	wg.Wait()
 	r.work.Wait()

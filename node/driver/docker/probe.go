@@ -60,7 +60,7 @@ func abilities() driver.Info {
 		Survives: true, Kinds: []string{driver.KindContainer}, Runtimes: []string{"docker"},
 		Limits: map[string]driver.Limit{
 			"fence": {Detail: "an engine ends nothing at a deadline by itself: exclusive work goes elsewhere"},
-			"disk":  {Detail: "an engine bounds a container's disk only on few file systems"},
+			"disk":  {Detail: "an engine bounds a container's disk only on few file systems; who is found to take more than its own is ended"},
 		},
 	}
 }

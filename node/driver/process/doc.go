@@ -69,7 +69,8 @@
 // volumes are refused, as invalid: it stays so. Probe says which of the three
 // holds, as the limit "isolation".
 //
-// The disk is not limited: a program can fill the one that its folder is on.
+// The disk is not limited here: DiskUsed says what a program takes, and the runner
+// ends who takes more than its own. A program without one can fill the machine's.
 //
 // # Fences
 //

@@ -131,7 +131,7 @@ func (d *Driver) Probe(context.Context) driver.Info {
 		info.Limits["fence"], info.Fence = driver.Limit{Detail: err.Error()}, false
 	}
 	info.Limits["isolation"] = own.limit(err)
-	info.Limits["disk"] = driver.Limit{Detail: "programs on the bare machine write to its disk"}
+	info.Limits["disk"] = driver.Limit{Detail: "programs write to the machine's disk; who is found to take more than its own is ended"}
 	if err := os.MkdirAll(filepath.Join(d.c.Dir, "tasks"), 0o700); err != nil {
 		info.Available, info.Reason = false, fmt.Sprintf("the data folder can't be used: %v", err)
 	}
