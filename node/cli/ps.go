@@ -50,7 +50,7 @@ Examples:
 			}
 			return s.print(l, func(w io.Writer) error {
 				if len(l.Items) == 0 {
-					s.say("nothing runs in %s: hansa apps shows what is wanted", namespaceName(q.Namespace))
+					s.say("%s", nothingRuns(q))
 					return nil
 				}
 				return s.allocationsTable(l.Items, everywhere).write(w)
@@ -65,6 +65,14 @@ Examples:
 	flags.StringSliceVar(&q.States, "state", nil, "only in these states, with commas between")
 	mustComplete(cmd, "state", api.AllocationStates...)
 	return cmd
+}
+
+// nothingRuns says so, and where it is said why.
+func nothingRuns(q api.AllocationQuery) string {
+	if q.App != "" {
+		return fmt.Sprintf("nothing of %s runs: hansa status %s says why", q.App, q.App)
+	}
+	return fmt.Sprintf("nothing runs in %s: hansa apps shows what is wanted", namespaceName(q.Namespace))
 }
 
 // slotName is how a person names a slot: "shop/api[3]".

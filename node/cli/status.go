@@ -39,6 +39,9 @@ Examples:
 				if err := s.writeStatus(w, st); err != nil {
 					return err
 				}
+				if st.State != "running" {
+					writeList(w, "what does not run:", slotsNotRunning(cmd.Context(), c, key))
+				}
 				return s.writeSettled(cmd.Context(), w, c)
 			})
 		},
@@ -101,6 +104,9 @@ func (s *session) writeStatus(w io.Writer, st api.Status) error {
 			t.add("", "", p.Peer.Site, peerName(p.Peer), slots, s.age(p.AsOf), s.next(p))
 		}
 		if text := rolloutText(c.Rollout); text != "" {
+			if c.Rollout.State != "going" {
+				text = c.Rollout.State // why stands below the table
+			}
 			t.add("", "", "-", "-", "roll-out: "+text, "", "")
 		}
 		if c.Missing != "" {
@@ -114,13 +120,29 @@ func (s *session) writeStatus(w io.Writer, st api.Status) error {
 		return err
 	}
 	writeLeases(w, st)
-	if len(st.Open) > 0 {
-		fmt.Fprintln(w, "\nstill to be done:")
-	}
-	for _, what := range st.Open {
-		fmt.Fprintln(w, "  "+clean(what))
-	}
+	writeList(w, "roll-outs that came to nothing:", failedRollouts(st))
+	writeList(w, "still to be done:", st.Open)
 	return nil
+}
+
+// failedRollouts says why, which may be long.
+func failedRollouts(st api.Status) []string {
+	var why []string
+	for _, c := range st.Components {
+		if text := rolloutText(c.Rollout); text != "" && c.Rollout.State != "going" {
+			why = append(why, c.Name+" "+text)
+		}
+	}
+	return why
+}
+
+func writeList(w io.Writer, head string, lines []string) {
+	if len(lines) > 0 {
+		fmt.Fprintln(w, "\n"+head)
+	}
+	for _, line := range lines {
+		fmt.Fprintln(w, "  "+clean(line))
+	}
 }
 
 // keepers is who keeps an app, and what is wrong or changing about them.

@@ -85,15 +85,18 @@ const (
 
 // whyNot is what is open of an app, and what keeps its slots from running.
 func whyNot(ctx context.Context, c *api.Client, key placement.AppKey, st api.Status) []string {
-	why := slices.Clone(st.Open)
+	return append(slices.Clone(st.Open), slotsNotRunning(ctx, c, key)...)
+}
+
+// slotsNotRunning are some slots of an app that do not run, each with its reason.
+func slotsNotRunning(ctx context.Context, c *api.Client, key placement.AppKey) []string {
 	l, err := c.Allocations(ctx, api.AllocationQuery{Namespace: key.Namespace, App: key.App, Page: onePage})
 	if err != nil {
-		return why // only the words are fewer
+		return nil // only the words are fewer
 	}
-	said := 0
+	var why []string
 	for _, a := range l.Items {
-		if a.State != "running" && a.Reason != "" && said < whysMax {
-			said++
+		if a.State != "running" && a.Reason != "" && len(why) < whysMax {
 			at := ""
 			if a.Peer != "" {
 				at = " at " + nameOr(a.PeerName, a.Peer)
