@@ -17,6 +17,7 @@ import (
 	"github.com/hansa-mesh/hansa/node/secrets"
 	"github.com/hansa-mesh/hansa/placement"
 	"github.com/hansa-mesh/hansa/store"
+	"github.com/hansa-mesh/hansa/store/chain"
 	"github.com/hansa-mesh/hansa/transport"
 	"github.com/hansa-mesh/hansa/transport/identity"
 	"github.com/hansa-mesh/hansa/transport/trust"
@@ -45,8 +46,8 @@ func (n *Node) openTransport() (err error) {
 	}
 	transport.HandleTyped(n.link, methodCore, n.receiveBatch)
 	n.link.Handle(methodDigest, func(context.Context, string, []byte) ([]byte, error) { return n.gossip.WholeDigest() })
-	n.link.HandleStream(artifact.Kind, func(ctx context.Context, _ string, s *transport.Stream) error {
-		return n.mover.Serve(ctx, s)
+	n.link.HandleStream(artifact.Kind, func(ctx context.Context, from string, s *transport.Stream) error {
+		return n.mover.Serve(ctx, from, s)
 	})
 	n.link.HandleStream(invoke.Kind, func(ctx context.Context, _ string, s *transport.Stream) error {
 		return n.router.Serve(ctx, s)
@@ -126,10 +127,12 @@ func memberState(s gossip.State) placement.MemberState { return placement.Member
 // blobStore is the store's files as package artifact wants them.
 type blobStore struct{ *store.Blobs }
 
-func (b blobStore) Open(digest string) (io.ReadSeekCloser, int64, error) { return b.Blobs.Open(digest) }
+func (b blobStore) Open(digest string) (artifact.File, chain.Chain, error) {
+	return b.Blobs.OpenChain(digest)
+}
 
-func (b blobStore) Create(ctx context.Context, digest string, size int64) (artifact.Writer, error) {
-	return b.Blobs.Create(ctx, digest, size)
+func (b blobStore) Assemble(digest string, size int64) (artifact.Assembly, error) {
+	return b.Blobs.Assemble(digest, size)
 }
 
 var errNoToken = errors.New("this peer is in no mesh: found one with 'hansa init', or be let into one with 'hansa agent --join ADDR --token TOKEN' (the token is from 'hansa invite', at any peer)")

@@ -1,0 +1,97 @@
+package artifact
+
+import (
+	"math/rand/v2"
+	"time"
+)
+
+// lookedAtMax bounds the chunks among which the rarest is chosen.
+const lookedAtMax = 1024
+
+// pick chooses the chunk to ask of a peer: one that few others have, and any of
+// those, so that all that fetch a file soon have something that others lack. -1
+// when there is none. The caller holds mu.
+func (f *fetch) pick(s *session) int {
+	if !f.chained || f.left == 0 {
+		return -1
+	}
+	now := time.Now()
+	flying := f.flying(s, now)
+	best, bestRank, ties := -1, 0, 0
+	n := f.chain.Chunks()
+	start := rand.IntN(n)
+	for k, looked := 0, 0; k < n && looked < lookedAtMax; k++ {
+		i := (start + k) % n
+		if f.have.has(i) || !s.offers(i) {
+			continue
+		}
+		looked++
+		rank := 0
+		if others, ok := flying[i]; ok {
+			if others.mine || others.n > 1 || now.Sub(others.since) < max(silentAfter, 2*f.typical) {
+				continue
+			}
+			rank = 2 * sessionsMax // only when there is nothing else to ask for
+		}
+		for _, other := range f.sessions {
+			if other.offers(i) {
+				rank++
+			}
+		}
+		switch {
+		case best < 0 || rank < bestRank:
+			best, bestRank, ties = i, rank, 1
+		case rank == bestRank:
+			if ties++; rand.IntN(ties) == 0 {
+				best = i
+			}
+		}
+	}
+	return best
+}
+
+// inFlight is what is on its way of a chunk.
+type inFlight struct {
+	n     int
+	mine  bool // from the peer itself
+	since time.Time
+}
+
+// flying are the chunks that were asked for, of peers that are not silent. The
+// caller holds mu.
+func (f *fetch) flying(s *session, now time.Time) map[int]inFlight {
+	flying := map[int]inFlight{}
+	for _, other := range f.sessions {
+		if other != s && other.silent(now) {
+			continue
+		}
+		for _, p := range other.pending {
+			c := flying[p.chunk]
+			c.n++
+			c.mine = c.mine || other == s
+			if c.since.IsZero() || p.since.After(c.since) {
+				c.since = p.since
+			}
+			flying[p.chunk] = c
+		}
+	}
+	return flying
+}
+
+// came notes that bytes came.
+func (f *fetch) came(s *session, _ int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s.last = time.Now()
+	f.moved = s.last
+}
+
+// landed notes how long a chunk took.
+func (f *fetch) landed(took time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.typical == 0 {
+		f.typical = took
+	}
+	f.typical += (took - f.typical) / 8
+}
