@@ -182,6 +182,7 @@ type mesh struct {
 	ctx    context.Context
 	peers  map[string]*peer
 	serves sync.WaitGroup
+	hosts  map[string]host                                 // nil: no bounds
 	change func(from, to string, s Stream) (Stream, error) // may be nil
 }
 
@@ -221,7 +222,11 @@ func (m *mesh) open(ctx context.Context, from, to string) (Stream, error) {
 	if target == nil {
 		return nil, errors.New("unreachable")
 	}
-	here, there := pipe()
+	var a, b host
+	if m.hosts != nil {
+		a, b = m.hosts[from], m.hosts[to]
+	}
+	here, there := pipe(a, b)
 	m.serves.Go(func() {
 		defer there.Close()
 		_ = target.serve(m.ctx, from, there)

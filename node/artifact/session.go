@@ -21,6 +21,8 @@ const (
 	// backOffMin and backOffMax are between two requests to a busy peer.
 	backOffMin = 100 * time.Millisecond
 	backOffMax = 1600 * time.Millisecond
+	// askAgain is between two questions for what a peer has, at the least.
+	askAgain = 20 * time.Millisecond
 	// askEvery is how often a peer that has all is asked who else asks.
 	askEvery = 2 * time.Second
 )
@@ -277,10 +279,14 @@ func (s *session) arrive() error {
 		landed()
 		f.mu.Lock()
 		s.whole, s.have, s.version = false, a.Have, a.Version
+		if s.have.has(at.chunk) { // it says both
+			s.have.unset(at.chunk)
+		}
 		f.mu.Unlock()
+		s.rest()
 		return nil
 	}
-	s.backOff = 0
+	s.backOff, s.resting = 0, false
 	if a.Length > chain.ChunkLen {
 		return fmt.Errorf("%w: %w: a chunk of %d bytes", errGone, errRefused, a.Length)
 	}
@@ -333,11 +339,16 @@ func (s *session) learnForOne() error {
 
 // busy goes easy on a peer that has too much to do.
 func (s *session) busy(a answer) {
-	s.backOff, s.resting = min(max(backOffMin, 2*s.backOff), backOffMax), true
+	s.rest()
 	s.f.mu.Lock()
 	s.answered, s.f.answered = true, true
 	s.f.mu.Unlock()
 	s.f.found(a.Peers)
+}
+
+// rest asks nothing of the peer for a while, and for longer the next time.
+func (s *session) rest() {
+	s.backOff, s.resting = min(max(backOffMin, 2*s.backOff), backOffMax), true
 }
 
 // idle waits until there may be something to ask for.
@@ -350,6 +361,8 @@ func (s *session) idle() error {
 	switch {
 	case s.resting:
 		wait, news = s.backOff/2+rand.N(s.backOff), nil
+	case time.Since(s.asked) < askAgain:
+		wait, news = askAgain, nil
 	case !known:
 		return s.ask(request{What: askHave})
 	case !whole:
