@@ -34,11 +34,12 @@ type Network struct {
 	conns map[string]*conn
 	links map[pair]Link
 	cut   map[pair]bool
+	caps  map[string]*hostCap // by host
 }
 
 // New makes a network without latency or loss; the seed decides what is lost.
 func New(seed uint64) *Network {
-	return &Network{rng: rand.New(rand.NewPCG(seed, 0)), conns: map[string]*conn{}, links: map[pair]Link{}, cut: map[pair]bool{}}
+	return &Network{rng: rand.New(rand.NewPCG(seed, 0)), conns: map[string]*conn{}, links: map[pair]Link{}, cut: map[pair]bool{}, caps: map[string]*hostCap{}}
 }
 
 // Listen opens an address; one that was closed can be opened again.
@@ -54,6 +55,7 @@ func (n *Network) Listen(addr string) (net.PacketConn, error) {
 		return nil, fmt.Errorf("memnet: listen %s: address in use", addr)
 	}
 	c := &conn{net: n, addr: udp, key: key, wake: make(chan struct{}, 1), closed: make(chan struct{})}
+	c.cap = n.capOf(udp)
 	n.conns[key] = c
 	return c, nil
 }
@@ -132,10 +134,14 @@ func (n *Network) send(from *conn, to string, data []byte) {
 		delay += time.Duration(n.rng.Int64N(int64(link.Jitter)))
 	}
 	n.mu.Unlock()
-	if target == nil || cut || lost || len(data) > packetMax {
+	if len(data) > packetMax {
 		return
 	}
-	target.arrive(packet{due: time.Now().Add(delay), from: from.addr, data: append([]byte{}, data...)})
+	left, ok := from.cap.up.pass(time.Now(), len(data))
+	if !ok || target == nil || cut || lost {
+		return
+	}
+	target.arrive(packet{due: left.Add(delay), from: from.addr, data: append([]byte{}, data...)})
 }
 
 // conn is one address.
@@ -143,6 +149,7 @@ type conn struct {
 	net    *Network
 	addr   *net.UDPAddr
 	key    string
+	cap    *hostCap
 	wake   chan struct{}
 	closed chan struct{}
 	once   sync.Once
@@ -186,6 +193,10 @@ func (c *conn) next() (p packet, ok bool, wait time.Duration, err error) {
 			return p, false, 0, os.ErrDeadlineExceeded
 		}
 	}
+	if len(c.queue) == 0 {
+		return p, false, wait, nil
+	}
+	c.admit(now)
 	if len(c.queue) == 0 {
 		return p, false, wait, nil
 	}
@@ -289,6 +300,7 @@ type packet struct {
 	order uint64
 	from  net.Addr
 	data  []byte
+	down  bool // it came down the receiver's link
 }
 
 func (q packets) Len() int { return len(q) }
