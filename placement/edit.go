@@ -32,6 +32,7 @@ type edit struct {
 	asked    []PeerID // every such, in this edit's time
 	sentOn   int      // how often it was sent on to whom another took for the driver
 	request  requestID
+	soft     time.Duration // past it nothing is waited for but bytes on their way
 	deadline time.Duration
 	uid      UID
 	version  Version
@@ -39,6 +40,7 @@ type edit struct {
 	alone    bool
 	resolves bool           // a conflict between apps of one name
 	written  bool           // here
+	told     bool           // the mesh was told of it
 	before   map[string]int // wanted before the edit
 	again    bool           // nobody's: it writes once more what people did
 	merges   bool           // such, of versions that stand side by side (merge.go)
@@ -64,6 +66,7 @@ type editRequest struct {
 	ifMatch   string
 	ifNone    bool
 	minCopies int
+	copies    int // wanted before the answer, if so many keepers live
 	idemKey   string
 	uid       UID    // of the app that it is for, once that was looked up
 	remote    bool   // came from another peer: not passed on again
@@ -86,6 +89,7 @@ const (
 	answeredMax = 1024
 	retriesMax  = 64 // of one edit, with its Idempotency-Key
 	keepersWant = 3
+	copiesMax   = 7 // that can be waited for
 	sentOnMax   = 16 // two that take each other for the driver do not go on for ever
 )
 
@@ -100,7 +104,7 @@ func (p *Peer) onSubmit(ev Submit) {
 	}
 	p.edit(&edit{tickets: []uint64{ev.Ticket}, req: editRequest{
 		app: ev.App, artifacts: ev.Artifacts, key: ev.App.Key(), ifMatch: ev.IfMatch, ifNone: ev.IfNoneMatch,
-		minCopies: ev.MinCopies, idemKey: ev.IdempotencyKey, uid: ev.UID,
+		minCopies: ev.MinCopies, copies: min(ev.Copies, copiesMax), idemKey: ev.IdempotencyKey, uid: ev.UID,
 	}})
 }
 
@@ -122,7 +126,7 @@ func (p *Peer) onForward(from PeerID, m *forwardMsg) {
 	}
 	e := &edit{remotes: []requestID{m.Request}, req: editRequest{
 		app: m.App, artifacts: m.Artifacts, key: m.Key, remove: m.Remove, ifMatch: m.IfMatch, ifNone: m.IfNone,
-		minCopies: m.MinCopies, idemKey: m.IdemKey, remote: true, origin: from, uid: m.UID,
+		minCopies: m.MinCopies, copies: min(m.Copies, copiesMax), idemKey: m.IdemKey, remote: true, origin: from, uid: m.UID,
 	}}
 	if e.req.idemKey == "" {
 		e.req.idemKey = reqName(m.Request) // the next steward must know it again
@@ -173,7 +177,8 @@ func (p *Peer) edit(e *edit) {
 	p.edits.next++
 	e.id = p.edits.next
 	e.copies = map[PeerRef]bool{}
-	e.deadline = p.out.now.Mono + p.tune.SubmitWait
+	e.soft = p.out.now.Mono + p.tune.SubmitWait
+	e.deadline = e.soft + treesTake(e.req.artifacts)
 	p.edits.open[e.id] = e
 	if name != "" {
 		p.edits.byIdem[name] = e.id
@@ -189,8 +194,11 @@ func (p *Peer) edit(e *edit) {
 
 func (p *Peer) armEdit(e *edit) {
 	at := e.deadline
-	if e.phase == editForwarded {
+	switch {
+	case e.phase == editForwarded:
 		at = min(at, p.out.now.Mono+p.tune.Resend)
+	case e.phase == editStoring: // what it waits for may have come to nothing
+		at = min(at, max(e.soft, p.out.now.Mono+p.tune.SubmitWait))
 	}
 	p.timers.set(timerSubmit, strconv.FormatUint(e.id, 10), at)
 }
@@ -269,7 +277,7 @@ func (p *Peer) forward(e *edit, to PeerID) {
 	r := &e.req
 	p.out.send(to, message{Forward: &forwardMsg{
 		Request: e.request, App: r.app, Key: r.key, Artifacts: r.artifacts, Remove: r.remove, IfMatch: r.ifMatch,
-		IfNone: r.ifNone, MinCopies: r.minCopies, IdemKey: r.idemKey, UID: r.uid,
+		IfNone: r.ifNone, MinCopies: r.minCopies, Copies: r.copies, IdemKey: r.idemKey, UID: r.uid,
 	}})
 }
 
@@ -291,7 +299,8 @@ func (p *Peer) check(e *edit, a *app, copies int) error {
 		p.tune.mark(MarkEditOfNewer)
 		return fmt.Errorf("edit of %s: %w: it was made by a newer release than this peer runs", r.key, ErrInvalid)
 	}
-	e.resolves = exists && r.ifMatch != "" && r.ifMatch != "*" && r.ifMatch != etag(a.versions)
+	e.resolves = exists && (r.ifMatch != "" && r.ifMatch != "*" && r.ifMatch != etag(a.versions) ||
+		r.key.Recorded()) // a push names what it names, whatever stood there
 	return nil
 }
 
@@ -359,7 +368,7 @@ func (e *edit) sources() []PeerID {
 // create makes a new app: its keepers are chosen, its first term is granted in
 // the message that stores it, and capacity is asked for at the same time.
 func (p *Peer) create(e *edit) {
-	keepers, err := p.chooseFor(e.req.app)
+	keepers, err := p.chooseFor(e.req.app, e.req.copies)
 	live := 0
 	for _, ref := range keepers {
 		live += btoi(p.keeperLives(ref))

@@ -22,12 +22,21 @@ func (p *Peer) editStored(from PeerID, m *storedMsg) {
 			}
 		}
 		if p.quorum(e, a) && e.written {
-			if !e.created && !e.alone {
+			if !e.created && !e.alone && !e.told {
+				e.told = true
 				p.publishApp(a)
 			}
-			p.acknowledge(e, a)
+			if p.enough(e, a) {
+				p.acknowledge(e, a)
+			}
 		}
 	}
+}
+
+// enough says whether as many keepers hold an edit as it wants, of those that
+// live.
+func (p *Peer) enough(e *edit, a *app) bool {
+	return len(e.copies) >= min(e.req.copies, p.liveKeepers(a))
 }
 
 func (p *Peer) quorum(e *edit, a *app) bool {
@@ -99,6 +108,14 @@ func (p *Peer) unpublishApp(a *app) {
 	p.publish(Publish{Table: TableKeepers, Key: string(a.uid)})
 }
 
+// happens is what an edit is called among events, and a removal, by the namespace
+// that something of its own is kept in.
+var happens = map[string][]string{
+	"":                {"deployed", "removed"},
+	NamespaceImages:   {"pushed", "image-removed"},
+	NamespacePolicies: {"policy-set", "policy-removed"},
+}
+
 func (p *Peer) acknowledge(e *edit, a *app) {
 	p.finish(e, Result{
 		UID: e.uid, Version: e.version, ETag: p.etag(a.key), Created: e.created,
@@ -111,11 +128,11 @@ func (p *Peer) acknowledge(e *edit, a *app) {
 	if len(e.tickets)+len(e.remotes) == 0 {
 		return
 	}
-	what := "deployed"
-	if e.req.remove {
-		what = "removed"
+	what := happens[a.key.Namespace]
+	if what == nil {
+		what = happens[""]
 	}
-	p.out.happened(Happened{Type: what, UID: e.uid, Key: e.req.key, Peer: p.cfg.Self.Peer,
+	p.out.happened(Happened{Type: what[btoi(e.req.remove)], UID: e.uid, Key: e.req.key, Peer: p.cfg.Self.Peer,
 		Message: fmt.Sprintf("version %s, on disk at %d of %d keepers", e.version, len(e.copied()), len(a.keeperIDs()))})
 }
 
@@ -206,8 +223,9 @@ func (p *Peer) editTimer(id string) {
 	if e == nil {
 		return
 	}
-	late := p.out.now.Mono >= e.deadline
 	a := p.apps[e.uid]
+	late := p.out.now.Mono >= e.deadline ||
+		p.out.now.Mono >= e.soft && a != nil && (e.alone || !p.majority(a)) // what it waits for does not come
 	switch {
 	case e.phase == editForwarded && late:
 		p.tune.mark(MarkForwardUnanswered)
@@ -235,7 +253,7 @@ func (p *Peer) editTimer(id string) {
 	case e.phase == editStoring && late && !e.written:
 		// The disk is slow: its answer ends the edit, one way or the other.
 		e.deadline = p.out.now.Mono + p.tune.SubmitWait
-	case e.phase == editStoring && late && e.alone:
+	case e.phase == editStoring && (late && (e.alone || e.told) || e.told && p.enough(e, a)):
 		p.acknowledge(e, a)
 		return
 	case e.phase == editStoring && late && e.merges:
@@ -275,7 +293,7 @@ func (p *Peer) lacks(e *edit, a *app) bool {
 			continue
 		}
 		for _, art := range v.intent.Artifacts {
-			if !v.intent.Removed && !p.has(art) {
+			if !v.intent.Removed && !p.has(art) && !p.durable(&v.intent, art) {
 				return true
 			}
 		}

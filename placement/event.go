@@ -124,7 +124,9 @@ type (
 	BlobFailed struct{ Digest, Reason string }
 
 	// Holds is what a peer says it holds: the first 32 bits of the digests of its
-	// blobs, rising. It is a hint, by which places are preferred and bytes counted.
+	// blobs, rising; of a manifest only once all that it references is there. It is
+	// a hint, by which places are preferred, bytes counted, and an app acknowledged
+	// whose image was pushed before.
 	Holds struct {
 		Peer  PeerID
 		Blobs []uint32

@@ -16,9 +16,9 @@ import (
 // alive, so that two majorities of two apps of one name share a keeper. The peer
 // that accepts it keeps it too, as one more: with it a majority still needs a
 // majority of the others.
-func (p *Peer) chooseFor(a App) ([]PeerRef, error) {
+func (p *Peer) chooseFor(a App, copies int) ([]PeerRef, error) {
 	if !a.exclusive() {
-		return p.members.chooseKeepers(p.cfg.Self, keepersWant), nil
+		return p.members.chooseKeepers(p.cfg.Self, max(keepersWant, copies)), nil
 	}
 	selector := a.voters()
 	where, err := ParseSelector(selector)

@@ -87,6 +87,11 @@ func merge(versions []version, schema int) (m merged, ok bool) {
 		sides = append(sides, newestOf(versions))
 	}
 	slices.SortFunc(sides, func(a, b *Intent) int { return b.Version.Compare(a.Version) })
+	if sides[0].App.recorded() {
+		m.app, ok = joined(sides)
+		m.artifacts = artifactsOf(m.app, sides)
+		return m, ok
+	}
 	m = merged{app: sides[0].App, changes: map[string]Change{}}
 	m.app.Components = map[string]Component{}
 	names := map[string]bool{}

@@ -58,6 +58,7 @@ type (
 		MinCopies int        `cbor:"c,omitempty"`
 		IdemKey   string     `cbor:"i,omitempty"`
 		UID       UID        `cbor:"u,omitempty"` // of the app that the edit is for
+		Copies    int        `cbor:"y,omitempty"`
 	}
 
 	forwardedMsg struct {

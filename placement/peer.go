@@ -49,7 +49,7 @@ func New(cfg Config) *Peer {
 		members: newMembers(self, cfg.Site, tune),
 		catalog: newCatalog(cfg.Verify),
 		ledger:  newLedger(cfg.Self, tune, cfg.Price),
-		apps:    map[UID]*app{}, byKey: map[AppKey]map[UID]bool{}, dirty: map[UID]bool{},
+		apps:    map[UID]*app{}, byKey: map[AppKey]map[UID]bool{}, dirty: map[UID]bool{}, roleOf: map[UID]bool{},
 		edits: newEdits(), stores: map[UID]*storing{}, waiting: map[UID]map[PeerID]bool{},
 		reports:  reports{summaries: map[UID]string{}, nextPub: map[UID]time.Duration{}},
 		failures: map[UID]map[string]failure{}, decisions: newDecisions(), cuts: cuts{open: map[UID]*cut{}},
@@ -177,6 +177,9 @@ func (p *Peer) take(ev Event) {
 		}
 	case Holds:
 		p.members.setHolds(ev)
+		for _, uid := range sortedKeys(p.waiting) { // what it holds may be all that is waited for
+			p.answerStores(uid)
+		}
 	case VolumesFound:
 		p.foundVolumes(ev.Volumes)
 	case VolumeGone:
@@ -315,9 +318,10 @@ func (p *Peer) finishStep() []Effect {
 			}
 			p.contained("timer", key.id, func() { p.fire(key) })
 		}
-		if p.roles {
+		if p.roles || len(p.roleOf) > 0 {
 			if !p.contained("roles", "", func() { p.ownDigest(p.out.now); p.decideRoles() }) {
 				p.roles = false
+				clear(p.roleOf)
 				p.timers.set(timerRoles, "", p.out.now.Mono+p.tune.RoundMax)
 			}
 		}
@@ -330,7 +334,7 @@ func (p *Peer) finishStep() []Effect {
 				}
 			}
 		}
-		if len(p.out.inbox) == 0 && len(p.dirty) == 0 && !p.roles {
+		if len(p.out.inbox) == 0 && len(p.dirty) == 0 && !p.roles && len(p.roleOf) == 0 {
 			break
 		}
 	}

@@ -44,6 +44,7 @@ type Peer struct {
 	byKey   map[AppKey]map[UID]bool
 	dirty   map[UID]bool // stewards to run before this step ends
 	roles   bool         // who drives what must be decided again
+	roleOf  map[UID]bool // likewise, of these apps alone
 	left    bool         // this peer was shut out of the mesh
 	started time.Duration
 
@@ -281,7 +282,7 @@ func (p *Peer) refresh(uid UID) {
 		p.byKey[a.key][uid] = true
 	}
 	if a.win == nil || etag(versions) != etag(a.versions) || !slices.Equal(a.lists().refs(), list.refs()) {
-		p.roles = true
+		p.roleOf[uid] = true
 		p.fetchAhead(versions, list)
 		if len(p.ledger.byApp[uid]) > 0 { // what a summary says follows the policy
 			p.touchReport(uid)

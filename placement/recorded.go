@@ -37,6 +37,48 @@ func (a App) checkRecorded(lenient bool) error {
 	return err
 }
 
+// differs says whether a name stands for several things. Of policies all hold
+// together, and that is no conflict.
+func (p *Peer) differs(key AppKey) bool {
+	first := ""
+	for uid := range p.byKey[key] {
+		for i := range p.apps[uid].versions {
+			v := &p.apps[uid].versions[i].intent
+			if v.Removed || v.App.Image == nil {
+				continue
+			}
+			if first != "" && first != v.App.Image.Digest {
+				return true
+			}
+			first = v.App.Image.Digest
+		}
+	}
+	return false
+}
+
+// joined is what an intent that runs nothing becomes of sides that stand side by
+// side, newest first: the one thing that they name, or a policy under which all
+// hold. Which of several images a name is for is a person's to say.
+func joined(sides []*Intent) (App, bool) {
+	app := sides[0].App
+	var policies []NamespacePolicy
+	for _, s := range sides {
+		switch {
+		case app.Image != nil && (s.App.Image == nil || s.App.Image.Digest != app.Image.Digest):
+			return App{}, false
+		case app.Policy != nil && s.App.Policy == nil:
+			return App{}, false
+		case app.Policy != nil:
+			policies = append(policies, *s.App.Policy)
+		}
+	}
+	if app.Policy == nil {
+		return app, true
+	}
+	all := strictest(app.Policy.Namespace, policies)
+	return all.App(), len(all.Signatures) <= signaturesMax
+}
+
 // submitted says what is wrong with what a node submits.
 func (a App) submitted(artifacts []Artifact) error {
 	if !a.recorded() {

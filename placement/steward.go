@@ -142,9 +142,23 @@ func (p *Peer) leader(a *app) PeerID {
 	return holder
 }
 
-// decideRoles begins and ends stewards after the view of the world changed.
+// decideRoles begins and ends stewards after the view of the world changed, or
+// what is known of some apps.
 func (p *Peer) decideRoles() {
+	if !p.roles {
+		some := sortedKeys(p.roleOf)
+		clear(p.roleOf)
+		for _, uid := range some {
+			if a := p.apps[uid]; a != nil {
+				p.watchCut(a)
+				p.decideRole(a)
+				p.rerouteEdits(a)
+			}
+		}
+		return
+	}
 	p.roles = false
+	clear(p.roleOf)
 	for _, uid := range p.uids() {
 		p.watchCut(p.apps[uid])
 		p.decideRole(p.apps[uid])

@@ -118,6 +118,9 @@ func (p *Peer) view(a *app) AppView {
 
 // conflict says whether more than one thing stands under an app's name.
 func (p *Peer) conflict(a *app) bool {
+	if a.key.Recorded() {
+		return p.differs(a.key)
+	}
 	n := 0
 	for uid := range p.byKey[a.key] {
 		if o := p.apps[uid]; !o.win.intent.Removed {
