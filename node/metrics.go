@@ -56,6 +56,8 @@ var (
 
 	descArtifacts     = desc("artifacts_total", "Artifacts moved by direction.", "direction")
 	descArtifactBytes = desc("artifact_bytes_total", "Bytes of artifacts moved by direction.", "direction")
+	descImageRequests = desc("registry_requests_total", "Requests of clients of the registry by action and class of the answer.", "action", "code")
+	descImageBytes    = desc("registry_bytes_total", "Bytes of bodies that clients of the registry sent and got, by action.", "action", "code")
 	descInvocations   = desc("invocations_total", "Calls of functions by where they were answered.", "where")
 )
 
@@ -102,6 +104,10 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	count(descArtifactBytes, float64(moved.ServedBytes), "served")
 	count(descInvocations, float64(calls.Local), "here")
 	count(descInvocations, float64(calls.Remote), "elsewhere")
+	for _, row := range c.n.pushes.rows() {
+		count(descImageRequests, float64(row.requests), row.action, row.class)
+		count(descImageBytes, float64(row.bytes), row.action, row.class)
+	}
 	c.functions(ch, gauge, count)
 }
 

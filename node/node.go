@@ -23,6 +23,7 @@ import (
 	"github.com/hansa-mesh/hansa/node/artifact"
 	"github.com/hansa-mesh/hansa/node/driver"
 	"github.com/hansa-mesh/hansa/node/invoke"
+	"github.com/hansa-mesh/hansa/node/registry"
 	"github.com/hansa-mesh/hansa/node/runner"
 	"github.com/hansa-mesh/hansa/node/secrets"
 	"github.com/hansa-mesh/hansa/node/volume"
@@ -41,29 +42,31 @@ var errClosing = errors.New("this peer is stopping")
 
 // Node is one peer.
 type Node struct {
-	cfg     Config
-	deps    Deps
-	log     *slog.Logger
-	id      *identity.Identity
-	member  membership
-	trust   *trust.Set
-	vault   *secrets.Vault
-	conn    net.PacketConn // until Run closes it
-	store   *store.Store
-	tables  map[string]*table.Replica
-	link    *transport.Transport
-	gossip  *gossip.Gossip
-	images  *images
-	loop    *loop
-	events  *eventLog
-	drivers []driver.Driver
-	runner  *runner.Runner
-	mover   *artifact.Mover
-	volumes *volume.Dir
-	gpus    []placement.Device // of this machine; set before the core is fed
-	router  *invoke.Router
-	server  *api.Server
-	metrics *prometheus.Registry
+	cfg      Config
+	deps     Deps
+	log      *slog.Logger
+	id       *identity.Identity
+	member   membership
+	trust    *trust.Set
+	vault    *secrets.Vault
+	conn     net.PacketConn // until Run closes it
+	store    *store.Store
+	tables   map[string]*table.Replica
+	link     *transport.Transport
+	gossip   *gossip.Gossip
+	images   *images
+	loop     *loop
+	events   *eventLog
+	drivers  []driver.Driver
+	runner   *runner.Runner
+	mover    *artifact.Mover
+	volumes  *volume.Dir
+	gpus     []placement.Device // of this machine; set before the core is fed
+	router   *invoke.Router
+	registry *registry.Registry
+	pushes   *registryCounts
+	server   *api.Server
+	metrics  *prometheus.Registry
 
 	// Made by Run, before the loop starts.
 	ctx       context.Context
@@ -115,7 +118,7 @@ func New(cfg Config, deps Deps) (*Node, error) {
 	}
 	for _, step := range []func() error{
 		n.openIdentity, n.openConn, n.enter, n.openStore, n.openTables, n.openDrivers, n.openCore,
-		n.openTransport, n.openGossip, n.openAPI,
+		n.openTransport, n.openGossip, n.openRegistry, n.openAPI,
 	} {
 		if err := step(); err != nil {
 			return nil, errors.Join(err, n.close()) // a partial start is rolled back

@@ -102,6 +102,7 @@ func (n *Node) serveQueries() {
 	n.serveSecrets()
 	n.serveRestart()
 	n.serveDrivers()
+	n.serveRegistry()
 	n.serveFiles()
 	n.link.HandleStream(kindLogs, n.serveLogs)
 	n.link.HandleStream(kindExec, n.serveExec)

@@ -19,7 +19,7 @@ func (n *Node) openAPI() error {
 	}
 	cfg := api.Config{
 		Backend: backend{n}, Addr: n.cfg.API, Token: n.cfg.APIToken, AllowedHosts: n.cfg.APIHosts,
-		Version: api.VersionInfo{Version: n.deps.Version}, Registry: n.metrics, Log: n.log.With("part", "api"),
+		Version: api.VersionInfo{Version: n.deps.Version}, OCI: n.registry, Registry: n.metrics, Log: n.log.With("part", "api"),
 	}
 	if n.cfg.APICert != "" || n.cfg.APIKey != "" {
 		if n.cfg.APICert == "" || n.cfg.APIKey == "" {

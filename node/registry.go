@@ -1,0 +1,112 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/hansa-mesh/hansa/node/registry"
+	"github.com/hansa-mesh/hansa/placement"
+	"github.com/hansa-mesh/hansa/store"
+)
+
+// copiesDefault is how many peers hold an image before its push is acknowledged,
+// where so many are in reach.
+const copiesDefault = 2
+
+// openRegistry wires what clients of registries speak to.
+func (n *Node) openRegistry() error {
+	n.pushes = &registryCounts{served: map[string]registryCount{}}
+	n.registry = registry.New(registry.Config{
+		Blobs: registryBlobs{n.store.Blobs(), n.images.guard.Use, n.come}, Mesh: registryMesh{n}, Names: registryNames{n},
+		BlobMax: store.BlobMax, Log: n.log.With("part", "registry"), Observer: n.pushes,
+	})
+	return nil
+}
+
+// registryError puts an error of the islands in the registry's words.
+func registryError(err error) error {
+	for kind, words := range map[error]error{
+		store.ErrNotFound: registry.ErrNotFound, store.ErrDigest: registry.ErrDigest, store.ErrOffset: registry.ErrOffset,
+		store.ErrBusy: registry.ErrTooMany, store.ErrFull: registry.ErrNoRoom, store.ErrFailed: registry.ErrNoRoom,
+		placement.ErrNotFound: registry.ErrNotFound, placement.ErrConflict: registry.ErrConflict, placement.ErrTooFew: registry.ErrCopies,
+		placement.ErrUnavailable: registry.ErrCopies, placement.ErrFull: registry.ErrNoRoom, placement.ErrLimit: registry.ErrTooMany,
+	} {
+		if errors.Is(err, kind) {
+			return fmt.Errorf("%w: %w", words, err)
+		}
+	}
+	return err
+}
+
+// registryBlobs is the store's files as package registry wants them.
+type registryBlobs struct {
+	*store.Blobs
+	use  func(digest string) // it is needed soon
+	come func(digest string) // it is here now
+}
+
+func (b registryBlobs) Size(digest string) (int64, error) {
+	size, err := b.Blobs.Size(digest)
+	return size, registryError(err)
+}
+
+func (b registryBlobs) Open(digest string) (io.ReadSeekCloser, int64, error) {
+	file, size, err := b.Blobs.Open(digest)
+	if errors.Is(err, store.ErrCorrupt) { // it was put aside: others may hold it whole
+		err = errors.Join(store.ErrNotFound, err)
+	}
+	if err != nil {
+		return nil, 0, registryError(err)
+	}
+	return file, size, nil
+}
+
+func (b registryBlobs) Touch(digest string) { b.use(digest) }
+
+func (b registryBlobs) Begin() (string, error) {
+	u, err := b.BeginUpload()
+	return u.ID, registryError(err)
+}
+
+func (b registryBlobs) Uploaded(id string) (int64, error) {
+	u, err := b.Upload(id)
+	return u.Size, registryError(err)
+}
+
+func (b registryBlobs) Append(ctx context.Context, id string, offset int64, r io.Reader) (int64, error) {
+	if offset == registry.AtEnd {
+		offset = store.OffsetEnd
+	}
+	u, err := b.AppendUpload(ctx, id, offset, r)
+	return u.Size, registryError(err)
+}
+
+func (b registryBlobs) Commit(id, digest string) error {
+	b.use(digest) // before it is here, so that nobody finds it unneeded first
+	_, err := b.CommitUpload(id, digest)
+	if err == nil {
+		b.come(digest)
+	}
+	return registryError(err)
+}
+
+func (b registryBlobs) Cancel(id string) error { return registryError(b.CancelUpload(id)) }
+
+// registryMesh is the other peers as package registry wants them.
+type registryMesh struct{ n *Node }
+
+func (m registryMesh) Find(ctx context.Context, digest string) (int64, error) {
+	size, err := m.n.findFile(ctx, digest)
+	return size, registryError(err)
+}
+
+func (m registryMesh) Ensure(ctx context.Context, digest string) error {
+	return registryError(m.n.fetchFile(ctx, digest, 0, nil))
+}
+
+func (m registryMesh) Forget(ctx context.Context, digest string) (string, error) {
+	user, err := m.n.forgetFile(ctx, digest)
+	return user, registryError(err)
+}
