@@ -219,8 +219,14 @@ func (n backend) Plan(ctx context.Context, app placement.App) (api.Plan, error) 
 	key := app.Key()
 	out := api.Plan{Namespace: key.Namespace, App: key.App, Change: "create", Complete: true, AsOf: time.Now().UTC()}
 	var plan placement.PlanView
+	var sizes []placement.Artifact // of what lies here; what does not is not counted
+	for _, digest := range app.Artifacts() {
+		if size, err := n.store.Blobs().Size(digest); err == nil {
+			sizes = append(sizes, placement.Artifact{Digest: digest, Size: size})
+		}
+	}
 	err := n.loop.look(ctx, func(core *placement.Peer) {
-		plan = core.PlanFor(n.loop.now(), app)
+		plan = core.PlanFor(n.loop.now(), app, sizes...)
 		if v, ok := core.App(key); ok && !v.Intent.Removed {
 			out.Change = "update"
 			if sameApp(v.Intent.App, app) {
@@ -238,6 +244,7 @@ func (n backend) Plan(ctx context.Context, app placement.App) (api.Plan, error) 
 			Decision: n.decision(c.Decision),
 		})
 		out.Complete = out.Complete && c.Placed >= c.Wanted
+		out.Travel += c.Decision.Travel
 	}
 	out.Warnings = append(out.Warnings, n.missingSecrets(app)...)
 	return out, nil
@@ -260,6 +267,7 @@ func (n *Node) decision(d placement.Decision) api.Decision {
 	out := api.Decision{
 		Component: d.Component, At: time.UnixMilli(d.At).UTC(), Revision: d.Version.String(), Term: d.Term.Number,
 		Slots: d.Slots, Reason: n.named(d.Reason), Outcome: n.named(d.Outcome), Considered: []api.Considered{},
+		Travel: d.Travel,
 	}
 	if d.Times > 1 {
 		out.Times, out.Since = d.Times, time.UnixMilli(d.Since).UTC()
@@ -274,7 +282,7 @@ func (n *Node) decision(d placement.Decision) api.Decision {
 	for _, c := range d.Considered {
 		out.Considered = append(out.Considered, api.Considered{
 			Peer:      n.ref(string(c.Peer)),
-			AgeMillis: c.Age, Score: c.Score, Fits: c.Fits, Taken: c.Taken, Reason: n.named(c.Reason),
+			AgeMillis: c.Age, Score: c.Score, Fits: c.Fits, Taken: c.Taken, Reason: n.named(c.Reason), Travel: c.Travel,
 		})
 	}
 	return out

@@ -293,12 +293,13 @@ func (s *Steward) plan(name string, comp Component, g part, lost Slots, replaces
 	if near := in.App.Components[name].Place.Near; near != nil {
 		in.Near = p.nearTimes(near, s.hosts(near.Component))
 	}
+	in.Travel = p.travels(s.runsAs(name), comp, in.Candidates, nil)
 	p.atHome(&in, g)
 	res := Plan(in)
 	d := Decision{
 		UID: s.a.uid, Key: s.a.key, Component: name, Version: s.a.win.intent.Version, Term: s.term,
 		At: p.out.now.Wall.UnixMilli(), Slots: slots.String(), Reason: "missing", Considered: res.Considered,
-		Outcome: res.Outcome, Taken: map[PeerID]string{},
+		Outcome: res.Outcome, Taken: map[PeerID]string{}, Travel: travelled(in, res.Assign),
 	}
 	switch {
 	case replaces != nil:

@@ -40,7 +40,7 @@ type edit struct {
 	alone    bool
 	resolves bool           // a conflict between apps of one name
 	written  bool           // here
-	told     bool           // the mesh was told of it
+	told     bool           // a majority has it, and the mesh was told
 	before   map[string]int // wanted before the edit
 	again    bool           // nobody's: it writes once more what people did
 	merges   bool           // such, of versions that stand side by side (merge.go)
@@ -89,7 +89,7 @@ const (
 	answeredMax = 1024
 	retriesMax  = 64 // of one edit, with its Idempotency-Key
 	keepersWant = 3
-	copiesMax   = 7 // that can be waited for
+	copiesMax   = 7  // that can be waited for
 	sentOnMax   = 16 // two that take each other for the driver do not go on for ever
 )
 
@@ -481,6 +481,7 @@ func (p *Peer) write(e *edit, a *app, term Term) {
 	}
 	v := version{signed: p.sign(i), intent: *i}
 	e.phase, e.uid, e.version, e.written = editStoring, a.uid, i.Version, false
+	e.told = false
 	e.copies = map[PeerRef]bool{}
 	m := &storeMsg{UID: a.uid, Term: term, Intents: []Signed{v.signed}, Keepers: a.keepers.signed, From: e.sources()}
 	p.keep(p.cfg.Self.Peer, m, []version{v}, a.keepers, keeperList{})

@@ -23,9 +23,9 @@ func (p *Peer) editStored(from PeerID, m *storedMsg) {
 		}
 		if p.quorum(e, a) && e.written {
 			if !e.created && !e.alone && !e.told {
-				e.told = true
 				p.publishApp(a)
 			}
+			e.told = true
 			if p.enough(e, a) {
 				p.acknowledge(e, a)
 			}

@@ -168,6 +168,7 @@ type Decision struct {
 	Considered []Considered      // every candidate, best first
 	Outcome    string            // in words: what is placed where, or why not
 	Taken      map[PeerID]string // peer -> slots asked
+	Travel     int64             // bytes that have to go to those peers
 }
 
 // Considered is one candidate of a decision.
@@ -179,6 +180,7 @@ type Considered struct {
 	Score  float64 // higher is better; 0 when it was filtered out
 	Fits   int     // slots that would fit
 	Taken  int     // slots given to it
+	Travel int64   // bytes that would have to go there
 	Reason string  // why it was filtered, or what its score is made of
 }
 

@@ -9,15 +9,15 @@ type (
 	// Submit is a person's PUT of an app. Its Answer comes when the intent is
 	// durable, or when the wait for its keepers is over.
 	Submit struct {
-		Ticket         uint64 // names the Answer
-		App            App    // validated, artifacts by digest
-		Artifacts      []Artifact
-		IfMatch        string // an ETag, "*", or "" for any
-		IfNoneMatch    bool   // only if there is no such app
-		MinCopies      int    // 0 asks for a quorum but accepts fewer
+		Ticket      uint64 // names the Answer
+		App         App    // validated, artifacts by digest
+		Artifacts   []Artifact
+		IfMatch     string // an ETag, "*", or "" for any
+		IfNoneMatch bool   // only if there is no such app
+		MinCopies   int    // 0 asks for a quorum but accepts fewer
 		// Copies is how many keepers should hold it before the answer, if so many
 		// live; 0 for a quorum. Fewer after the wait are no error: see Result.
-		Copies int
+		Copies         int
 		IdempotencyKey string
 		UID            UID // of several apps under this name the one that is meant; "" for the one edited last
 	}

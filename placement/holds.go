@@ -16,7 +16,7 @@ func (m *members) setHolds(ev Holds) {
 	if !slices.IsSorted(blobs) {
 		slices.Sort(blobs)
 	}
-	m.get(ev.Peer).holds = blobs
+	m.get(ev.Peer).holds, m.tellHolds = blobs, true
 }
 
 // holdsBlob says whether a peer said that it holds a blob.

@@ -16,6 +16,7 @@ type members struct {
 	siteDead  map[SiteID]time.Duration // when the last live peer of a site died
 	massUntil time.Duration            // replacing is paused until then
 	massSites []SiteID
+	tellHolds bool // somebody has said what it holds
 }
 
 type member struct {

@@ -25,6 +25,9 @@ type Config struct {
 	// Has says whether this peer holds an artifact: of a tree, all of it. It is
 	// asked often, and is to answer from memory.
 	Has func(a Artifact) bool
+	// Blobs is what a tree is made of, the root among it, with sizes, where this
+	// peer knows that; nil or nothing when only the whole is known.
+	Blobs func(tree Artifact) []Artifact
 	// RTT says how far two other peers are apart, from their coordinates; nil
 	// when that is not known.
 	RTT func(a, b PeerID) (time.Duration, bool)

@@ -20,6 +20,7 @@ type PlanInput struct {
 	Candidates []Candidate
 	Near       map[PeerID]int64  // microseconds from what Place.Near names, where known
 	Refused    map[PeerID]string // who is not asked, and why
+	Travel     map[PeerID]Travel // bytes that would go to each; nil when that is not known
 	Kept       bool              // the slots have their volumes at whom is not refused
 	Rand       *rand.Rand        // breaks near-ties; the caller's, so that a seed replays
 }
@@ -124,6 +125,7 @@ func (p *planner) filter() {
 	for _, c := range p.in.Candidates {
 		o := option{view: Considered{
 			Peer: c.Digest.Peer.Peer, Name: c.Digest.Name, Site: c.Digest.Site, Age: c.Age, Fits: p.fits(c.Digest),
+			Travel: p.in.Travel[c.Digest.Peer.Peer].Bytes,
 		}}
 		o.left = o.view.Fits
 		value := c.Digest.Labels[p.need.Place.Spread]
@@ -285,6 +287,9 @@ func (p *planner) score(o *option, c Candidate, prefer []preference, cheapest fl
 		add(pricePoints*cheapest/c.Digest.Price, "price")
 	} else {
 		add(pricePoints, "price")
+	}
+	if t := p.in.Travel[o.view.Peer]; t.cost() > 0 {
+		add(-t.cost(), "%s would travel", t)
 	}
 	if age := time.Duration(c.Age) * time.Millisecond; age > time.Second {
 		add(-stalePoints*min(1, age.Seconds()/staleAfter.Seconds()), "known %s ago", age.Round(time.Second))

@@ -67,6 +67,14 @@ func (p *Peer) wants(a *app, name string) (comp Component, spec uint64, from *ve
 	return good.withPolicyOf(comp), r.GoodSpec, &v
 }
 
+// runsAs is the intent that a component is to run as.
+func (s *Steward) runsAs(name string) *Intent {
+	if _, _, from := s.p.wants(s.a, name); from != nil {
+		return &from.intent
+	}
+	return &s.a.win.intent
+}
+
 // withPolicyOf is a component with what SpecHash leaves out as another has it.
 func (c Component) withPolicyOf(o Component) Component {
 	c.Replicas, c.Place, c.Disconnect, c.Update, c.Restart = o.Replicas, o.Place, o.Disconnect, o.Update, o.Restart

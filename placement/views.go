@@ -233,7 +233,8 @@ func (p *Peer) Allocations() []AllocationView {
 }
 
 // PlanFor says what a deploy of an app would do, with what this peer knows.
-func (p *Peer) PlanFor(now Now, app App) PlanView {
+// artifacts are those of the app whose sizes the caller knows.
+func (p *Peer) PlanFor(now Now, app App, artifacts ...Artifact) PlanView {
 	p.ownDigest(now)
 	var view PlanView
 	have := p.find(app.Key())
@@ -243,6 +244,7 @@ func (p *Peer) PlanFor(now Now, app App) PlanView {
 	}
 	candidates := p.members.candidates(now.Mono)
 	planned := map[string]map[PeerID]bool{} // where each component would be
+	intent, coming := p.sized(app, artifacts, have), map[PeerID]map[string]bool{}
 	for _, name := range app.placingOrder(names) {
 		comp := app.Components[name]
 		kept, placed := p.kept(have, name, comp)
@@ -254,6 +256,7 @@ func (p *Peer) PlanFor(now Now, app App) PlanView {
 		if near := comp.Place.Near; near != nil {
 			in.Near = p.nearTimes(near, planned[near.Component])
 		}
+		in.Travel = p.travels(intent, comp, candidates, coming)
 		planned[name] = map[PeerID]bool{}
 		for id := range placed {
 			planned[name][id] = true
@@ -262,7 +265,9 @@ func (p *Peer) PlanFor(now Now, app App) PlanView {
 		d := Decision{
 			Key: app.Key(), Component: name, At: now.Wall.UnixMilli(), Slots: in.Slots.String(), Reason: "plan only" + why,
 			Considered: res.Considered, Outcome: res.Outcome, Taken: map[PeerID]string{},
+			Travel: travelled(in, res.Assign),
 		}
+		p.load(coming, intent, comp, candidates, res.Assign)
 		for id, s := range res.Assign {
 			d.Taken[id] = s.String()
 			planned[name][id] = true

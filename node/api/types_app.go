@@ -83,6 +83,7 @@ type Plan struct {
 	Change     string          `json:"change" enum:"create,update,none"`
 	Complete   bool            `json:"complete" doc:"Every slot finds a place"`
 	Components []PlanComponent `json:"components"`
+	Travel     int64           `json:"travel_bytes,omitempty" doc:"Bytes that would travel for all of it"`
 	Warnings   []string        `json:"warnings,omitempty"`
 	AsOf       time.Time       `json:"as_of"`
 }
@@ -110,6 +111,7 @@ type Decision struct {
 	Reason     string       `json:"reason" doc:"Why a decision was needed"`
 	Outcome    string       `json:"outcome" doc:"What is placed where, or why not, in words"`
 	Taken      []Taken      `json:"taken,omitempty"`
+	Travel     int64        `json:"travel_bytes,omitempty" doc:"Bytes of files and images that have to go to the peers that were chosen; 0 also while no peer has said what it holds"`
 	Considered []Considered `json:"considered"`
 }
 
@@ -126,6 +128,7 @@ type Considered struct {
 	Score     float64 `json:"score" doc:"Higher is better"`
 	Fits      int     `json:"fits" doc:"Slots that would fit"`
 	Taken     int     `json:"taken" doc:"Slots given to it"`
+	Travel    int64   `json:"travel_bytes,omitempty" doc:"Bytes of files and images that would have to go there"`
 	Reason    string  `json:"reason" doc:"Why it was left out, or what its score is made of"`
 }
 

@@ -134,6 +134,9 @@ func (s *session) writePlan(w io.Writer, p api.Plan) error {
 	for _, warning := range p.Warnings {
 		fmt.Fprintf(w, "  note: %s\n", clean(warning))
 	}
+	if p.Travel > 0 {
+		fmt.Fprintf(w, "  %s would travel\n", size(p.Travel))
+	}
 	for _, c := range p.Components {
 		fmt.Fprintf(w, "\n%s: %d of %s placed\n", c.Name, c.Placed, plural(c.Wanted, "slot"))
 		if err := s.writeDecision(w, c.Decision); err != nil {

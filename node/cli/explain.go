@@ -74,6 +74,9 @@ func (s *session) writeDecision(w io.Writer, d api.Decision) error {
 	if d.Reason != "" {
 		fmt.Fprintf(w, "  because %s\n", clean(d.Reason))
 	}
+	if d.Travel > 0 {
+		fmt.Fprintf(w, "  %s of files and images travel\n", size(d.Travel))
+	}
 	if !d.At.IsZero() {
 		fmt.Fprintf(w, "  decided %s", s.age(d.At))
 		if d.By != (api.PeerRef{}) {
