@@ -51,6 +51,13 @@ func (g *Guard) Use(digest string) {
 	g.used[digest] = g.now()
 }
 
+// Forget forgets when a file was used.
+func (g *Guard) Forget(digest string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.used, digest)
+}
+
 // Idle is how long a file was not used, as far as Use was told; ok is false if it
 // never was.
 func (g *Guard) Idle(digest string) (idle time.Duration, ok bool) {
