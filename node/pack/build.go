@@ -85,7 +85,7 @@ func Build(ctx context.Context, apps []placement.App, to Target, o Options) (Man
 	}
 	index := ocispec.Index{
 		MediaType: ocispec.MediaTypeImageIndex, ArtifactType: PackageType, Manifests: parts,
-		Annotations: map[string]string{ocispec.AnnotationTitle: strings.Join(names, ", ")},
+		Annotations: map[string]string{ocispec.AnnotationTitle: strings.Join(names, ", "), typeAnnotation: PackageType},
 	}
 	index.SchemaVersion = 2
 	data := encode(index)
@@ -168,7 +168,7 @@ func (b *builder) artifact(ctx context.Context, artifactType, title string, conf
 	if err := put(ctx, b.to, d, data); err != nil {
 		return err
 	}
-	d.ArtifactType, d.Annotations = artifactType, m.Annotations
+	d.ArtifactType, d.Annotations = artifactType, map[string]string{ocispec.AnnotationTitle: title, typeAnnotation: artifactType}
 	b.list(d)
 	return nil
 }

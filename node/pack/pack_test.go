@@ -23,10 +23,12 @@ import (
 	"cuelabs.dev/go/oci/ociregistry/ociserver"
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/hansa-mesh/hansa/node/pack/disk"
@@ -96,8 +98,10 @@ func newYard(t *testing.T) yard {
 		if err != nil {
 			t.Fatal(err)
 		}
+		// What tools turn into others on their way are images of Docker's own types.
+		img = mutate.ConfigMediaType(mutate.MediaType(img, types.OCIManifestSchema1), types.OCIConfigJSON)
 		if y.index == nil {
-			y.index = mutate.IndexMediaType(emptyIndex(t), "application/vnd.oci.image.index.v1+json")
+			y.index = mutate.IndexMediaType(empty.Index, types.OCIImageIndex)
 		}
 		y.index = mutate.AppendManifests(y.index, mutate.IndexAddendum{Add: img, Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: arch}}})
 	}
@@ -111,18 +115,9 @@ func newYard(t *testing.T) yard {
 	return y
 }
 
-func emptyIndex(t *testing.T) v1.ImageIndex {
-	t.Helper()
-	x, err := random.Index(1, 1, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return x
-}
-
 func writeLayout(t *testing.T, dir string, index v1.ImageIndex) {
 	t.Helper()
-	path, err := layout.Write(dir, emptyIndex(t))
+	path, err := layout.Write(dir, empty.Index)
 	if err == nil {
 		err = path.AppendIndex(index)
 	}

@@ -26,7 +26,7 @@ type Package struct {
 // Is says whether a manifest is that of a package.
 func Is(m Manifest) bool {
 	parsed, err := image.Parse(m.Descriptor.MediaType, m.Data)
-	return err == nil && parsed.ArtifactType == PackageType
+	return err == nil && typeOf(parsed.ArtifactType, parsed.Annotations) == PackageType
 }
 
 // Read reads what is in a package.
@@ -35,8 +35,8 @@ func Read(ctx context.Context, from Source, root Manifest) (*Package, error) {
 	if err != nil {
 		return nil, err
 	}
-	if m.ArtifactType != PackageType || len(m.Manifests) == 0 {
-		return nil, fmt.Errorf("%s: %w: it is a %q, and a package is a %q, as hansa pack makes it", root.Descriptor.Digest, ErrInvalid, m.ArtifactType, PackageType)
+	if kind := typeOf(m.ArtifactType, m.Annotations); kind != PackageType || len(m.Manifests) == 0 {
+		return nil, fmt.Errorf("%s: %w: it is a %q, and a package is a %q, as hansa pack makes it", root.Descriptor.Digest, ErrInvalid, kind, PackageType)
 	}
 	if len(m.Manifests) > partsMax {
 		return nil, fmt.Errorf("%s: %w: it has %d parts, at most %d", root.Descriptor.Digest, ErrInvalid, len(m.Manifests), partsMax)
@@ -58,8 +58,8 @@ func Read(ctx context.Context, from Source, root Manifest) (*Package, error) {
 
 // add reads one part of the package.
 func (p *Package) add(ctx context.Context, from Source, d ocispec.Descriptor) error {
-	title := d.Annotations[ocispec.AnnotationTitle]
-	switch d.ArtifactType {
+	title, kind := d.Annotations[ocispec.AnnotationTitle], typeOf(d.ArtifactType, d.Annotations)
+	switch kind {
 	case disk.ArtifactType: // as large as a disk has chunks; whoever runs it reads it
 		p.Disks[d.Digest] = title
 		return nil
@@ -73,7 +73,7 @@ func (p *Package) add(ctx context.Context, from Source, d ocispec.Descriptor) er
 		return err
 	}
 	for _, layer := range m.Layers {
-		switch d.ArtifactType {
+		switch kind {
 		case AppType:
 			err = p.addApp(ctx, from, layer)
 		case FileType:

@@ -23,6 +23,17 @@ const (
 	layerType   = "application/octet-stream"
 )
 
+// typeAnnotation says again what type an artifact has: tools from before version
+// 1.1 of the image specification drop the field that says so when they copy.
+const typeAnnotation = "vnd.hansa.type"
+
+func typeOf(artifactType string, annotations map[string]string) string {
+	if artifactType == "" {
+		return annotations[typeAnnotation]
+	}
+	return artifactType
+}
+
 // Errors of packages.
 var (
 	ErrNotFound = errors.New("not found")
