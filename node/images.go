@@ -39,7 +39,7 @@ type imageCounts struct {
 // openImages makes what looks after files by digest; the core comes later.
 func (n *Node) openImages(open func(table.Config) error) error {
 	n.images = &images{
-		trees: image.NewTrees(blobStore{n.store.Blobs()}), guard: sweep.NewGuard(n.id.ID(), n.clock.mono),
+		trees: image.NewTrees(n.store.Blobs()), guard: sweep.NewGuard(n.id.ID(), n.clock.mono),
 		sweeps: make(chan struct{}, 1), staged: map[stageKey]*staging{}, rotten: map[string]bool{},
 	}
 	n.images.holdings = holdings.New(holdings.Config{
