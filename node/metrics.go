@@ -108,6 +108,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		count(descImageRequests, float64(row.requests), row.action, row.class)
 		count(descImageBytes, float64(row.bytes), row.action, row.class)
 	}
+	c.images(gauge, count)
 	c.functions(ch, gauge, count)
 }
 
@@ -119,10 +120,12 @@ func (c collector) core(gauge setter) {
 	defer cancel()
 	var apps []placement.AppView
 	var own []placement.AllocationView
+	var images int
 	var used, capacity placement.Resources
 	if err := c.n.loop.look(ctx, func(core *placement.Peer) {
 		apps, own = core.Apps(), core.Allocations()
 		used, capacity = core.Used()
+		images = len(core.Images())
 	}); err != nil {
 		return
 	}
@@ -145,6 +148,7 @@ func (c collector) core(gauge setter) {
 		states[a.State.State]++
 	}
 	gauge(descApps, float64(len(apps)))
+	gauge(descImages, float64(images))
 	gauge(descSteward, float64(driven))
 	gauge(descConflicts, float64(conflicts))
 	for state, n := range rollouts {

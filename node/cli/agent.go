@@ -19,6 +19,9 @@ import (
 // verdict.
 const backWithinDefault = 10 * time.Second
 
+// imagesGraceDefault leaves a push that broke off a day to go on.
+const imagesGraceDefault = 24 * time.Hour
+
 // listenDefault is where peers listen for each other.
 const listenDefault = ":7600"
 
@@ -29,6 +32,7 @@ type agentFlags struct {
 	position, level     string
 	tokenFile, apiToken string
 	capacity            map[string]string
+	imagesMax           string
 	config              string
 }
 
@@ -90,6 +94,8 @@ func (s *session) agentVerb() *cobra.Command {
 	flags.Float64Var(&f.cfg.Price, "price", 0, "of a core for an hour; cheaper peers are taken first, all else being equal")
 	flags.StringVar(&f.cfg.WorkAddress, "work-address", "127.0.0.1", "IP address that work's ports are opened on")
 	flags.StringSliceVar(&f.cfg.Bridges, "bridges", nil, "bridges of this machine that virtual machines may join (default none)")
+	flags.StringVar(&f.imagesMax, "images-max", "", "bytes of images and other files by digest that it keeps beyond what it has to, for instance 20Gi (default what the disk has room for)")
+	flags.DurationVar(&f.cfg.ImagesGrace, "images-grace", imagesGraceDefault, "how long such files are kept that nothing needs, after their last use")
 	flags.DurationVar(&f.cfg.BackWithin, "back-within", backWithinDefault, "how long the others leave its work where it is after a stop; 0s: not at all")
 	flags.StringSliceVar(&f.cfg.Join, "join", nil, "any peers of the mesh to join, host:port; needed with --token")
 	flags.StringVar(&f.cfg.Token, "token", "", "token of an invitation, needed once")
@@ -116,6 +122,9 @@ func (s *session) agentConfig(f agentFlags) (AgentConfig, error) {
 		return cfg, err
 	}
 	if cfg.Capacity, err = parseCapacity(f.capacity); err != nil {
+		return cfg, err
+	}
+	if cfg.ImagesMax, err = parseBytes("--images-max", f.imagesMax); err != nil {
 		return cfg, err
 	}
 	if cfg.Token, err = s.readToken(cfg.Token, f.tokenFile); err != nil {
@@ -147,6 +156,21 @@ func parseCapacity(given map[string]string) (placement.Resources, error) {
 		}
 	}
 	return r, nil
+}
+
+// parseBytes reads a quantity of bytes; none is 0.
+func parseBytes(flag, text string) (n placement.Bytes, err error) {
+	if text == "" {
+		return 0, nil
+	}
+	quoted, err := json.Marshal(text)
+	if err == nil {
+		err = n.UnmarshalJSON(quoted)
+	}
+	if err != nil {
+		return 0, usagef("%s %s: %v", flag, text, err)
+	}
+	return n, nil
 }
 
 // parsePosition reads "lat,lon"; "" is none.

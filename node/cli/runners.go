@@ -58,6 +58,8 @@ type AgentConfig struct {
 	Price       float64        // per core-hour
 	WorkAddress string         // IP address that work's ports are opened on; "" is loopback
 	Bridges     []string       // that virtual machines may join
+	ImagesMax   placement.Bytes // of files by digest beyond what has to be here; 0 is what the disk takes
+	ImagesGrace time.Duration   // for which such files are kept that nothing needs
 	BackWithin  time.Duration
 	Join        []string // addresses of peers to join; needed with Token
 	Token       string   // of an invitation; "" when the peer is admitted already
