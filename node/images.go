@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"io"
 	"slices"
 	"sync"
 
@@ -39,7 +40,7 @@ type imageCounts struct {
 // openImages makes what looks after files by digest; the core comes later.
 func (n *Node) openImages(open func(table.Config) error) error {
 	n.images = &images{
-		trees: image.NewTrees(n.store.Blobs()), guard: sweep.NewGuard(n.id.ID(), n.clock.mono),
+		trees: image.NewTrees(treeStore{n.store.Blobs()}), guard: sweep.NewGuard(n.id.ID(), n.clock.mono),
 		sweeps: make(chan struct{}, 1), staged: map[stageKey]*staging{}, rotten: map[string]bool{},
 	}
 	n.images.holdings = holdings.New(holdings.Config{
@@ -60,6 +61,11 @@ func (n *Node) openImages(open func(table.Config) error) error {
 	n.images.holdings.Open(n.tables[holdings.Table])
 	return nil
 }
+
+// treeStore is the store's files as package image wants them.
+type treeStore struct{ *store.Blobs }
+
+func (s treeStore) Open(digest string) (io.ReadSeekCloser, int64, error) { return s.Blobs.Open(digest) }
 
 func (m *images) count(f func(*imageCounts)) {
 	m.mu.Lock()

@@ -75,7 +75,7 @@ func (n *Node) fetchArtifact(ctx context.Context, a placement.Artifact, hints []
 	}
 	held, _ := n.images.holdings.Holders(a.Digest)
 	hints = append(slices.Clone(hints), held...)
-	return image.Fetch(ctx, n.store.Blobs(), a.Digest, a.Arch, func(ctx context.Context, p image.Part) error {
+	return image.Fetch(ctx, treeStore{n.store.Blobs()}, a.Digest, a.Arch, func(ctx context.Context, p image.Part) error {
 		return n.fetchFile(ctx, p.Digest, p.Size, hints)
 	})
 }
