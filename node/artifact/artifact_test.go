@@ -184,6 +184,10 @@ type mesh struct {
 	serves sync.WaitGroup
 	hosts  map[string]host                                 // nil: no bounds
 	change func(from, to string, s Stream) (Stream, error) // may be nil
+
+	mu   sync.Mutex // guards what follows
+	cut  map[string]bool
+	ends map[string][]*end
 }
 
 type peer struct {
@@ -196,7 +200,7 @@ type peer struct {
 // newMesh makes a mesh whose streams end with the test.
 func newMesh(t *testing.T) *mesh {
 	ctx, cancel := context.WithCancel(t.Context())
-	m := &mesh{t: t, ctx: ctx, peers: map[string]*peer{}}
+	m := &mesh{t: t, ctx: ctx, peers: map[string]*peer{}, cut: map[string]bool{}, ends: map[string][]*end{}}
 	t.Cleanup(func() { cancel(); m.serves.Wait() })
 	return m
 }
@@ -215,7 +219,14 @@ func (m *mesh) add(name string, files ...[]byte) *peer {
 
 func (m *mesh) open(ctx context.Context, from, to string) (Stream, error) {
 	target := m.peers[to]
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.cut[from] || m.cut[to] {
+		return nil, errors.New("unreachable")
+	}
 	if to == "hangs" {
+		m.mu.Unlock()
+		defer m.mu.Lock()
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}
@@ -227,6 +238,9 @@ func (m *mesh) open(ctx context.Context, from, to string) (Stream, error) {
 		a, b = m.hosts[from], m.hosts[to]
 	}
 	here, there := pipe(a, b)
+	for _, name := range []string{from, to} {
+		m.ends[name] = append(m.ends[name], here)
+	}
 	m.serves.Go(func() {
 		defer there.Close()
 		_ = target.serve(m.ctx, from, there)
@@ -237,7 +251,24 @@ func (m *mesh) open(ctx context.Context, from, to string) (Stream, error) {
 	return here, nil
 }
 
-// bytesOf are what a peer has of a file, which must be right.
+// cutOff breaks all streams of a peer, and lets none begin.
+func (m *mesh) cutOff(name string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.cut[name] = true
+	for _, e := range m.ends[name] {
+		e.Close()
+	}
+	m.ends[name] = nil
+}
+
+func (m *mesh) heal(name string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.cut, name)
+}
+
+// holds says whether a peer has a file, which must be right.
 func (m *mesh) holds(name string, file []byte) {
 	m.t.Helper()
 	if !bytes.Equal(m.peers[name].store.file(digestOf(file)), file) {

@@ -142,6 +142,11 @@ func (f *fetch) opened() bool {
 	return ok
 }
 
+func (f *fetch) chunks() int {
+	c, _ := f.chainNow()
+	return c.Chunks()
+}
+
 func (f *fetch) chainNow() (chain.Chain, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

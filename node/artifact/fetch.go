@@ -16,7 +16,7 @@ const (
 	// sessionsGoal is from how many peers chunks should be arriving at once, and
 	// sessionsMax how many may be tried for it.
 	sessionsGoal = 4
-	sessionsMax  = 12
+	sessionsMax  = 16
 	// freshFor is how long a peer has to answer before another is asked as well,
 	// and firstFor, when none has answered yet.
 	freshFor = 300 * time.Millisecond
@@ -76,9 +76,10 @@ type fetch struct {
 
 // candidate is a peer to be asked.
 type candidate struct {
-	peer  string
-	after time.Time
-	tries int
+	peer     string
+	after    time.Time
+	tries    int
+	answered bool // ever
 }
 
 func newFetch(m *Mover, digest string) *fetch {
@@ -266,7 +267,7 @@ func (f *fetch) ended(s *session, err error) {
 	switch {
 	case errors.Is(err, errNone):
 		delete(f.known, c.peer) // it may have something later, as others will say
-	case s.answered && !errors.Is(err, errGone) && !errors.Is(err, os.ErrDeadlineExceeded) && c.tries < retriesMax:
+	case c.answered && !errors.Is(err, errGone) && !errors.Is(err, os.ErrDeadlineExceeded) && c.tries < retriesMax:
 		c.after = time.Now().Add(retryAfter << c.tries)
 		c.tries++
 		f.candidates = append(f.candidates, c)

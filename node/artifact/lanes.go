@@ -8,11 +8,12 @@ import (
 const (
 	// sendsMax bounds the chunks that are sent at once: few, so that each is
 	// soon where it can be sent on from.
-	sendsMax = 4
-	// slowMax bounds those beside them that go to peers who read slowly: a piece
-	// in slowAfter.
-	slowMax   = 12
-	slowAfter = 2 * time.Second
+	sendsMax = 3
+	// slowMax bounds those beside them that go to peers who read slowly: less than
+	// slowPace bytes over paceOver.
+	slowMax  = 12
+	slowPace = 256 << 10
+	paceOver = time.Second
 	// waitingMax bounds the requests that wait for a lane, and laneWait how long;
 	// what is over it is told to ask others.
 	waitingMax = 4
@@ -69,19 +70,17 @@ func (l lanes) enter(ctx context.Context, waits func() error) (*lane, error) {
 	}
 }
 
-// slowDown makes room for another, of a chunk whose reader is slow; false when
-// there are too many such.
-func (l *lane) slowDown() bool {
+// slowDown makes room for another, of a chunk whose reader is slow, unless there
+// are too many such.
+func (l *lane) slowDown() {
 	if l.mine == l.lanes.slow {
-		return true
+		return
 	}
 	select {
 	case l.lanes.slow <- struct{}{}:
 		<-l.mine
 		l.mine = l.lanes.slow
-		return true
 	default:
-		return false
 	}
 }
 

@@ -31,7 +31,10 @@ func (f *fetch) pick(s *session) int {
 			if others.mine || others.n > 1 || now.Sub(others.since) < max(silentAfter, 2*f.typical) {
 				continue
 			}
-			rank = 2 * sessionsMax // only when there is nothing else to ask for
+			rank = 3 * sessionsMax // only when there is nothing else to ask for
+		}
+		if s.sent.has(i) { // others can give it soon
+			rank += sessionsMax
 		}
 		for _, other := range f.sessions {
 			if other.offers(i) {

@@ -100,7 +100,7 @@ func (v *visit) close() {
 
 func (v *visit) busy() error {
 	v.m.count(func(c *Moved) { c.Busy++ })
-	return v.send(answer{Say: sayBusy, Peers: v.others()})
+	return v.send(answer{Say: sayBusy, Peers: v.others(), Sent: v.m.sent(v.digest)})
 }
 
 // others are peers to tell the asker of, now and then.
@@ -187,7 +187,7 @@ func (v *visit) open() error {
 }
 
 func (v *visit) have(f *fetch, q request) error {
-	a := answer{Peers: v.others()}
+	a := answer{Peers: v.others(), Sent: v.m.sent(v.digest)}
 	if f != nil {
 		f.await(v.ctx, q.Seen, min(q.Hold, holdMax))
 		a.Size, a.Have, a.Version = f.holdings()
@@ -244,17 +244,19 @@ func (v *visit) chunk(f *fetch, i int) error {
 			a.Size, a.Have, a.Version = f.holdings()
 			return v.send(a)
 		}
+		v.m.sending(v.digest, i, f.chunks())
 	} else {
 		if i < 0 || i >= v.chain.Chunks() {
 			return fmt.Errorf("%w: chunk %d of %d", errRefused, i, v.chain.Chunks())
 		}
 		offset, length := v.chain.Span(i)
 		data = v.buffer[:length]
+		v.m.sending(v.digest, i, v.chain.Chunks())
 		if _, err := v.file.ReadAt(data, offset); err != nil && !errors.Is(err, io.EOF) || v.chain.Check(i, data) != nil {
 			return v.rotten()
 		}
 	}
-	if err := v.send(answer{Length: len(data)}); err != nil {
+	if err := v.send(answer{Length: len(data), Sent: v.m.sent(v.digest)}); err != nil {
 		return err
 	}
 	return v.write(data, lane)
@@ -262,7 +264,7 @@ func (v *visit) chunk(f *fetch, i int) error {
 
 // write sends bytes, and goes to another lane when they are read slowly.
 func (v *visit) write(data []byte, lane *lane) error {
-	begun := time.Now()
+	mark, since := len(data), time.Now()
 	for len(data) > 0 {
 		n, err := v.stream.Write(data[:min(len(data), progressMin)])
 		data = data[n:]
@@ -270,10 +272,12 @@ func (v *visit) write(data []byte, lane *lane) error {
 		if err != nil {
 			return err
 		}
-		if lane != nil && time.Since(begun) > slowAfter && !lane.slowDown() {
-			return errors.New("it reads too slowly, as others do")
+		if took := time.Since(since); lane != nil && took >= paceOver {
+			if float64(mark-len(data)) < slowPace*took.Seconds() {
+				lane.slowDown()
+			}
+			mark, since = len(data), time.Now()
 		}
-		begun = time.Now()
 		if err := v.progress(n); err != nil {
 			return err
 		}

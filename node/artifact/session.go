@@ -48,13 +48,13 @@ type session struct {
 	asked   time.Time     // what it has
 
 	// Guarded by f.mu.
-	answered bool
-	whole    bool
-	have     bitset
-	version  uint64
-	pending  []flight
-	waits    bool      // it said so, instead of the first of pending
-	last     time.Time // when its last byte came
+	whole   bool
+	have    bitset
+	version uint64
+	sent    bitset // what others got of it
+	pending []flight
+	waits   bool      // it said so, instead of the first of pending
+	last    time.Time // when its last byte came
 }
 
 // flight is a chunk that was asked for.
@@ -160,6 +160,9 @@ func (s *session) answer() (answer, error) {
 		}
 		s.f.mu.Lock()
 		s.waits = a.Say == sayWait
+		if a.Sent != nil {
+			s.sent = a.Sent
+		}
 		if s.waits { // it is at work for this fetch
 			s.f.moved = time.Now()
 		}
@@ -180,7 +183,7 @@ func (s *session) answer() (answer, error) {
 func (s *session) note(a answer) {
 	f := s.f
 	f.mu.Lock()
-	s.answered, f.answered = true, true
+	s.candidate.answered, f.answered = true, true
 	s.whole, s.have, s.version = a.Whole, a.Have, a.Version
 	f.mu.Unlock()
 	f.found(a.Peers)
@@ -341,7 +344,7 @@ func (s *session) learnForOne() error {
 func (s *session) busy(a answer) {
 	s.rest()
 	s.f.mu.Lock()
-	s.answered, s.f.answered = true, true
+	s.candidate.answered, s.f.answered = true, true
 	s.f.mu.Unlock()
 	s.f.found(a.Peers)
 }

@@ -8,8 +8,9 @@ import (
 const (
 	// swarmAge is for how long others hear of a peer that asked for a file.
 	swarmAge  = 30 * time.Second
-	swarmMax  = 256 // peers
-	swarmsMax = 256 // files
+	swarmMax  = 256  // peers
+	swarmsMax = 256  // files
+	sentMax   = 1024 // bytes that are told each time; of a larger file chunks are rarely the same
 )
 
 // swarm is who asked this peer for one file of late: they have a part of it, or
@@ -17,6 +18,7 @@ const (
 type swarm struct {
 	peers map[string]time.Time // when they were heard
 	heard time.Time
+	sent  bitset // the chunks that any of them was sent, in this round
 }
 
 // met notes that a peer wants a file.
@@ -60,6 +62,32 @@ func (m *Mover) forgetSwarms(now time.Time) {
 		}
 		delete(m.swarms, digest)
 	}
+}
+
+// sending notes that a chunk of so many is sent to someone.
+func (m *Mover) sending(digest string, i, n int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := m.swarms[digest]
+	if s == nil {
+		return
+	}
+	if len(s.sent) != (n+7)/8 || s.sent.count() == n { // the first round, or the next
+		s.sent = newBitset(n)
+	}
+	s.sent.set(i)
+}
+
+// sent are the chunks that others were sent, so that an asker takes another: it
+// has then something to give them.
+func (m *Mover) sent(digest string) []byte {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := m.swarms[digest]
+	if s == nil || len(s.peers) < 2 || len(s.sent) > sentMax {
+		return nil
+	}
+	return append([]byte{}, s.sent...)
 }
 
 // peersOf are some of those that a peer should ask for a file.

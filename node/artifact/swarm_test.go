@@ -126,3 +126,104 @@ func TestSwarm(t *testing.T) {
 		}
 	})
 }
+
+// partsOf are the chunks that a peer has got of a file.
+func (p *peer) partsOf(digest string) bitset {
+	m := p.cfg.Store.(*mirror)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return append(bitset{}, m.written...)
+}
+
+// The origin dies once the others have one copy, among all of them: it is enough.
+func TestOriginDies(t *testing.T) {
+	const n, size, rate = 8, 24 * mib, 8 << 20
+	synctest.Test(t, func(t *testing.T) {
+		m := newMesh(t)
+		_, digest := swarmOf(t, m, n, size, rate)
+		var wg sync.WaitGroup
+		for i := 1; i < n; i++ {
+			wg.Go(func() {
+				if err := m.peers[fmt.Sprint("peer", i)].Fetch(context.Background(), digest, size, []string{"peer0"}); err != nil {
+					t.Errorf("peer%d: %v", i, err)
+				}
+			})
+		}
+		for all := newBitset(24); all.count() < 24; {
+			<-time.After(10 * time.Millisecond)
+			for i := 1; i < n; i++ {
+				for k, x := range m.peers[fmt.Sprint("peer", i)].partsOf(digest) {
+					all[k] |= x
+				}
+			}
+		}
+		whole := 0
+		for i := 1; i < n; i++ {
+			if m.peers[fmt.Sprint("peer", i)].partsOf(digest).count() == 24 {
+				whole++
+			}
+		}
+		m.cutOff("peer0")
+		wg.Wait()
+		if whole == n-1 {
+			t.Error("all had it before the origin died: this shows nothing")
+		}
+	})
+}
+
+// A holder that is away for some seconds in the middle costs them, and no byte
+// twice but those that were on their way.
+func TestCutDuringAFetch(t *testing.T) {
+	const size, rate = 24 * mib, 8 << 20
+	synctest.Test(t, func(t *testing.T) {
+		m := newMesh(t)
+		_, digest := swarmOf(t, m, 2, size, rate)
+		done := make(chan error)
+		go func() { done <- m.peers["peer1"].Fetch(context.Background(), digest, size, []string{"peer0"}) }()
+		for m.peers["peer1"].partsOf(digest).count() < 8 {
+			<-time.After(10 * time.Millisecond)
+		}
+		m.cutOff("peer0")
+		<-time.After(3 * time.Second)
+		m.heal("peer0")
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		if got := m.peers["peer1"].Moved().FetchedBytes; got != size {
+			t.Errorf("%d bytes were taken over, want %d", got, size)
+		}
+		if sent := m.peers["peer0"].Moved().ServedBytes; sent > size+depthAlone*mib {
+			t.Errorf("%d bytes were sent for %d", sent, size)
+		}
+	})
+}
+
+// A cut that lasts ends the fetch after a while; the next one goes on with what
+// came.
+func TestLongCut(t *testing.T) {
+	const size, rate = 24 * mib, 8 << 20
+	synctest.Test(t, func(t *testing.T) {
+		m := newMesh(t)
+		_, digest := swarmOf(t, m, 2, size, rate)
+		done := make(chan error)
+		go func() { done <- m.peers["peer1"].Fetch(context.Background(), digest, size, []string{"peer0"}) }()
+		for m.peers["peer1"].partsOf(digest).count() < 8 {
+			<-time.After(10 * time.Millisecond)
+		}
+		m.cutOff("peer0")
+		begin := time.Now()
+		if err := <-done; !errors.Is(err, ErrNoHolder) {
+			t.Fatal(err)
+		}
+		if took := time.Since(begin); took > 2*stallMax {
+			t.Errorf("it gave up after %v", took)
+		}
+		m.heal("peer0")
+		if err := m.peers["peer1"].Fetch(t.Context(), digest, size, []string{"peer0"}); err != nil {
+			t.Fatal(err)
+		}
+		if got := m.peers["peer1"].Moved(); got.FetchedBytes != size || got.ResumedBytes < 8*mib {
+			t.Errorf("%+v", got)
+		}
+	})
+}

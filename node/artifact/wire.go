@@ -43,6 +43,7 @@ type answer struct {
 	Whole   bool     `cbor:"a,omitempty"`
 	Have    []byte   `cbor:"b,omitempty"` // the chunks that are here, if not all
 	Version uint64   `cbor:"v,omitempty"` // of Have
+	Sent    []byte   `cbor:"t,omitempty"` // the chunks that others were sent
 	Peers   []string `cbor:"p,omitempty"` // that fetch it, or did just now
 	Data    []byte   `cbor:"i,omitempty"` // the file, if it is small
 	Length  int      `cbor:"l,omitempty"` // of the bytes that follow
