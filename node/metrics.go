@@ -58,6 +58,9 @@ var (
 	descArtifactBytes = desc("artifact_bytes_total", "Bytes of artifacts moved by direction.", "direction")
 	descImageRequests = desc("registry_requests_total", "Requests of clients of the registry by action and class of the answer.", "action", "code")
 	descImageBytes    = desc("registry_bytes_total", "Bytes of bodies that clients of the registry sent and got, by action.", "action", "code")
+	descArtifactWrong = desc("artifact_wrong_chunks_total", "Chunks that peers sent and that were not right.")
+	descArtifactLied  = desc("artifact_liars_total", "Times that a peer was found to have sent wrong bytes, and was avoided from then on.")
+	descArtifactBusy  = desc("artifact_busy_total", "Requests for chunks that were sent to other peers, since this one had enough to do.")
 	descInvocations   = desc("invocations_total", "Calls of functions by where they were answered.", "where")
 )
 
@@ -102,6 +105,10 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	count(descArtifacts, float64(moved.Served), "served")
 	count(descArtifactBytes, float64(moved.FetchedBytes), "fetched")
 	count(descArtifactBytes, float64(moved.ServedBytes), "served")
+	count(descArtifactBytes, float64(moved.ResumedBytes), "resumed")
+	count(descArtifactWrong, float64(moved.Wrong))
+	count(descArtifactLied, float64(moved.Lied))
+	count(descArtifactBusy, float64(moved.Busy))
 	count(descInvocations, float64(calls.Local), "here")
 	count(descInvocations, float64(calls.Remote), "elsewhere")
 	for _, row := range c.n.pushes.rows() {

@@ -17,7 +17,6 @@ import (
 	"github.com/hansa-mesh/hansa/node/secrets"
 	"github.com/hansa-mesh/hansa/placement"
 	"github.com/hansa-mesh/hansa/store"
-	"github.com/hansa-mesh/hansa/store/chain"
 	"github.com/hansa-mesh/hansa/transport"
 	"github.com/hansa-mesh/hansa/transport/identity"
 	"github.com/hansa-mesh/hansa/transport/trust"
@@ -123,17 +122,6 @@ func (n *Node) members() []gossip.Member {
 
 // memberState is a member's state in the core's words.
 func memberState(s gossip.State) placement.MemberState { return placement.MemberState(s.String()) }
-
-// blobStore is the store's files as package artifact wants them.
-type blobStore struct{ *store.Blobs }
-
-func (b blobStore) Open(digest string) (artifact.File, chain.Chain, error) {
-	return b.Blobs.OpenChain(digest)
-}
-
-func (b blobStore) Assemble(digest string, size int64) (artifact.Assembly, error) {
-	return b.Blobs.Assemble(digest, size)
-}
 
 var errNoToken = errors.New("this peer is in no mesh: found one with 'hansa init', or be let into one with 'hansa agent --join ADDR --token TOKEN' (the token is from 'hansa invite', at any peer)")
 

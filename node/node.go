@@ -201,13 +201,7 @@ func (n *Node) openDrivers() (err error) {
 	if err != nil {
 		return err
 	}
-	n.mover = artifact.New(artifact.Config{
-		Store: blobStore{n.store.Blobs()},
-		Open: func(ctx context.Context, peer string) (artifact.Stream, error) {
-			return n.link.Open(ctx, peer, artifact.Kind)
-		},
-		Log: n.log.With("part", "artifact"),
-	})
+	n.mover = n.newMover()
 	n.volumes = volume.New(filepath.Join(n.cfg.DataDir, volumesDir))
 	n.runner = runner.New(runner.Config{
 		Drivers: n.drivers,

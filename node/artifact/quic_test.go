@@ -17,7 +17,7 @@ import (
 
 var (
 	quicPeers = flag.Int("swarm-peers", 8, "peers of TestSwarmOverQUIC")
-	quicMiB   = flag.Int("swarm-mib", 16, "size of what they fetch, in MiB")
+	quicMiB   = flag.Int("swarm-mib", 32, "size of what they fetch, in MiB")
 )
 
 // meshOverQUIC is a mesh whose peers speak over QUIC, each behind a link of its

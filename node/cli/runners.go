@@ -54,10 +54,10 @@ type AgentConfig struct {
 	// Capacity is what the peer gives to work; zero fields are found from the
 	// machine.
 	Capacity    placement.Resources
-	GPUs        map[string]int // by model; none is what the machine has
-	Price       float64        // per core-hour
-	WorkAddress string         // IP address that work's ports are opened on; "" is loopback
-	Bridges     []string       // that virtual machines may join
+	GPUs        map[string]int  // by model; none is what the machine has
+	Price       float64         // per core-hour
+	WorkAddress string          // IP address that work's ports are opened on; "" is loopback
+	Bridges     []string        // that virtual machines may join
 	ImagesMax   placement.Bytes // of files by digest beyond what has to be here; 0 is what the disk takes
 	ImagesGrace time.Duration   // for which such files are kept that nothing needs
 	BackWithin  time.Duration

@@ -14,7 +14,7 @@ type Trees struct {
 	parts map[treeKey][]Part
 	count int              // of parts
 	whole map[treeKey]bool // seen whole, and nothing has gone since
-	gone  uint64          // rises when a blob goes
+	gone  uint64           // rises when a blob goes
 }
 
 // treeKey is a root, and the architecture that the tree is cut down to.

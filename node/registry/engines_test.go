@@ -63,7 +63,7 @@ func TestDocker(t *testing.T) {
 // startDocker starts an engine with folders of its own, and is its address.
 func startDocker(t *testing.T) string {
 	t.Helper()
-	run(t, nil, "dockerd", "--version") // or skip
+	run(t, nil, "dockerd", "--version")          // or skip
 	dir, err := os.MkdirTemp("", "hansa-engine") // short: sockets have short names
 	fatal(t, err)
 	in := func(name string) string { return filepath.Join(dir, name) }
