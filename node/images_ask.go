@@ -74,6 +74,13 @@ type recent struct {
 	at    int64 // n.images.guard's time in seconds, 0 never
 }
 
+// spoil has it worked out anew the next time.
+func (r *recent) spoil() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.at = 0
+}
+
 // needsNow is what is needed of files, worked out at most once a second.
 func (n *Node) needsNow(ctx context.Context) (needs, error) {
 	r := &n.images.recent

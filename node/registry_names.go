@@ -86,7 +86,7 @@ func (r registryNames) Put(ctx context.Context, image placement.Image, tree int6
 		return n.copiesOf(ctx, image, placement.Version{})
 	}
 	result, err := n.submit(ctx, func(ticket uint64) placement.Event {
-		return placement.Submit{Ticket: ticket, App: image.App(),
+		return placement.Submit{Ticket: ticket, App: image.App(), Copies: copiesDefault,
 			Artifacts: []placement.Artifact{{Digest: image.Digest, Size: tree, Tree: true}}}
 	})
 	if err != nil {
@@ -180,6 +180,9 @@ func (n *Node) waitShown(ctx context.Context, q shownQuery) (bool, error) {
 			return false, err
 		}
 		if seen {
+			if q.Removed { // what it needed is asked for next
+				n.images.recent.spoil()
+			}
 			return true, nil
 		}
 		select {

@@ -95,6 +95,20 @@ type Reference struct {
 	Here bool
 }
 
+// gone says whether a version is one of a name that was removed: nobody goes back
+// to what it stood for, so that may go.
+func (r *keepRecord) gone(i int) bool {
+	v := &r.versions[i].intent
+	return v.Key.Recorded() && slices.ContainsFunc(r.versions, func(o version) bool { return o.intent.Removed && o.intent.supersedes(v) })
+}
+
+// nameGone says whether a version that the catalog lists is one of a name of which
+// this peer knows better: it was removed.
+func (p *Peer) nameGone(i *Intent) bool {
+	a := p.apps[i.UID]
+	return i.Key.Recorded() && (p.ended.set[i.UID] || a != nil && a.win.intent.Removed)
+}
+
 // Referenced are the artifacts that intents, revisions, claims and open edits
 // need, anywhere in the mesh as far as this peer knows, sorted by digest. What is
 // not among them, nobody needs.
@@ -115,14 +129,18 @@ func (p *Peer) Referenced() []Reference {
 	}
 	for _, versions := range p.catalog.byKey {
 		for i := range versions {
-			intent(false, &versions[i].intent)
+			if !p.nameGone(&versions[i].intent) {
+				intent(false, &versions[i].intent)
+			}
 		}
 	}
 	for uid, r := range p.keeper.records {
 		for i := range r.versions {
-			intent(p.keeper.votesIn(r), &r.versions[i].intent)
+			if !r.gone(i) {
+				intent(p.keeper.votesIn(r), &r.versions[i].intent)
+			}
 		}
-		if past := p.keeper.pasts[uid]; past != nil {
+		if past := p.keeper.pasts[uid]; past != nil && len(r.versions) > 0 && !r.versions[0].intent.Key.Recorded() {
 			for _, rev := range past.Past {
 				if v, err := p.catalog.readIntent(rev.Intent); err == nil {
 					intent(p.keeper.votesIn(r), &v.intent)
