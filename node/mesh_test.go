@@ -27,6 +27,7 @@ type mesh struct {
 	net   *memnet.Network
 	sites []*testSite
 	deps  func(*Deps) // changes what sites are started with from now on; nil for nothing
+	made  func(*Node) // changes nodes before they run; nil for nothing
 }
 
 type testSite struct {
@@ -100,6 +101,9 @@ func (m *mesh) start(s *testSite, token string) {
 	n, err := New(cfg, deps)
 	if err != nil {
 		m.t.Fatal(err)
+	}
+	if m.made != nil {
+		m.made(n)
 	}
 	m.run(s, n, conn)
 }
