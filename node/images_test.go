@@ -314,12 +314,16 @@ func TestImagesAreSwept(t *testing.T) {
 				s.node.images.guard.Forget(d)
 			}
 		}
-		sweep()
-		for _, d := range own {
-			if got := m.hold([]string{d}); len(got) != 0 {
-				t.Errorf("nothing needs %s, and it is held by %v", d, got)
+		m.used(first, uploaded, 0)
+		m.until("what nothing needs is gone", time.Minute, func() error { // once all have heard so
+			sweep()
+			for _, d := range own {
+				if got := m.hold([]string{d}); len(got) != 0 {
+					return fmt.Errorf("nothing needs %s, and it is held by %v", d, got)
+				}
 			}
-		}
+			return nil
+		})
 		if got := m.hold(kept); len(got) != 4 {
 			t.Errorf("what is needed is held by %v; there is room", got)
 		}

@@ -166,7 +166,7 @@ func (b *Blobs) Open(digest string) (BlobFile, int64, error) {
 
 // OpenChain is Open with what tells each of its chunks right or wrong.
 func (b *Blobs) OpenChain(digest string) (BlobFile, chain.Chain, error) {
-	v, err := b.verify(digest)
+	v, err := b.verifyToUse(digest)
 	if err != nil {
 		return nil, chain.Chain{}, err
 	}
@@ -181,7 +181,7 @@ func (b *Blobs) OpenChain(digest string) (BlobFile, chain.Chain, error) {
 // digest. A file with other bytes is put aside: the error is ErrCorrupt, and
 // ErrNotFound from then on.
 func (b *Blobs) Verified(digest string) (path string, err error) {
-	if _, err := b.verify(digest); err != nil {
+	if _, err := b.verifyToUse(digest); err != nil {
 		return "", err
 	}
 	return b.Path(digest), nil
@@ -205,6 +205,18 @@ func (b *Blobs) known(digest string, info fs.FileInfo) (verified, bool) {
 	return v, ok && v.stamp == stampOf(info)
 }
 
+// verifyToUse is verify for who is about to read the file.
+func (b *Blobs) verifyToUse(digest string) (verified, error) {
+	v, err := b.verify(digest)
+	if err != nil {
+		return v, err
+	}
+	if info, err := b.stat(digest); err == nil {
+		b.use(digest, info)
+	}
+	return v, nil
+}
+
 // verify reads the file through, unless that was done; who asks meanwhile waits
 // for the same reading.
 func (b *Blobs) verify(digest string) (verified, error) {
@@ -214,7 +226,6 @@ func (b *Blobs) verify(digest string) (verified, error) {
 			return verified{}, err
 		}
 		if v, ok := b.known(digest, info); ok {
-			b.use(digest, info)
 			return v, nil
 		}
 		b.mu.Lock()
@@ -265,16 +276,23 @@ func (b *Blobs) readThrough(digest string) error {
 }
 
 // Check reads the whole file, whatever is known of it, and puts it aside when it
-// is not what its digest says: the error is ErrCorrupt then.
+// is not what its digest says: the error is ErrCorrupt then. That is no use of it.
 func (b *Blobs) Check(digest string) error {
-	if err := checkDigest(digest); err != nil {
+	before, err := b.stat(digest)
+	if err != nil {
 		return err
 	}
 	b.mu.Lock()
 	delete(b.whole, digest)
 	b.mu.Unlock()
-	_, err := b.verify(digest)
-	return err
+	if _, err = b.verify(digest); err != nil {
+		return err
+	}
+	// The file system may have taken the reading for one.
+	if now, err := b.stat(digest); err == nil && stampOf(now) == stampOf(before) {
+		_ = os.Chtimes(b.Path(digest), accessed(before), before.ModTime())
+	}
+	return nil
 }
 
 // use notes when the file was read last, as its time of access.
