@@ -17,11 +17,12 @@ import (
 // images is what this peer knows of files by digest: the trees that they make, who
 // holds which, and what must not go just now.
 type images struct {
-	trees    *image.Trees
-	guard    *sweep.Guard
-	holdings *holdings.Holdings
-	sweeps   chan struct{} // has one when it is to be looked at once what may go
-	recent   recent
+	trees     *image.Trees
+	guard     *sweep.Guard
+	holdings  *holdings.Holdings
+	sweeps    chan struct{} // has one when it is to be looked at once what may go
+	recent    recent
+	forgotten forgotten
 
 	mu      sync.Mutex // guards what follows
 	staged  map[stageKey]*staging
@@ -124,6 +125,7 @@ func (n *Node) come(digest string) {
 		n.images.counted.Healed++
 	}
 	n.images.mu.Unlock()
+	n.cameTooLate(digest)
 	if healed {
 		n.log.Info("a file that had rotted is whole again, from another peer", "digest", digest)
 		n.happened("image-healed", digest+" had rotted on the disk, and is whole again, from another peer")

@@ -159,6 +159,7 @@ func (n *Node) drop(ctx context.Context, digest string) (user string, err error)
 	if user, err := n.userOf(ctx, digest); user != "" || err != nil {
 		return user, err
 	}
+	n.images.forgotten.add(digest, n.clock.mono())
 	if !n.store.Blobs().Has(digest) {
 		return "", nil
 	}

@@ -19,7 +19,7 @@ const copiesDefault = 2
 func (n *Node) openRegistry() error {
 	n.pushes = &registryCounts{served: map[string]registryCount{}}
 	n.registry = registry.New(registry.Config{
-		Blobs: registryBlobs{n.store.Blobs(), n.images.guard.Use, n.come}, Mesh: registryMesh{n}, Names: registryNames{n},
+		Blobs: registryBlobs{n.store.Blobs(), n.images.guard.Use, n.images.forgotten.want, n.come}, Mesh: registryMesh{n}, Names: registryNames{n},
 		BlobMax: store.BlobMax, Log: n.log.With("part", "registry"), Observer: n.pushes,
 	})
 	return nil
@@ -44,6 +44,7 @@ func registryError(err error) error {
 type registryBlobs struct {
 	*store.Blobs
 	use  func(digest string) // it is needed soon
+	want func(digest string) // it is pushed, whoever deleted it
 	come func(digest string) // it is here now
 }
 
@@ -84,6 +85,7 @@ func (b registryBlobs) Append(ctx context.Context, id string, offset int64, r io
 }
 
 func (b registryBlobs) Commit(id, digest string) error {
+	b.want(digest)
 	b.use(digest) // before it is here, so that nobody finds it unneeded first
 	_, err := b.CommitUpload(id, digest)
 	if err == nil {
@@ -103,6 +105,7 @@ func (m registryMesh) Find(ctx context.Context, digest string) (int64, error) {
 }
 
 func (m registryMesh) Ensure(ctx context.Context, digest string) error {
+	m.n.images.forgotten.want(digest)
 	return registryError(m.n.fetchFile(ctx, digest, 0, nil))
 }
 
