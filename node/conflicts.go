@@ -18,36 +18,39 @@ import (
 const conflictIDLen = 12
 
 // conflictID names an app and the versions that stand, so that what a person
-// decided about some is not taken for a decision about others. Names have no
-// dots.
+// decided about some is not taken for a decision about others. Namespaces have no
+// dots, nor has the tag of several versions; an image's name has no "~", which
+// stands for its slashes.
 func conflictID(key placement.AppKey, etag string) string {
-	return key.Namespace + "." + key.App + "." + etag[:min(len(etag), conflictIDLen)]
+	return key.Namespace + "." + strings.ReplaceAll(key.App, "/", "~") + "." + etag[:min(len(etag), conflictIDLen)]
 }
 
-// appOfConflict is the app that a conflict's id names.
+// appOfConflict is the app, or the image, that a conflict's id names.
 func appOfConflict(id string) (placement.AppKey, error) {
-	parts := strings.SplitN(id, ".", 3)
-	if len(parts) != 3 {
+	namespace, rest, ok := strings.Cut(id, ".")
+	end := strings.LastIndexByte(rest, '.')
+	if !ok || end < 0 {
 		return placement.AppKey{}, noConflict(id)
 	}
-	return placement.AppKey{Namespace: parts[0], App: parts[1]}, nil
+	return placement.AppKey{Namespace: namespace, App: strings.ReplaceAll(rest[:end], "~", "/")}, nil
 }
 
 func noConflict(id string) error {
 	return fmt.Errorf("conflict %.100q: %w: 'hansa conflicts' lists those that stand; this one may have been resolved", id, placement.ErrNotFound)
 }
 
-// Conflicts are the apps of which more than one version stands.
+// Conflicts are the apps, and the names of images, of which more than one version
+// stands.
 func (n backend) Conflicts(ctx context.Context, page api.Page) (api.Listing[api.Conflict], error) {
 	var views []placement.AppView
-	if err := n.loop.look(ctx, func(core *placement.Peer) { views = core.Apps() }); err != nil {
+	if err := n.loop.look(ctx, func(core *placement.Peer) { views = core.Conflicts() }); err != nil {
 		return api.Listing[api.Conflict]{}, err
 	}
 	conflicts := []api.Conflict{}
 	seen := map[placement.AppKey]bool{}
 	for _, v := range views {
 		key := v.Intent.Key
-		if !v.Conflict || seen[key] {
+		if seen[key] {
 			continue // two apps under one name are one conflict
 		}
 		seen[key] = true
@@ -131,6 +134,9 @@ func (n *Node) sides(ctx context.Context, key placement.AppKey) ([]api.Side, err
 // summary is a side of a conflict in words: its components with their replicas,
 // and how each differs from the side that is followed meanwhile.
 func summary(side, followed placement.App) string {
+	if side.Image != nil {
+		return "image " + side.Image.Digest
+	}
 	var parts []string
 	for _, name := range side.ComponentNames() {
 		c := side.Components[name]
@@ -233,7 +239,7 @@ func (n backend) Resolve(ctx context.Context, req api.Resolution) (api.ResolveRe
 	var views []placement.SideView
 	var known, made bool
 	if err := n.loop.look(ctx, func(core *placement.Peer) {
-		view, known = core.App(key)
+		view, known = core.Standing(key)
 		views = core.Sides(key)
 		_, made = core.Made(key, req.IdempotencyKey)
 	}); err != nil {
@@ -263,6 +269,9 @@ func (n backend) Resolve(ctx context.Context, req api.Resolution) (api.ResolveRe
 			req.ID, req.Take, placement.ErrInvalid, strings.Join(have, ", "))
 	}
 	edit.app, edit.uid, edit.removed = views[at].Intent.App, views[at].Intent.UID, views[at].Intent.Removed
+	if key.Recorded() {
+		edit.artifacts = views[at].Intent.Artifacts
+	}
 	return n.decide(ctx, edit)
 }
 
@@ -274,12 +283,14 @@ type decision struct {
 	removed bool
 	ifMatch string
 	idem    string
+
+	artifacts []placement.Artifact // of an image: its tree
 }
 
 // decide makes the edit that ends a conflict.
 func (n *Node) decide(ctx context.Context, d decision) (api.ResolveResult, error) {
-	var artifacts []placement.Artifact
-	if !d.removed {
+	artifacts := d.artifacts
+	if !d.removed && artifacts == nil {
 		var err error
 		if artifacts, err = n.artifactsOf(ctx, d.app); err != nil {
 			return api.ResolveResult{}, err

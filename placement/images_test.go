@@ -240,3 +240,37 @@ func TestReferenced(t *testing.T) {
 		t.Errorf("after the tag moved: %s", got)
 	}
 }
+
+// Two images under one name, made on two sides of a cut by peers that knew of
+// none, are a conflict until somebody pushes or chooses; the same image twice is
+// none.
+func TestImagesInConflict(t *testing.T) {
+	p, now := newTestPeer("a")
+	key := ImageKey("shop", "1")
+	told := func(digits ...string) {
+		var siblings [][]byte
+		for n, digit := range digits {
+			i, tree := pushed("shop:1", digit)
+			signed := intentBy(PeerID("b"+fmt.Sprint(n)), UID("u"+fmt.Sprint(n)), i.App(), func(in *Intent) { in.Artifacts = tree })
+			siblings = append(siblings, Encode(signed))
+		}
+		step(p, now, RecordChanged{Table: TableIntents, Key: key.String(), Siblings: siblings})
+	}
+	told("1", "2")
+	view, ok := p.Image(key)
+	if !ok || !view.Conflict || len(view.Sides) != 2 || view.Sides[0] != view.Image || view.Sides[0].Digest == view.Sides[1].Digest {
+		t.Errorf("%+v", view)
+	}
+	if all := p.Conflicts(); len(all) != 1 || all[0].Intent.Key != key || all[0].ETag != view.ETag {
+		t.Errorf("%d conflicts", len(all))
+	}
+	told("1", "1")
+	if view, ok := p.Image(key); !ok || view.Conflict || len(view.Sides) > 0 || len(p.Conflicts()) > 0 {
+		t.Errorf("the same image twice: %+v", view)
+	}
+	told("1", "2")
+	edit := &edit{req: editRequest{key: key}}
+	if a := p.find(key); p.check(edit, a, 1) != nil || !edit.resolves {
+		t.Error("a push leaves another side beside it")
+	}
+}

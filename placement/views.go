@@ -101,6 +101,30 @@ func (p *Peer) App(key AppKey) (AppView, bool) {
 	return p.view(a), true
 }
 
+// Standing is what stands under a name, of whatever kind: see Recorded.
+func (p *Peer) Standing(key AppKey) (AppView, bool) {
+	a := p.find(key)
+	if a == nil {
+		return AppView{}, false
+	}
+	return p.view(a), true
+}
+
+// Conflicts are the names, of apps and of images, for which a person has to
+// choose between versions, sorted.
+func (p *Peer) Conflicts() []AppView {
+	var out []AppView
+	for key := range p.conflicts {
+		if a := p.find(key); a != nil && p.conflict(a) {
+			out = append(out, p.view(a))
+		}
+	}
+	slices.SortFunc(out, func(a, b AppView) int {
+		return strings.Compare(a.Intent.Key.String(), b.Intent.Key.String())
+	})
+	return out
+}
+
 func (p *Peer) view(a *app) AppView {
 	v := AppView{
 		Intent: a.win.intent, ETag: p.etag(a.key), Conflict: p.conflict(a),

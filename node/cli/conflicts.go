@@ -18,7 +18,7 @@ import (
 func (s *session) conflictsVerb() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "conflicts", Short: "Apps of which more than one version stands",
-		Long: `Lists the apps that were edited on both sides of a cut, with what the sides do not
+		Long: `Lists the apps, and the names of images, that were edited on both sides of a cut, with what the sides do not
 agree on. All versions are kept, and the work of each goes on, until someone
 decides; lost slots follow side 1 meanwhile. Edits of different components are made
 one by the mesh, and are no conflict.
@@ -61,7 +61,11 @@ Examples:
 }
 
 func (s *session) writeConflict(w io.Writer, x api.Conflict) error {
-	fmt.Fprintf(w, "%s/%s has %s since %s\n", x.Namespace, x.App, plural(len(x.Sides), "side"), s.age(x.Since))
+	name := x.Namespace + "/" + x.App
+	if x.Namespace == placement.NamespaceImages {
+		name = "image " + x.App
+	}
+	fmt.Fprintf(w, "%s has %s since %s\n", name, plural(len(x.Sides), "side"), s.age(x.Since))
 	sides := s.table("SIDE", "ACCEPTED AT", "SITE", "WHEN", "RUNNING", "WHAT", "REVISION")
 	for _, side := range x.Sides {
 		what := side.Summary
@@ -123,7 +127,7 @@ func fieldValue(v any) string {
 func (s *session) resolveVerb() *cobra.Command {
 	var take, file string
 	cmd := &cobra.Command{
-		Use: "resolve APP", Short: "Decides a conflict: one side, or a manifest, stands from now on",
+		Use: "resolve APP|IMAGE", Short: "Decides a conflict: one side, or a manifest, stands from now on",
 		Long: `Decides a conflict. --take names the side by its number, by the peer or the site
 where it was accepted, or by its revision; -f gives a manifest that was made of the
 sides. Where two apps were made under one name, the one that is not taken ends with
@@ -137,6 +141,9 @@ Examples:
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if (take == "") == (file == "") {
 				return usagef("hansa conflicts resolve needs --take or -f, and not both")
+			}
+			if name := args[0]; strings.Contains(name, ":") { // a name in the registry
+				return s.resolve(cmd.Context(), placement.AppKey{Namespace: placement.NamespaceImages, App: name}, take, file)
 			}
 			key, err := s.key(args[0])
 			if err != nil {
@@ -157,7 +164,7 @@ func (s *session) conflictNames(ctx context.Context, c *api.Client) []string {
 	}
 	var names []string
 	for _, x := range l.Items {
-		if x.Namespace == s.namespace {
+		if x.Namespace == s.namespace || x.Namespace == placement.NamespaceImages {
 			names = append(names, x.App)
 		}
 	}

@@ -25,6 +25,7 @@ type oracle struct {
 	stats   Report
 	leases  *leaseOracle
 	rolls   *rollOracle
+	names   map[placement.AppKey][]placement.UID // that an image's name was ever made with
 }
 
 type termKey struct {
@@ -53,6 +54,7 @@ func newOracle(w *world) *oracle {
 		w: w, asked: map[uint64]*request{}, acked: map[placement.UID]*acked{}, removed: map[placement.UID]bool{},
 		terms: map[termKey]placement.PeerID{}, asks: map[placement.AskID]placement.Term{},
 		gone: map[string]bool{}, over: map[string]placement.Version{}, lists: keeperLists{}, alone: map[placement.Version]bool{}, read: map[string]placement.Kept{}, leases: newLeaseOracle(w), rolls: newRollOracle(w),
+		names: map[placement.AppKey][]placement.UID{},
 	}
 }
 
@@ -97,6 +99,7 @@ func (o *oracle) answered(p *peer, e placement.Answer) {
 		o.removed[r.UID] = true
 	}
 	o.conditions(p, req, r)
+	o.named(p, req, r)
 	if !r.Quorum {
 		o.stats.Below++
 		return

@@ -317,12 +317,17 @@ func (p *peer) send(e placement.Send) {
 
 // fetch brings an artifact from a peer that has it and can be reached.
 func (p *peer) fetch(e placement.Fetch) {
-	p.later(p.w.between(10*time.Millisecond, 400*time.Millisecond), func() {
+	most := 400 * time.Millisecond
+	if e.Artifact.Tree {
+		most = treeMax
+	}
+	p.later(p.w.between(10*time.Millisecond, most), func() {
 		for _, id := range e.From {
 			from := p.w.byID[id]
 			if from.blobs[e.Artifact.Digest] && p.w.reach(p, from) {
 				p.blobs[e.Artifact.Digest] = true
 				p.step(placement.BlobArrived{Digest: e.Artifact.Digest})
+				p.tellHolds()
 				return
 			}
 		}

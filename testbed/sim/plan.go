@@ -33,6 +33,7 @@ type Plan struct {
 	Policies  bool // components have disconnect policies of their own
 	Volumes   bool // apps have a component with a volume
 	GPUs      bool // machines have GPUs, and apps want some
+	Images    bool // people push images too, which take long from peer to peer
 	Archs     bool // machines are of two architectures, and some files for one
 
 	Mutant  string // what is broken on purpose in the world under the cores: one of mutants

@@ -22,6 +22,12 @@ func (w *world) request(p *peer, rng *rand.Rand) {
 	}
 	o := w.oracle
 	o.stats.Requests++
+	if w.plan.Images {
+		if own := rand.New(rand.NewPCG(rng.Uint64(), 8)); own.IntN(3) == 0 {
+			w.requestImage(p, own)
+			return
+		}
+	}
 	name := fmt.Sprintf("app%d", rng.IntN(4))
 	key := placement.AppKey{Namespace: "default", App: name}
 	if rng.Float64() < 0.15 {
@@ -76,8 +82,8 @@ func (w *world) remove(p *peer, key placement.AppKey) {
 	o.ticket++
 	o.asked[o.ticket] = &request{at: p, key: key, remove: true}
 	for _, q := range w.up() {
-		if v, ok := q.core.App(key); ok {
-			o.removed[v.Intent.UID] = true
+		for _, i := range q.core.Siblings(key) {
+			o.removed[i.UID] = true
 		}
 	}
 	w.tell(p, "remove", key.String(), "")
@@ -98,6 +104,14 @@ func (w *world) submit(p *peer, ev placement.Submit) {
 		p.blobs[a.Digest] = true
 	}
 	o.asked[ev.Ticket] = &request{at: p, key: ev.App.Key(), edit: ev}
+	if ev.App.Image != nil {
+		w.tell(p, "push", ev.App.Key().String(), fmt.Sprintf("%s, if-match %q, if-none-match %t, copies %d, at least %d",
+			ev.App.Image.Digest, ev.IfMatch, ev.IfNoneMatch, ev.Copies, ev.MinCopies))
+		p.tellHolds()
+		p.step(ev)
+		w.unanswered(p, ev.Ticket)
+		return
+	}
 	o.rolls.asked(ev.App)
 	if ev.IfMatch != "*" && !strings.Contains(ev.IfMatch, ".") && ev.IfMatch != "" {
 		// It names several versions: whoever sends it decides between them, and

@@ -75,6 +75,7 @@ func (w *world) unsettled() []string {
 		conflict = conflict || v.Conflict
 	}
 	w.acknowledgedStand(note)
+	w.imagesStand(note)
 	w.placedOnce(views, note)
 	w.rolledOut(note)
 	for _, p := range w.in() {
@@ -89,6 +90,9 @@ func (w *world) unsettled() []string {
 				continue
 			}
 			if w.plan.Archs && strings.Contains(o, " missing: ") { // no peer has its architecture: placedOnce knows
+				continue
+			}
+			if isName(o) && (w.namesInConflict() || w.forgot || w.died) {
 				continue
 			}
 			if !conflict || !strings.Contains(o, "conflict") {
@@ -110,7 +114,7 @@ func (w *world) acknowledgedStand(note func(string, ...any)) {
 	for _, p := range w.in() {
 		views := p.core.Apps()
 		for uid, a := range w.oracle.acked {
-			if w.oracle.removed[uid] || a.lost || w.oracle.lost(a) {
+			if a.key.Recorded() || w.oracle.removed[uid] || a.lost || w.oracle.lost(a) {
 				continue
 			}
 			ok := slices.ContainsFunc(views, func(v placement.AppView) bool {

@@ -20,6 +20,7 @@ const volumeBytes = 1 << 30
 func drawNouns(seed uint64, p *Plan) {
 	rng := rand.New(rand.NewPCG(seed, 5))
 	p.Volumes, p.Archs, p.GPUs = rng.IntN(3) == 0, rng.IntN(4) == 0, rng.IntN(4) == 0
+	p.Images = rng.IntN(3) == 0
 }
 
 // addVolumes gives an app a component with a volume, some with policies that do
