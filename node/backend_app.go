@@ -85,7 +85,29 @@ func (n *Node) artifactsOf(ctx context.Context, app placement.App) ([]placement.
 	if len(missing) > 0 {
 		return nil, &api.MissingArtifacts{Digests: missing}
 	}
+	trees, err := n.treesOf(ctx, app)
+	if err != nil {
+		return nil, err
+	}
+	artifacts = append(artifacts, trees...)
 	return artifacts, n.checkModules(app)
+}
+
+// treesOf are the images of an app's containers that are pinned and that the mesh
+// stores. Others are the engine's to find.
+func (n *Node) treesOf(ctx context.Context, app placement.App) (trees []placement.Artifact, err error) {
+	digests := app.ImageDigests()
+	if len(digests) == 0 {
+		return nil, nil
+	}
+	err = n.loop.look(ctx, func(core *placement.Peer) {
+		for _, digest := range digests {
+			if tree, ok := core.Tree(digest); ok {
+				trees = append(trees, tree)
+			}
+		}
+	})
+	return trees, err
 }
 
 // appHere is an app as this peer's core knows it.
@@ -225,7 +247,12 @@ func (n backend) Plan(ctx context.Context, app placement.App) (api.Plan, error) 
 			sizes = append(sizes, placement.Artifact{Digest: digest, Size: size})
 		}
 	}
-	err := n.loop.look(ctx, func(core *placement.Peer) {
+	trees, err := n.treesOf(ctx, app)
+	if err != nil {
+		return out, err
+	}
+	sizes = append(sizes, trees...)
+	err = n.loop.look(ctx, func(core *placement.Peer) {
 		plan = core.PlanFor(n.loop.now(), app, sizes...)
 		if v, ok := core.App(key); ok && !v.Intent.Removed {
 			out.Change = "update"

@@ -89,7 +89,7 @@ const nameRule = "1 to 63 lower-case letters, digits and hyphens, with a letter 
 // have are refused, so that nothing is silently left out.
 func (a App) Validate() error {
 	if a.recorded() || a.Key().Recorded() {
-		return FieldErrors{{Field: "namespace", Value: a.Key().Namespace, Problem: "no app can be there", Fix: "names of images are pushed, policies are set: hansa push, hansa policy"}}
+		return FieldErrors{{Field: "namespace", Value: a.Key().Namespace, Problem: "no app can be there", Fix: "choose another namespace; names of images are pushed, and policies have a call of their own"}}
 	}
 	return a.validate(false)
 }
