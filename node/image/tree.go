@@ -123,11 +123,11 @@ func read(store Store, digest string) ([]byte, error) {
 // distributed with it.
 func (m Manifest) Parts() []Part { return m.partsOn("") }
 
-// partsOn are Parts without what is for another architecture alone.
+// partsOn are Parts without what is for another architecture or system alone.
 func (m Manifest) partsOn(arch string) []Part {
 	var out []Part
 	for _, d := range m.Children() {
-		if arch != "" && d.Platform != nil && d.Platform.Architecture != "" && d.Platform.Architecture != arch {
+		if arch != "" && d.Platform != nil && !runsOn(*d.Platform, arch) {
 			continue
 		}
 		if distributed(d) {
@@ -135,6 +135,12 @@ func (m Manifest) partsOn(arch string) []Part {
 		}
 	}
 	return out
+}
+
+// runsOn says whether a part of an index is for Linux on an architecture, or says
+// nothing that is against it.
+func runsOn(p ocispec.Platform, arch string) bool {
+	return (p.Architecture == "" || p.Architecture == arch) && (p.OS == "" || p.OS == "linux")
 }
 
 // distributed is false for layers that are to be had from somewhere else only.
