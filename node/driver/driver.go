@@ -267,6 +267,9 @@ type Function struct {
 // Container is an OCI image to run.
 type Container struct {
 	Image string `json:"image"` // reference
+	// Digest is that of the image's manifest when the mesh has it: it is taken from
+	// there, and no registry is asked. Else "".
+	Digest string `json:"digest,omitempty"`
 	// Username and Password are for the image's registry. They are never
 	// written down or logged.
 	Username string   `json:"-"`

@@ -34,6 +34,9 @@ type Config struct {
 	Drivers []driver.Driver
 	// Path is where an artifact lies, verified; false when it is not here.
 	Path func(digest string) (string, bool)
+	// HasImage says whether all of an image that this machine needs is here; nil for
+	// none.
+	HasImage func(digest string) bool
 	// Report takes news of an allocation. It must not block for long.
 	Report func(id placement.AllocationID, state placement.WorkState)
 	// Fenced is told when its deadline ended an allocation; nil for nobody. It

@@ -76,6 +76,9 @@ func (r *Runner) build(id placement.AllocationID, t *task, spec placement.WorkSp
 		out.Function = &driver.Function{Module: c.Function.Module, Timeout: time.Duration(c.Function.Timeout), Handler: c.Function.Handler}
 	case c.Container != nil:
 		out.Container = containerOf(spec)
+		if digest := c.ImageDigest(); digest != "" && r.cfg.HasImage != nil && r.cfg.HasImage(digest) {
+			out.Container.Digest = digest
+		}
 	case c.Server != nil && c.Server.Process != nil:
 		p := c.Server.Process
 		out.Process = &driver.Process{Command: p.Command, Artifact: p.Artifact.For(r.cfg.Arch), User: p.User}

@@ -21,6 +21,8 @@ type Config struct {
 	// Host is the engine's address ("unix:///run/docker.sock"); default
 	// DOCKER_HOST, or else the usual sockets.
 	Host string
+	// Registry is where images of the mesh come from; nil for nowhere.
+	Registry func() Registry
 	// Events receives changes of state while Run runs; nil for none.
 	Events func(driver.Event)
 	// Log; nil discards.

@@ -38,7 +38,9 @@
 //
 // # Images
 //
-// An image that is present is used as it is; else it is pulled, with the task's
+// An image of the mesh (Container.Digest) is pulled by its digest from this very
+// peer, unless one with that digest is present, wherever it came from. Any other
+// image that is present is used as it is; else it is pulled, with the task's
 // credentials if it has some. A pull goes on when the Start that began it is
 // given up, and the next Start waits for the same one; it fails when the
 // registry says nothing for a while. The id of the image that runs is noted, and

@@ -52,6 +52,9 @@ func (d *Driver) image(ctx context.Context, cli *client.Client, job driver.Task)
 			return image, nil // a restart in place runs what ran
 		}
 	}
+	if c.Digest != "" {
+		return d.fromMesh(ctx, cli, name, c.Digest)
+	}
 	full := reference.TagNameOnly(name).String()
 	image, err := d.present(ctx, cli, full)
 	if !cerrdefs.IsNotFound(err) {
@@ -133,22 +136,10 @@ func (d *Driver) fetch(p *pull, name, user, password string) error {
 	if err != nil {
 		return err
 	}
-	stream, err := cli.ImagePull(ctx, name, client.ImagePullOptions{RegistryAuth: auth})
-	if err == nil {
-		for m, e := range stream.JSONMessages(ctx) {
-			quiet.Reset(d.c.PullQuiet)
-			if e != nil {
-				err = e
-				break
-			}
-			if m.Error != nil {
-				err = m.Error
-				break
-			}
-			p.tell(strings.TrimSpace(m.Status + " " + m.ID))
-		}
-		_ = stream.Close()
-	}
+	err = d.read(ctx, cli, name, auth, func(said string) {
+		quiet.Reset(d.c.PullQuiet)
+		p.tell(said)
+	})
 	switch {
 	case err == nil:
 		return nil
@@ -158,6 +149,28 @@ func (d *Driver) fetch(p *pull, name, user, password string) error {
 		return fmt.Errorf("it took longer than %v", d.c.PullMax)
 	}
 	return refused(d.engine.lost(err), user)
+}
+
+// read has the engine pull an image, and tells what it says meanwhile.
+func (d *Driver) read(ctx context.Context, cli *client.Client, name, auth string, tell func(said string)) error {
+	if kind, _ := d.engine.what(); kind == "podman" && d.ofPeer(name) {
+		return pullPlain(ctx, cli, name, auth, tell)
+	}
+	stream, err := cli.ImagePull(ctx, name, client.ImagePullOptions{RegistryAuth: auth})
+	if err != nil {
+		return err
+	}
+	defer stream.Close()
+	for m, err := range stream.JSONMessages(ctx) {
+		if err != nil {
+			return err
+		}
+		if m.Error != nil {
+			return m.Error
+		}
+		tell(strings.TrimSpace(m.Status + " " + m.ID))
+	}
+	return nil
 }
 
 // refused puts what a registry said into people's words.
