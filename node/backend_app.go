@@ -27,6 +27,9 @@ func (n backend) PutApp(ctx context.Context, req api.PutRequest) (api.PutResult,
 	if err != nil {
 		return api.PutResult{}, err
 	}
+	if err := n.appPermitted(ctx, req.App); err != nil {
+		return api.PutResult{}, err
+	}
 	before, beforeErr := n.appHere(ctx, req.App.Key())
 	r, err := n.submit(ctx, func(ticket uint64) placement.Event {
 		return placement.Submit{

@@ -295,6 +295,9 @@ func (n *Node) decide(ctx context.Context, d decision) (api.ResolveResult, error
 		if artifacts, err = n.artifactsOf(ctx, d.app); err != nil {
 			return api.ResolveResult{}, err
 		}
+		if err := n.appPermitted(ctx, d.app); err != nil {
+			return api.ResolveResult{}, err
+		}
 	}
 	r, err := n.submit(ctx, func(ticket uint64) placement.Event {
 		if d.removed {

@@ -67,9 +67,18 @@ func fewEnough(digests []string) error {
 	return nil
 }
 
-// fetchArtifact brings an artifact here: of a tree the manifest and all under it.
-// hints are peers that may hold it, or parts of it.
+// fetchArtifact brings an artifact here: of a tree the manifest and all under it, and
+// the signatures that there are of it. hints are peers that may hold it, or parts of
+// it.
 func (n *Node) fetchArtifact(ctx context.Context, a placement.Artifact, hints []string) error {
+	err := n.fetchParts(ctx, a, hints)
+	if err == nil && a.Tree {
+		n.fetchSignatures(ctx, a.Digest)
+	}
+	return err
+}
+
+func (n *Node) fetchParts(ctx context.Context, a placement.Artifact, hints []string) error {
 	if !a.Tree {
 		return n.fetchFile(ctx, a.Digest, a.Size, hints)
 	}

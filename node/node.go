@@ -216,8 +216,11 @@ func (n *Node) openDrivers() (err error) {
 		Labels:         placement.Labels,
 		Secret:         n.vault.Get,
 		SecretsChanged: n.vault.Changed,
-		Address:        n.cfg.WorkAddress,
-		Log:            n.log.With("part", "runner"),
+		Permit: func(ctx context.Context, spec placement.WorkSpec) error {
+			return n.permitted(ctx, spec.Key.Namespace, spec.Spec, ownArch)
+		},
+		Address: n.cfg.WorkAddress,
+		Log:     n.log.With("part", "runner"),
 	})
 	n.router = invoke.New(invoke.Config{
 		Local: n.localInstances, Call: n.callInstance, Elsewhere: n.peersRunning,

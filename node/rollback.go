@@ -93,6 +93,9 @@ func (n backend) Rollback(ctx context.Context, req api.Rollback) (api.PutResult,
 	if err != nil {
 		return api.PutResult{}, err
 	}
+	if err := n.appPermitted(ctx, to.App); err != nil {
+		return api.PutResult{}, err
+	}
 	if req.IfMatch == "" { // what it goes back from is what was looked at; a retry is known by its key before that
 		req.IfMatch = v.ETag
 	}

@@ -37,6 +37,10 @@ func (p *Peer) ImagesOf(repository string) []ImageView {
 	return p.images(func(i Image) bool { return i.Repository == repository })
 }
 
+// ImagesWhere are the names that are wanted, sorted by repository and reference; in
+// a conflict the side that is followed is asked about.
+func (p *Peer) ImagesWhere(want func(Image) bool) []ImageView { return p.images(want) }
+
 func (p *Peer) images(want func(Image) bool) []ImageView {
 	var out []ImageView
 	for key := range p.byKey {

@@ -23,6 +23,7 @@ type Backend interface {
 	EventBackend
 	TrustBackend
 	SecretBackend
+	PolicyBackend
 	CareBackend
 }
 

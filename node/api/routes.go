@@ -34,6 +34,7 @@ func (s *Server) routes() {
 	s.eventRoutes()
 	s.trustRoutes()
 	s.secretRoutes()
+	s.policyRoutes()
 	s.schemaRoute()
 	s.careRoutes()
 	s.backupRoute()

@@ -51,6 +51,9 @@ type Config struct {
 	Volumes func(id placement.AllocationID, spec placement.WorkSpec) (map[string]string, error)
 	// Labels are given to the driver and come back from List.
 	Labels func(id placement.AllocationID, spec placement.WorkSpec) map[string]string
+	// Permit says why something may not be started, or nil; it is asked before each
+	// start. Nil permits all.
+	Permit func(ctx context.Context, spec placement.WorkSpec) error
 	// Secret is the value of a secret, or an error that says what to do; one that
 	// wraps placement.ErrConflict is not waited for. SecretsChanged is closed when
 	// there may be another answer. Nil: none.
@@ -327,6 +330,9 @@ func (r *Runner) start(ctx context.Context, id placement.AllocationID, t *task, 
 		return
 	}
 	built, err := r.build(id, t, spec)
+	if err == nil && r.cfg.Permit != nil {
+		err = r.cfg.Permit(ctx, spec)
+	}
 	if err == nil {
 		err = r.giveSecrets(ctx, id, t, spec, &built)
 	}

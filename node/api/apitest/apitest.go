@@ -30,18 +30,20 @@ type Backend struct {
 	// NotReady is what Ready answers.
 	NotReady error
 
-	mu        sync.Mutex // guards what is below
-	changed   chan struct{}
-	artifacts map[string][]byte
-	apps      map[placement.AppKey]*app
-	keys      map[string]api.PutResult // by idempotency key
-	events    []api.Event
-	edits     uint32
-	forgotten map[string]bool
-	secrets   map[string]*secrets // by namespace
-	restarts  map[string]int      // by allocation
-	seen      []http.Header       // of invocations
-	images    []api.Image
+	mu         sync.Mutex // guards what is below
+	changed    chan struct{}
+	artifacts  map[string][]byte
+	apps       map[placement.AppKey]*app
+	keys       map[string]api.PutResult // by idempotency key
+	events     []api.Event
+	edits      uint32
+	forgotten  map[string]bool
+	secrets    map[string]*secrets // by namespace
+	policies   map[string][]placement.SignatureRule
+	policySets map[string]int
+	restarts   map[string]int // by allocation
+	seen       []http.Header  // of invocations
+	images     []api.Image
 }
 
 type app struct {
