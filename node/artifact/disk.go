@@ -28,6 +28,8 @@ func (f *fetch) begin(size int64) error {
 // commit ends a fetch, unless the disk did not keep what was written to it: then
 // that is fetched again.
 func (f *fetch) commit() (done bool, err error) {
+	f.fileMu.Lock() // who is writing a chunk for a second time ends; who comes later sees that it is here
+	f.fileMu.Unlock()
 	f.fileMu.RLock() // others read it meanwhile
 	err = f.file.Commit()
 	f.fileMu.RUnlock()
@@ -109,24 +111,20 @@ func (f *fetch) lost(i int) {
 	f.version++
 }
 
-// keep writes a chunk that was found right.
-func (f *fetch) keep(i int, data []byte) error {
-	f.mu.Lock()
-	here, c := f.have.has(i), f.chain
-	f.mu.Unlock()
-	if here { // from another, meanwhile
+// keep writes a chunk that was found right by a chain.
+func (f *fetch) keep(c chain.Chain, i int, data []byte) error {
+	f.fileMu.RLock()
+	defer f.fileMu.RUnlock()
+	if f.file == nil || !f.lacks(c, i) { // it came from another, or goes by another chain now
 		return nil
 	}
 	offset, _ := c.Span(i)
-	f.fileMu.RLock()
-	_, err := f.file.WriteAt(data, offset)
-	f.fileMu.RUnlock()
-	if err != nil {
+	if _, err := f.file.WriteAt(data, offset); err != nil {
 		return err
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.have.has(i) {
+	if !f.lacksLocked(c, i) {
 		return nil
 	}
 	f.have.set(i)
@@ -134,6 +132,17 @@ func (f *fetch) keep(i int, data []byte) error {
 	f.version++
 	f.changed()
 	return nil
+}
+
+// lacks says whether a chunk of a chain is still wanted.
+func (f *fetch) lacks(c chain.Chain, i int) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.lacksLocked(c, i)
+}
+
+func (f *fetch) lacksLocked(c chain.Chain, i int) bool {
+	return f.chained && f.chain.Size() == c.Size() && f.chain.Differ(c) < 0 && !f.have.has(i)
 }
 
 // opened says whether there is anything to tell others.

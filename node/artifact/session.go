@@ -160,6 +160,9 @@ func (s *session) answer() (answer, error) {
 		}
 		s.f.mu.Lock()
 		s.waits = a.Say == sayWait
+		if a.Say == sayDone && len(s.pending) > 0 { // its turn has come
+			s.last = time.Now()
+		}
 		if a.Sent != nil {
 			s.sent = a.Sent
 		}
@@ -321,7 +324,7 @@ func (s *session) take(i int, data []byte) error {
 		f.m.count(func(m *Moved) { m.Wrong++ })
 		return f.judge(s, c, err)
 	}
-	if err := f.keep(i, data); err != nil {
+	if err := f.keep(c, i, data); err != nil {
 		f.fail(err)
 		return err
 	}
