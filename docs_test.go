@@ -108,7 +108,9 @@ func TestMetricsAreDocumented(t *testing.T) {
 	}
 	documented := names("docs/API.md", "(?m)^\\| `hansa_([a-z_]+)`")
 	inCode := names("node/metrics.go", `desc\("([a-z_]+)"`)
-	maps.Copy(inCode, names("node/metrics_functions.go", `desc\("([a-z_]+)"`))
+	for _, file := range []string{"node/metrics_functions.go", "node/metrics_images.go"} {
+		maps.Copy(inCode, names(file, `desc\("([a-z_]+)"`))
+	}
 	maps.Copy(inCode, names("node/api/observe.go", `Name: "hansa_([a-z_]+)"`))
 	for name := range inCode {
 		if !documented[name] {
