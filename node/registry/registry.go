@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/hansa-mesh/hansa/placement"
@@ -201,6 +202,16 @@ func (c *counter) Write(p []byte) (int, error) {
 	n, err := c.ResponseWriter.Write(p)
 	c.bytes += int64(n)
 	return n, err
+}
+
+// buffers are for bodies: what a client pulls is sent in large pieces.
+var buffers = sync.Pool{New: func() any { return new([256 << 10]byte) }}
+
+// ReadFrom is what net/http sends a file with.
+func (c *counter) ReadFrom(r io.Reader) (int64, error) {
+	buffer := buffers.Get().(*[256 << 10]byte)
+	defer buffers.Put(buffer)
+	return io.CopyBuffer(struct{ io.Writer }{c}, struct{ io.Reader }{r}, buffer[:])
 }
 
 // Unwrap lets http.ResponseController reach the connection.
