@@ -65,6 +65,9 @@ func (s *Steward) act() {
 		s.wait = p.tune.RoundMin
 		s.noRoom = map[string]map[PeerID]refusal{}
 		s.next = now + p.tune.RoundMax
+		if a.key.Recorded() { // nothing of it runs: what changes wakes its steward
+			s.next = now + recordedRounds*p.tune.RoundMax
+		}
 	}
 	if s.unsure {
 		s.next = min(s.next, now+p.tune.Resend)

@@ -8,7 +8,7 @@ import (
 )
 
 // holdsMax bounds what is remembered of the blobs of one peer.
-const holdsMax = 1 << 17
+const holdsMax = 1 << 16
 
 // setHolds takes what a peer says it holds.
 func (m *members) setHolds(ev Holds) {

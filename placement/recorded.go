@@ -16,6 +16,15 @@ func (k AppKey) Recorded() bool {
 	return k.Namespace == NamespaceImages || k.Namespace == NamespacePolicies
 }
 
+// recordedRounds is how many slow rounds of an app its steward looks at one once:
+// there may be thousands.
+const recordedRounds = 6
+
+// quiet says whether a steward has nothing to look at before its next round.
+func (s *Steward) quiet() bool {
+	return s.a.key.Recorded() && s.phase == phaseActing && len(s.open) == 0 && !s.deputy && s.p.out.now.Mono < s.next
+}
+
 // keyBytesMax bounds the name part of a key.
 const keyBytesMax = repositoryMax + 1 + len("sha512:") + 128
 

@@ -178,7 +178,9 @@ func (p *Peer) decideRole(a *app) {
 		p.beginSteward(a, deputy)
 	}
 	if a.steward != nil {
-		p.dirty[a.uid] = true
+		if !a.steward.quiet() {
+			p.dirty[a.uid] = true
+		}
 	} else if p.unlisted(a) {
 		// Nobody published it: whoever should drive it may not know of it, have
 		// taken it back, or have seen it end since it said that it holds it.

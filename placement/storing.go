@@ -256,7 +256,7 @@ func (p *Peer) fetchMissing(uid UID, r *keepRecord, i *Intent) bool {
 	missing := false
 	for _, art := range i.Artifacts {
 		if !p.has(art) {
-			missing = missing || !p.durable(i, art)
+			missing = missing || !p.durable(i, art) && p.tune.Break != FaultSkipBytes
 			p.out.emit(Fetch{Artifact: art, From: p.sources(i.Version.Peer, list), Warm: true})
 		}
 	}

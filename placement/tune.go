@@ -84,6 +84,8 @@ const (
 	FaultLeaseRestart Fault = "lease-after-restart"
 	// FaultShareVolume: a slot starts while an older copy has its volume open.
 	FaultShareVolume Fault = "share-volume"
+	// FaultSkipBytes: keepers say that they hold what they are still fetching.
+	FaultSkipBytes Fault = "skip-bytes"
 	// FaultNewVotes: a keeper whose store was lost votes on.
 	FaultNewVotes Fault = "new-incarnation-votes"
 )
@@ -93,7 +95,7 @@ const (
 // seldom brings about what shows them.
 func Faults() []Fault {
 	return []Fault{FaultSkipGate, FaultNoFence, FaultRegrant, FaultOvergive, FaultTwoTerms, FaultForgetTerm, FaultNoCompare, FaultRemake, FaultKeepForever,
-		FaultTakeMove, FaultCountTwice, FaultSpendTwice, FaultSkipLease, FaultIgnoreExpiry, FaultLeaseRestart, FaultNewVotes, FaultShareVolume}
+		FaultTakeMove, FaultCountTwice, FaultSpendTwice, FaultSkipLease, FaultIgnoreExpiry, FaultLeaseRestart, FaultNewVotes, FaultShareVolume, FaultSkipBytes}
 }
 
 // winWait is how long a term that was granted may take to be acted under.
