@@ -19,17 +19,35 @@ import (
 // answers sooner.
 const submitMax = 15 * time.Second
 
+// submitTreesMax is the same of an app with images, that its keepers are to hold.
+// With pinMax it is less than clients wait.
+const submitTreesMax = 40 * time.Second
+
 // PutApp writes an app.
 func (n backend) PutApp(ctx context.Context, req api.PutRequest) (api.PutResult, error) {
-	ctx, cancel := context.WithTimeout(ctx, submitMax)
-	defer cancel()
 	artifacts, err := n.artifactsOf(ctx, req.App)
 	if err != nil {
 		return api.PutResult{}, err
 	}
+	pinned, err := n.pin(ctx, req.App, true)
+	if err != nil {
+		return api.PutResult{}, err
+	}
+	req.App = pinned.app
+	for _, tree := range pinned.trees {
+		if !slices.ContainsFunc(artifacts, func(a placement.Artifact) bool { return a.Digest == tree.Digest && a.Arch == tree.Arch }) {
+			artifacts = append(artifacts, tree)
+		}
+	}
 	if err := n.appPermitted(ctx, req.App); err != nil {
 		return api.PutResult{}, err
 	}
+	wait := submitMax
+	if len(pinned.trees) > 0 {
+		wait = submitTreesMax
+	}
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
 	before, beforeErr := n.appHere(ctx, req.App.Key())
 	r, err := n.submit(ctx, func(ticket uint64) placement.Event {
 		return placement.Submit{
@@ -47,7 +65,10 @@ func (n backend) PutApp(ctx context.Context, req api.PutRequest) (api.PutResult,
 	}
 	out.Unchanged = !r.Created && beforeErr == nil && !before.Conflict && !before.Intent.Removed &&
 		bytes.Equal(placement.Encode(before.Intent.App), placement.Encode(req.App))
-	out.Warnings = slices.Concat(out.Warnings, r.Notes, n.missingSecrets(req.App))
+	if beforeErr == nil {
+		pinned.notes = append(pinned.notes, moved(before.Intent.App, req.App)...)
+	}
+	out.Warnings = slices.Concat(out.Warnings, pinned.notes, r.Notes, n.missingSecrets(req.App))
 	return out, nil
 }
 
@@ -88,7 +109,7 @@ func (n *Node) artifactsOf(ctx context.Context, app placement.App) ([]placement.
 	if len(missing) > 0 {
 		return nil, &api.MissingArtifacts{Digests: missing}
 	}
-	trees, err := n.treesOf(ctx, app)
+	trees, err := n.pinnedTrees(ctx, app)
 	if err != nil {
 		return nil, err
 	}
@@ -96,9 +117,9 @@ func (n *Node) artifactsOf(ctx context.Context, app placement.App) ([]placement.
 	return artifacts, n.checkModules(app)
 }
 
-// treesOf are the images of an app's containers that are pinned and that the mesh
+// pinnedTrees are the images of an app's containers that are pinned and that the mesh
 // stores. Others are the engine's to find.
-func (n *Node) treesOf(ctx context.Context, app placement.App) (trees []placement.Artifact, err error) {
+func (n *Node) pinnedTrees(ctx context.Context, app placement.App) (trees []placement.Artifact, err error) {
 	digests := app.ImageDigests()
 	if len(digests) == 0 {
 		return nil, nil
@@ -243,6 +264,11 @@ func (n backend) DeleteApp(ctx context.Context, req api.DeleteRequest) (api.Dele
 func (n backend) Plan(ctx context.Context, app placement.App) (api.Plan, error) {
 	key := app.Key()
 	out := api.Plan{Namespace: key.Namespace, App: key.App, Change: "create", Complete: true, AsOf: time.Now().UTC()}
+	pinned, err := n.pin(ctx, app, false)
+	if err != nil {
+		return out, err
+	}
+	app = pinned.app
 	var plan placement.PlanView
 	var sizes []placement.Artifact // of what lies here; what does not is not counted
 	for _, digest := range app.Artifacts() {
@@ -250,11 +276,7 @@ func (n backend) Plan(ctx context.Context, app placement.App) (api.Plan, error) 
 			sizes = append(sizes, placement.Artifact{Digest: digest, Size: size})
 		}
 	}
-	trees, err := n.treesOf(ctx, app)
-	if err != nil {
-		return out, err
-	}
-	sizes = append(sizes, trees...)
+	sizes = append(sizes, pinned.trees...)
 	err = n.loop.look(ctx, func(core *placement.Peer) {
 		plan = core.PlanFor(n.loop.now(), app, sizes...)
 		if v, ok := core.App(key); ok && !v.Intent.Removed {
@@ -276,7 +298,7 @@ func (n backend) Plan(ctx context.Context, app placement.App) (api.Plan, error) 
 		out.Complete = out.Complete && c.Placed >= c.Wanted
 		out.Travel += c.Decision.Travel
 	}
-	out.Warnings = append(out.Warnings, n.missingSecrets(app)...)
+	out.Warnings = slices.Concat(out.Warnings, pinned.notes, n.missingSecrets(app))
 	return out, nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/hansa-mesh/hansa/node/api"
 	"github.com/hansa-mesh/hansa/node/driver"
 	"github.com/hansa-mesh/hansa/node/gpu"
+	"github.com/hansa-mesh/hansa/node/upstream"
 	"github.com/hansa-mesh/hansa/placement"
 )
 
@@ -56,6 +57,9 @@ type Config struct {
 	// what runs here where it is for so long, so that a restart moves nothing.
 	// 0 announces nothing. Whole seconds.
 	BackWithin time.Duration
+	// Upstream says which registries outside of the mesh are asked for images that it
+	// has not: "all", the default, or "none".
+	Upstream string
 	// WorkAddress is the IP address that work's ports are opened on; default
 	// 127.0.0.1.
 	WorkAddress string
@@ -73,6 +77,9 @@ type Deps struct {
 	Conn net.PacketConn
 	// Drivers makes the runtimes; nil makes those of this machine.
 	Drivers func(dir string, events func(driver.Event), log *slog.Logger) ([]driver.Driver, error)
+	// Upstream asks registries outside of the mesh; nil makes one, unless
+	// Config.Upstream is "none".
+	Upstream *upstream.Registries
 	// Trace takes one fixed-width line for each event of the core.
 	Trace func(line string)
 }
@@ -80,6 +87,8 @@ type Deps struct {
 const (
 	listenDefault = ":7600"
 	apiNone       = "none"
+	upstreamAll   = "all"
+	upstreamNone  = "none"
 	labelsMax     = 64
 	backWithinMax = time.Hour
 )
@@ -100,6 +109,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.API == "" {
 		c.API = api.AddrDefault
+	}
+	if c.Upstream == "" {
+		c.Upstream = upstreamAll
 	}
 	if c.ImagesGrace == 0 {
 		c.ImagesGrace = graceDefault
@@ -128,6 +140,9 @@ func (c Config) Validate() error {
 		if !labelName.MatchString(k) || (v != "" && !labelName.MatchString(v)) {
 			errs = append(errs, fmt.Errorf("--labels %s=%s: in names and values %s", k, v, labelRule))
 		}
+	}
+	if c.Upstream != "" && c.Upstream != upstreamAll && c.Upstream != upstreamNone {
+		errs = append(errs, fmt.Errorf("--upstream %q: write %q or %q", c.Upstream, upstreamAll, upstreamNone))
 	}
 	if c.Lat < -90 || c.Lat > 90 || c.Lon < -180 || c.Lon > 180 {
 		errs = append(errs, fmt.Errorf("--position %v,%v: latitude is -90 to 90, longitude -180 to 180", c.Lat, c.Lon))

@@ -28,6 +28,7 @@ func (n *Node) machineDrivers(dir string, events func(driver.Event), log *slog.L
 	}
 	containers, err := docker.New(docker.Config{
 		Dir: filepath.Join(dir, "docker"), Scope: n.member.Mesh + "/" + n.id.ID(), Events: events, Log: log.With("driver", "docker"),
+		Registry: n.forEngines,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("driver docker: %w", err)

@@ -84,7 +84,7 @@ func (m *mesh) start(s *testSite, token string) {
 		m.t.Fatal(err)
 	}
 	cfg := Config{
-		DataDir: s.dir, Listen: s.addr, Advertise: s.addr, API: apiNone,
+		DataDir: s.dir, Listen: s.addr, Advertise: s.addr, API: apiNone, Upstream: upstreamNone,
 		Capacity: placement.Resources{CPU: 4000, Memory: 4 << 30, Disk: 4 << 30},
 	}
 	if token != "" {

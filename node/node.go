@@ -42,31 +42,33 @@ var errClosing = errors.New("this peer is stopping")
 
 // Node is one peer.
 type Node struct {
-	cfg      Config
-	deps     Deps
-	log      *slog.Logger
-	id       *identity.Identity
-	member   membership
-	trust    *trust.Set
-	vault    *secrets.Vault
-	conn     net.PacketConn // until Run closes it
-	store    *store.Store
-	tables   map[string]*table.Replica
-	link     *transport.Transport
-	gossip   *gossip.Gossip
-	images   *images
-	loop     *loop
-	events   *eventLog
-	drivers  []driver.Driver
-	runner   *runner.Runner
-	mover    *artifact.Mover
-	volumes  *volume.Dir
-	gpus     []placement.Device // of this machine; set before the core is fed
-	router   *invoke.Router
-	registry *registry.Registry
-	pushes   *registryCounts
-	server   *api.Server
-	metrics  *prometheus.Registry
+	cfg       Config
+	deps      Deps
+	log       *slog.Logger
+	id        *identity.Identity
+	member    membership
+	trust     *trust.Set
+	vault     *secrets.Vault
+	conn      net.PacketConn // until Run closes it
+	store     *store.Store
+	tables    map[string]*table.Replica
+	link      *transport.Transport
+	gossip    *gossip.Gossip
+	images    *images
+	loop      *loop
+	events    *eventLog
+	drivers   []driver.Driver
+	runner    *runner.Runner
+	mover     *artifact.Mover
+	volumes   *volume.Dir
+	gpus      []placement.Device // of this machine; set before the core is fed
+	router    *invoke.Router
+	registry  *registry.Registry
+	engines   *engines // nil when no engine of this machine is used
+	upstreams *upstreams
+	pushes    *registryCounts
+	server    *api.Server
+	metrics   *prometheus.Registry
 
 	// Made by Run, before the loop starts.
 	ctx       context.Context
@@ -116,9 +118,10 @@ func New(cfg Config, deps Deps) (*Node, error) {
 	if n.log == nil {
 		n.log = slog.New(slog.DiscardHandler)
 	}
+	n.openUpstreams()
 	for _, step := range []func() error{
 		n.openIdentity, n.openConn, n.enter, n.openStore, n.openTables, n.openDrivers, n.openCore,
-		n.openTransport, n.openGossip, n.openRegistry, n.openAPI,
+		n.openTransport, n.openGossip, n.openRegistry, n.openEngines, n.openAPI,
 	} {
 		if err := step(); err != nil {
 			return nil, errors.Join(err, n.close()) // a partial start is rolled back
@@ -132,6 +135,12 @@ func (n *Node) close() error {
 	var errs []error
 	if n.server != nil {
 		errs = append(errs, ignoreClosed(n.server.Close()))
+	}
+	if n.engines != nil {
+		errs = append(errs, ignoreClosed(n.engines.listener.Close()))
+	}
+	if n.upstreams.registries != nil {
+		n.upstreams.registries.Close()
 	}
 	if n.store != nil {
 		errs = append(errs, n.store.Close())
@@ -204,12 +213,13 @@ func (n *Node) openDrivers() (err error) {
 	n.mover = n.newMover()
 	n.volumes = volume.New(filepath.Join(n.cfg.DataDir, volumesDir))
 	n.runner = runner.New(runner.Config{
-		Drivers: n.drivers,
-		Path:    n.artifactPath,
-		Report:  n.workChanged,
-		Fenced:  n.workFenced,
-		Volumes: n.volumeFolders,
-		Mono:    n.clock.mono,
+		Drivers:  n.drivers,
+		Path:     n.artifactPath,
+		HasImage: func(digest string) bool { return n.images.trees.Whole(digest, ownArch) },
+		Report:   n.workChanged,
+		Fenced:   n.workFenced,
+		Volumes:  n.volumeFolders,
+		Mono:     n.clock.mono,
 		Env: map[string]string{
 			"HANSA_MESH": n.member.Mesh, "HANSA_SITE": n.member.Site, "HANSA_PEER": n.member.Name,
 		},
@@ -327,6 +337,9 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	part("holdings", n.images.holdings.Run)
 	part("sweeps", n.keepSwept)
 	part("checks", n.keepChecked)
+	if n.engines != nil {
+		part("engines", n.engines.run)
+	}
 	if n.server != nil {
 		part("api", n.server.Run)
 	}

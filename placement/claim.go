@@ -112,11 +112,13 @@ func (c Component) needs(i *Intent, arch string) []Artifact {
 		out = append(out, art)
 	}
 	image := c.ImageDigest()
-	at := slices.IndexFunc(i.Artifacts, func(a Artifact) bool { return a.Tree && a.Digest == image })
-	if at >= 0 {
-		art := i.Artifacts[at]
-		art.Arch = arch
-		out = append(out, art)
+	for _, exact := range []bool{true, false} { // of several trees the one for this architecture
+		at := slices.IndexFunc(i.Artifacts, func(a Artifact) bool { return a.Tree && a.Digest == image && (a.Arch == arch || !exact) })
+		if at >= 0 {
+			art := i.Artifacts[at]
+			art.Arch = arch
+			return append(out, art)
+		}
 	}
 	return out
 }

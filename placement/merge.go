@@ -164,9 +164,13 @@ func artifactsOf(app App, sides []*Intent) []Artifact {
 	}
 	for _, digest := range digests {
 		for _, s := range sides {
-			at := slices.IndexFunc(s.Artifacts, func(a Artifact) bool { return a.Digest == digest })
-			if at >= 0 {
-				out = append(out, s.Artifacts[at])
+			had := len(out)
+			for _, a := range s.Artifacts {
+				if a.Digest == digest { // of an image there may be one for each architecture
+					out = append(out, a)
+				}
+			}
+			if len(out) > had {
 				break
 			}
 		}

@@ -99,8 +99,11 @@ func (a App) submitted(artifacts []Artifact) error {
 	return a.checkTree(artifacts)
 }
 
-// checkTree holds the artifacts of a name against it: the tree of its manifest,
-// and that alone.
+// archMax bounds the name of an architecture.
+const archMax = 32
+
+// checkTree holds the artifacts of a name against it: the tree of its manifest, whole
+// or what the mesh has of it for some architectures, and that alone.
 func (a App) checkTree(artifacts []Artifact) error {
 	if a.Image == nil {
 		if len(artifacts) > 0 {
@@ -108,8 +111,15 @@ func (a App) checkTree(artifacts []Artifact) error {
 		}
 		return nil
 	}
-	if len(artifacts) != 1 || !artifacts[0].Tree || artifacts[0].Digest != a.Image.Digest || artifacts[0].Arch != "" {
-		return fmt.Errorf("%s: %w: its artifact is the tree of %s, whole, and that alone", a.Key(), ErrInvalid, a.Image.Digest)
+	archs := map[string]bool{}
+	for _, art := range artifacts {
+		if !art.Tree || art.Digest != a.Image.Digest || len(art.Arch) > archMax || archs[art.Arch] {
+			return fmt.Errorf("%s: %w: its artifact is the tree of %s, whole or once for each architecture, and nothing else", a.Key(), ErrInvalid, a.Image.Digest)
+		}
+		archs[art.Arch] = true
+	}
+	if len(archs) == 0 || len(archs) > packageFilesMax || archs[""] && len(archs) > 1 {
+		return fmt.Errorf("%s: %w: its artifact is the tree of %s, whole or for 1 to %d architectures", a.Key(), ErrInvalid, a.Image.Digest, packageFilesMax)
 	}
 	return nil
 }

@@ -31,6 +31,7 @@ const (
 	KindMisdirected Kind = "misdirected"
 	KindUnavailable Kind = "unavailable"
 	KindUnreachable Kind = "peer_unreachable"
+	KindPulling     Kind = "pulling"
 	KindTimeout     Kind = "timeout"
 	KindInternal    Kind = "internal"
 )
@@ -45,6 +46,9 @@ var (
 	// ErrTimeout: the answer did not come in time; what was asked for may
 	// still happen.
 	ErrTimeout = errors.New("timed out")
+	// ErrPulling: an image is on its way into the mesh; the same request, a moment
+	// later, goes on.
+	ErrPulling = errors.New("images are being pulled")
 	// ErrForbidden: known who asks, and not allowed.
 	ErrForbidden = errors.New("forbidden")
 	// errMalformed: a body that can't be read at all.
@@ -89,6 +93,7 @@ var kinds = []struct {
 	{KindForbidden, http.StatusForbidden, ExitFailed, []error{ErrForbidden}},
 	{KindMisdirected, http.StatusMisdirectedRequest, ExitFailed, nil},
 	{KindUnavailable, http.StatusServiceUnavailable, ExitFailed, []error{placement.ErrUnavailable, ErrUnavailable, context.Canceled}},
+	{KindPulling, http.StatusServiceUnavailable, ExitFailed, []error{ErrPulling}},
 	{KindUnreachable, http.StatusBadGateway, ExitFailed, []error{ErrUnreachable}},
 	{KindTimeout, http.StatusGatewayTimeout, ExitFailed, []error{ErrTimeout, context.DeadlineExceeded}},
 	{KindInternal, http.StatusInternalServerError, ExitFailed, []error{placement.ErrInternal}},

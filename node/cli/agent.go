@@ -94,6 +94,7 @@ func (s *session) agentVerb() *cobra.Command {
 	flags.Float64Var(&f.cfg.Price, "price", 0, "of a core for an hour; cheaper peers are taken first, all else being equal")
 	flags.StringVar(&f.cfg.WorkAddress, "work-address", "127.0.0.1", "IP address that work's ports are opened on")
 	flags.StringSliceVar(&f.cfg.Bridges, "bridges", nil, "bridges of this machine that virtual machines may join (default none)")
+	flags.StringVar(&f.cfg.Upstream, "upstream", "all", "registries outside of the mesh that it asks for images that the mesh has not: all, or none")
 	flags.StringVar(&f.imagesMax, "images-max", "", "bytes of images and other files by digest that it keeps beyond what it has to, for instance 20Gi (default what the disk has room for)")
 	flags.DurationVar(&f.cfg.ImagesGrace, "images-grace", imagesGraceDefault, "how long such files are kept that nothing needs, after their last use")
 	flags.DurationVar(&f.cfg.BackWithin, "back-within", backWithinDefault, "how long the others leave its work where it is after a stop; 0s: not at all")

@@ -157,7 +157,7 @@ func (s *session) deploy(ctx context.Context, c *api.Client, docs []document, f 
 	results := make([]api.PutResult, len(docs))
 	for i, doc := range docs {
 		o := api.PutOptions{IfMatch: strings.Trim(f.ifMatch, `"`), IfNoneMatch: f.onlyNew, MinCopies: f.minCopies, IdempotencyKey: newKey()}
-		result, err := again(func() (api.PutResult, error) { return c.PutApp(ctx, doc.app, o) })
+		result, err := again(func() (api.PutResult, error) { return s.putApp(ctx, c, doc.app, o) })
 		if err != nil {
 			return fmt.Errorf("deploy %s: %w", doc.name(), err)
 		}
@@ -188,6 +188,28 @@ func (s *session) deploy(ctx context.Context, c *api.Client, docs []document, f 
 		}
 	}
 	return waited
+}
+
+// pullingEvery is the pause between two requests while images are being pulled.
+const pullingEvery = time.Second
+
+// putApp submits an app, and goes on asking while images are pulled for it.
+func (s *session) putApp(ctx context.Context, c *api.Client, app placement.App, o api.PutOptions) (api.PutResult, error) {
+	for {
+		result, err := c.PutApp(ctx, app, o)
+		var problem *api.Problem
+		if !errors.As(err, &problem) || problem.Kind != api.KindPulling {
+			return result, err
+		}
+		s.say("waiting: %s", clean(problem.Detail))
+		pause := time.NewTimer(pullingEvery)
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
+			return result, err
+		}
+	}
 }
 
 // tellPut says who holds an accepted edit.

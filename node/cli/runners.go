@@ -59,6 +59,7 @@ type AgentConfig struct {
 	WorkAddress string          // IP address that work's ports are opened on; "" is loopback
 	Bridges     []string        // that virtual machines may join
 	ImagesMax   placement.Bytes // of files by digest beyond what has to be here; 0 is what the disk takes
+	Upstream    string          // registries that are asked for images: "all" or "none"
 	ImagesGrace time.Duration   // for which such files are kept that nothing needs
 	BackWithin  time.Duration
 	Join        []string // addresses of peers to join; needed with Token

@@ -52,7 +52,7 @@ func agent(ctx context.Context, cfg cli.AgentConfig, version string) error {
 		Listen: cfg.Listen, Advertise: cfg.Advertise,
 		API: cfg.API.Addr, APIToken: cfg.API.Token, APICert: cfg.API.CertFile, APIKey: cfg.API.KeyFile, APIHosts: cfg.API.AllowedHosts,
 		Join: cfg.Join, Token: cfg.Token, Capacity: cfg.Capacity, GPUs: cfg.GPUs, Price: cfg.Price, WorkAddress: cfg.WorkAddress,
-		BackWithin: cfg.BackWithin, Bridges: cfg.Bridges, ImagesMax: int64(cfg.ImagesMax), ImagesGrace: cfg.ImagesGrace,
+		BackWithin: cfg.BackWithin, Bridges: cfg.Bridges, ImagesMax: int64(cfg.ImagesMax), ImagesGrace: cfg.ImagesGrace, Upstream: cfg.Upstream,
 	}
 	if cfg.Position != nil {
 		c.Lat, c.Lon = cfg.Position.Lat, cfg.Position.Lon

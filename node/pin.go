@@ -1,0 +1,230 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/hansa-mesh/hansa/node/image"
+	"github.com/hansa-mesh/hansa/node/upstream"
+	"github.com/hansa-mesh/hansa/placement"
+)
+
+const (
+	// pinMax is how long a deploy waits for what its images stand for. A pull that
+	// takes longer goes on.
+	pinMax = 12 * time.Second
+	// pinsMax is how many images of an app are looked for at once.
+	pinsMax = 4
+)
+
+// pins is an app with each image by the digest that its name stands for now: what
+// runs stays that, wherever the name goes, until the app is deployed again.
+type pins struct {
+	app   placement.App
+	trees []placement.Artifact
+	notes []string // for the person
+}
+
+// pinKey is an image as components name it.
+type pinKey struct{ image, credentials string }
+
+// pinOf is what became of one.
+type pinOf struct {
+	image string
+	trees []placement.Artifact // none when it is left to the engines
+	note  string
+	err   error
+}
+
+// pin looks up what the images of an app stand for. With pull those that only a
+// registry outside has are brought into the mesh.
+func (n *Node) pin(ctx context.Context, app placement.App, pull bool) (pins, error) {
+	ctx, cancel := context.WithTimeout(ctx, pinMax)
+	defer cancel()
+	found := map[pinKey]*pinOf{}
+	for _, c := range app.Components {
+		if c.Container != nil {
+			found[pinKey{c.Container.Image, c.Container.Credentials}] = &pinOf{}
+		}
+	}
+	room := make(chan struct{}, pinsMax)
+	var all sync.WaitGroup
+	for key, to := range found {
+		all.Go(func() {
+			room <- struct{}{}
+			defer func() { <-room }()
+			*to = n.pinImage(ctx, app.Key().Namespace, key, pull)
+		})
+	}
+	all.Wait()
+	out := pins{app: app, trees: nil}
+	out.app.Components = map[string]placement.Component{}
+	var errs []error
+	for _, name := range app.ComponentNames() {
+		c := app.Components[name]
+		if c.Container != nil {
+			container, p := *c.Container, found[pinKey{c.Container.Image, c.Container.Credentials}]
+			if p.err != nil {
+				errs = append(errs, fmt.Errorf("components.%s.container.image %q: %w", name, container.Image, p.err))
+			}
+			if p.note != "" {
+				out.notes = append(out.notes, name+": "+p.note)
+			}
+			for _, a := range p.trees {
+				if !slices.Contains(out.trees, a) {
+					out.trees = append(out.trees, a)
+				}
+			}
+			container.Image = p.image
+			c.Container = &container
+		}
+		out.app.Components[name] = c
+	}
+	return out, errors.Join(errs...)
+}
+
+// pinImage looks for an image: in the mesh, and then where its name says.
+func (n *Node) pinImage(ctx context.Context, namespace string, key pinKey, pull bool) pinOf {
+	ref, err := upstream.Parse(key.image)
+	if err != nil {
+		return pinOf{err: fmt.Errorf("%w: %w", placement.ErrInvalid, err)}
+	}
+	digest := ref.Digest
+	if digest == "" && ref.Plain != "" {
+		view, ok, err := n.imageNamed(ctx, ref.Plain, ref.Tag)
+		if err != nil {
+			return pinOf{err: err}
+		}
+		if ok {
+			digest = view.Image.Digest
+		}
+	}
+	if digest != "" {
+		trees, err := n.treesOf(ctx, digest)
+		if err == nil {
+			return pinOf{image: pinnedTo(key.image, ref, digest), trees: trees}
+		}
+		if !errors.Is(err, placement.ErrNotFound) {
+			return pinOf{err: err}
+		}
+	}
+	return n.pinOutside(ctx, namespace, key, ref, pull)
+}
+
+// pinnedTo is a name with the digest that it stands for.
+func pinnedTo(text string, ref upstream.Ref, digest string) string {
+	if ref.Digest != "" {
+		return text
+	}
+	return text + "@" + digest
+}
+
+// imageNamed is a name of the mesh's registry.
+func (n *Node) imageNamed(ctx context.Context, repository, reference string) (view placement.ImageView, ok bool, err error) {
+	err = n.loop.look(ctx, func(core *placement.Peer) { view, ok = core.Image(placement.ImageKey(repository, reference)) })
+	return view, ok, err
+}
+
+// treesOf are the artifacts that an image in the mesh is: one, or one for each
+// architecture that the mesh has of it.
+func (n *Node) treesOf(ctx context.Context, digest string) ([]placement.Artifact, error) {
+	refs, err := n.referenced(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var trees []placement.Artifact
+	for _, r := range refs {
+		switch {
+		case !r.Tree || r.Digest != digest:
+		case r.Arch == "":
+			return []placement.Artifact{r.Artifact}, nil
+		default:
+			trees = append(trees, r.Artifact)
+		}
+	}
+	if len(trees) > 0 {
+		return trees, nil
+	}
+	if _, err := n.findFile(ctx, digest); err != nil { // a part of an index may be, without a name
+		return nil, err
+	}
+	size, err := n.measure(ctx, digest)
+	return []placement.Artifact{{Digest: digest, Size: size, Tree: true}}, err
+}
+
+// measure is the bytes of a tree, of which the manifests are brought here.
+func (n *Node) measure(ctx context.Context, digest string) (int64, error) {
+	for range image.DepthMax + 2 {
+		tree, err := image.Walk(treeStore{n.store.Blobs()}, digest, "")
+		if err != nil {
+			return 0, err
+		}
+		missing := slices.DeleteFunc(tree.Missing, func(p image.Part) bool { return !p.Manifest })
+		if len(missing) == 0 {
+			return tree.Size(), nil
+		}
+		for _, p := range missing {
+			if err := n.fetchFile(ctx, p.Digest, p.Size, nil); err != nil {
+				return 0, err
+			}
+		}
+	}
+	return 0, fmt.Errorf("image %s: its manifests do not stay here", digest)
+}
+
+// incoming is the files here, and what comes to them from outside.
+type incoming struct {
+	treeStore
+	n *Node
+}
+
+func (n *Node) incoming() incoming { return incoming{treeStore{n.store.Blobs()}, n} }
+
+// Create begins a file that came from outside.
+func (s incoming) Create(ctx context.Context, digest string, size int64) (upstream.Writer, error) {
+	s.n.images.guard.Use(digest) // before it is here, so that nobody finds it unneeded first
+	w, err := s.n.store.Blobs().Create(ctx, digest, size)
+	if err != nil {
+		return nil, err
+	}
+	return &comingFile{w, func() { s.n.come(digest) }}, nil
+}
+
+// comingFile says when it has come.
+type comingFile struct {
+	upstream.Writer
+	come func()
+}
+
+// Commit implements upstream.Writer.
+func (f *comingFile) Commit() error {
+	err := f.Writer.Commit()
+	if err == nil {
+		f.come()
+	}
+	return err
+}
+
+// moved says which images of an app are others now than they were, by names that
+// are the same.
+func moved(before, after placement.App) []string {
+	var notes []string
+	for _, name := range after.ComponentNames() {
+		old, had := before.Components[name]
+		now := after.Components[name]
+		from, to := old.ImageDigest(), now.ImageDigest()
+		if !had || from == "" || to == "" || from == to {
+			continue
+		}
+		was, err := upstream.Parse(old.Container.Image)
+		is, err2 := upstream.Parse(now.Container.Image)
+		if err == nil && err2 == nil && was.Tag != "" && was.Host == is.Host && was.Repository == is.Repository && was.Tag == is.Tag {
+			notes = append(notes, fmt.Sprintf("%s: %s:%s has moved: it is %.19s… now, and was %.19s…", name, is.Repository, is.Tag, to, from))
+		}
+	}
+	return notes
+}
