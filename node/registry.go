@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/hansa-mesh/hansa/node/registry"
 	"github.com/hansa-mesh/hansa/placement"
@@ -109,7 +110,31 @@ func (m registryMesh) Ensure(ctx context.Context, digest string) error {
 	return registryError(m.n.fetchFile(ctx, digest, 0, nil))
 }
 
-func (m registryMesh) Forget(ctx context.Context, digest string) (string, error) {
-	user, err := m.n.forgetFile(ctx, digest)
-	return user, registryError(err)
+// Forget tries again for a moment when this peer knows of nothing that needs the
+// file: another may not have heard yet that what needed it was removed, or had it
+// on its way.
+func (m registryMesh) Forget(ctx context.Context, digest string) (user string, err error) {
+	for range forgetTries {
+		if user, err = m.n.userOf(ctx, digest); err != nil || user != "" {
+			return user, registryError(err)
+		}
+		if user, err = m.n.forgetFile(ctx, digest); err != nil {
+			return "", registryError(err)
+		}
+		if _, err := m.n.findFile(ctx, digest); user == "" && errors.Is(err, placement.ErrNotFound) {
+			return "", nil
+		}
+		select {
+		case <-time.After(forgetEvery):
+		case <-ctx.Done():
+			return user, ctx.Err()
+		}
+	}
+	return user, nil
 }
+
+// How often, and how long after each other, a file is tried to be deleted.
+const (
+	forgetTries = 10
+	forgetEvery = 100 * time.Millisecond
+)
