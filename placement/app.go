@@ -123,7 +123,7 @@ type Function struct {
 // Server is a virtual machine (Image, or Kernel and Initrd) or a program on the
 // bare machine (Process).
 type Server struct {
-	Image     Package    `json:"image,omitempty"`  // disk, qcow2 or raw; each slot writes to an overlay of its own
+	Image     Package    `json:"image,omitempty"`  // disk, qcow2 or raw, or one of a package ("NAME@DIGEST"); each slot writes to an overlay of its own
 	Kernel    Package    `json:"kernel,omitempty"` // booted directly, with or without a disk
 	Initrd    Package    `json:"initrd,omitempty"`
 	Append    string     `json:"append,omitempty"` // to the kernel's command line
@@ -228,7 +228,7 @@ func (c Component) Wanted() int {
 }
 
 // Artifacts are the digests of all files of a component, each once; its image is
-// none of them: see ImageDigest.
+// none of them: see ImageDigest and DiskDigest.
 func (c Component) Artifacts() []string { return c.artifacts(Package.Files) }
 
 // ArtifactsOn are the digests of the files that must be at a host of an
@@ -259,14 +259,12 @@ func (c Component) artifacts(files func(Package) []string) []string {
 	return digests
 }
 
-// ImageDigests are the digests that images of the app's containers are pinned
-// to, sorted, each once.
+// ImageDigests are the digests that images of the app's containers, and disks of
+// its machines, are pinned to, sorted, each once.
 func (a App) ImageDigests() []string {
 	var digests []string
 	for _, c := range a.Components {
-		if digest := c.ImageDigest(); digest != "" {
-			digests = append(digests, digest)
-		}
+		digests = append(digests, c.trees()...)
 	}
 	slices.Sort(digests)
 	return slices.Compact(digests)

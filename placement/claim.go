@@ -99,7 +99,7 @@ func (c *claim) needs(i *Intent, arch string) {
 	}
 }
 
-// needs are the files, and the tree of the image, that a component of an intent
+// needs are the files, and the tree of the image or disk, that a component of an intent
 // needs on an architecture. An image that is not pinned, or that the intent has
 // no tree of, is the engine's to find.
 func (c Component) needs(i *Intent, arch string) []Artifact {
@@ -111,13 +111,15 @@ func (c Component) needs(i *Intent, arch string) []Artifact {
 		}
 		out = append(out, art)
 	}
-	image := c.ImageDigest()
-	for _, exact := range []bool{true, false} { // of several trees the one for this architecture
-		at := slices.IndexFunc(i.Artifacts, func(a Artifact) bool { return a.Tree && a.Digest == image && (a.Arch == arch || !exact) })
-		if at >= 0 {
-			art := i.Artifacts[at]
-			art.Arch = arch
-			return append(out, art)
+	for _, root := range []string{c.ImageDigest(), c.DiskDigest(arch)} {
+		for _, exact := range []bool{true, false} { // of several trees the one for this architecture
+			at := slices.IndexFunc(i.Artifacts, func(a Artifact) bool { return a.Tree && a.Digest == root && (a.Arch == arch || !exact) })
+			if at >= 0 {
+				art := i.Artifacts[at]
+				art.Arch = arch
+				out = append(out, art)
+				break
+			}
 		}
 	}
 	return out

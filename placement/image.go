@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -109,8 +110,62 @@ func (c Component) ImageDigest() string {
 	if c.Container == nil {
 		return ""
 	}
-	if _, digest, ok := strings.Cut(c.Container.Image, "@"); ok && isDigest(digest) {
+	return pinnedTo(c.Container.Image)
+}
+
+// DiskDigest is the digest of the manifest that a machine's disk is pinned to on an
+// architecture, "NAME@DIGEST", or "": then it is a file, or there is none.
+func (c Component) DiskDigest(arch string) string {
+	if c.Server == nil {
+		return ""
+	}
+	return pinnedTo(c.Server.Image.For(arch))
+}
+
+// trees are the digests of all manifests that the component needs with all that is
+// under them: of its image, and of its disks.
+func (c Component) trees() []string {
+	digests := []string{c.ImageDigest()}
+	if c.Server != nil {
+		for _, name := range c.Server.Image.Files() {
+			digests = append(digests, pinnedTo(name))
+		}
+	}
+	return slices.DeleteFunc(digests, func(d string) bool { return d == "" })
+}
+
+// pinnedTo is the digest that a name is pinned to, "NAME@DIGEST", or "".
+func pinnedTo(name string) string {
+	if _, digest, ok := strings.Cut(name, "@"); ok && isDigest(digest) {
 		return digest
 	}
 	return ""
+}
+
+// checkPinned says what is wrong with a name that is pinned to a digest, or nil.
+func checkPinned(name string) error {
+	repository, _, _ := strings.Cut(name, "@")
+	if at := strings.LastIndexByte(repository, ':'); at >= 0 {
+		if tag := repository[at+1:]; !tagForm.MatchString(tag) {
+			return CheckReference(tag)
+		}
+		repository = repository[:at]
+	}
+	return CheckRepository(repository)
+}
+
+// DiskDigests are the digests among ImageDigests that are disks of machines.
+func (a App) DiskDigests() map[string]bool {
+	disks := map[string]bool{}
+	for _, c := range a.Components {
+		if c.Server == nil {
+			continue
+		}
+		for _, name := range c.Server.Image.Files() {
+			if digest := pinnedTo(name); digest != "" {
+				disks[digest] = true
+			}
+		}
+	}
+	return disks
 }

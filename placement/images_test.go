@@ -173,13 +173,15 @@ func TestImageIsRefused(t *testing.T) {
 		"a negative size":        func(_ *App, i *Image, _ *[]Artifact) { i.Size = -1 },
 		"no tree":                func(_ *App, _ *Image, t *[]Artifact) { *t = nil },
 		"a file":                 func(_ *App, _ *Image, t *[]Artifact) { (*t)[0].Tree = false },
-		"a part beside all":      func(_ *App, _ *Image, t *[]Artifact) { *t = append(*t, Artifact{Digest: (*t)[0].Digest, Tree: true, Arch: "arm64"}) },
-		"one part twice":         func(_ *App, _ *Image, t *[]Artifact) { (*t)[0].Arch = "arm64"; *t = append(*t, (*t)[0]) },
-		"another tree":           func(_ *App, _ *Image, t *[]Artifact) { (*t)[0].Digest = digestOf("2") },
-		"components":             func(a *App, _ *Image, _ *[]Artifact) { a.Components = testApp("x").Components },
-		"another key":            func(a *App, _ *Image, _ *[]Artifact) { a.Name = "shop/api:1.5" },
-		"an app's namespace":     func(a *App, _ *Image, _ *[]Artifact) { a.Namespace = "default" },
-		"a policy as well":       func(a *App, _ *Image, _ *[]Artifact) { a.Policy = &NamespacePolicy{Namespace: "x"} },
+		"a part beside all": func(_ *App, _ *Image, t *[]Artifact) {
+			*t = append(*t, Artifact{Digest: (*t)[0].Digest, Tree: true, Arch: "arm64"})
+		},
+		"one part twice":     func(_ *App, _ *Image, t *[]Artifact) { (*t)[0].Arch = "arm64"; *t = append(*t, (*t)[0]) },
+		"another tree":       func(_ *App, _ *Image, t *[]Artifact) { (*t)[0].Digest = digestOf("2") },
+		"components":         func(a *App, _ *Image, _ *[]Artifact) { a.Components = testApp("x").Components },
+		"another key":        func(a *App, _ *Image, _ *[]Artifact) { a.Name = "shop/api:1.5" },
+		"an app's namespace": func(a *App, _ *Image, _ *[]Artifact) { a.Namespace = "default" },
+		"a policy as well":   func(a *App, _ *Image, _ *[]Artifact) { a.Policy = &NamespacePolicy{Namespace: "x"} },
 	} {
 		i, art := good, append([]Artifact{}, tree...)
 		var app App

@@ -235,6 +235,10 @@ func (v *validation) process(p *Process, ports map[string]int) {
 // file is a digest; files by path are for who uploads them first.
 func (v *validation) file(field, name string, needed bool) {
 	switch {
+	case strings.HasPrefix(field, ".server.image") && pinnedTo(name) != "":
+		if err := checkPinned(name); err != nil && !v.lenient {
+			v.bad(field, name, "not a name in the registry", `"NAME@sha256:…", as hansa deploy of a package makes it`)
+		}
 	case strings.HasPrefix(name, "sha256:"):
 		if d, err := hex.DecodeString(name[len("sha256:"):]); err != nil || len(d) != 32 || strings.ToLower(name) != name {
 			v.bad(field, name, "not a digest", `write "sha256:" and 64 hexadecimal digits in lower case`)
