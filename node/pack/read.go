@@ -155,8 +155,10 @@ func (p *Package) has(field Field) bool {
 }
 
 // Deploy are the apps with all that they name pinned in the repository that the
-// package is in.
+// package is in. The tag is left out: what the next version has not changed is
+// named as before, and so is not restarted.
 func (p *Package) Deploy(from Ref) []placement.App {
+	from.Tag = ""
 	var apps []placement.App
 	for _, app := range p.Apps {
 		app = clone(app)

@@ -88,3 +88,14 @@ func (x Index) check(layers []ocispec.Descriptor) error {
 	}
 	return nil
 }
+
+// Stored is how much room the disk takes at most: what is not zeros.
+func (x Index) Stored() int64 {
+	var sum int64
+	for _, c := range x.Chunks {
+		if c.Layer != zeros {
+			sum += c.Size
+		}
+	}
+	return sum
+}
