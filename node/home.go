@@ -21,12 +21,14 @@ import (
 //	blobs/      artifacts by digest (package store)
 //	work/       what the drivers keep
 //	volumes/    what slots find again (package volume)
+//	disks/      disks of machines that came in chunks, put together
 //	root/       the mesh's root key, where the mesh was founded: to be put away
 const (
 	identityDir = "identity"
 	rootDir     = "root"
 	workDir     = "work"
 	volumesDir  = "volumes"
+	disksDir    = "disks"
 	meshFile    = "mesh.json"
 	meshCopy    = "mesh.json.copy"
 )

@@ -162,6 +162,7 @@ func (n *Node) sweep(ctx context.Context) error {
 	}
 	n.repair(inv)
 	n.forgetHoldings(ctx)
+	n.sweepDisks(ctx)
 	excess := n.shortOfRoom()
 	if n.cfg.ImagesMax > 0 {
 		excess = max(excess, inv.bytes-n.cfg.ImagesMax)

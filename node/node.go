@@ -61,6 +61,7 @@ type Node struct {
 	runner    *runner.Runner
 	mover     *artifact.Mover
 	volumes   *volume.Dir
+	disks     *disks
 	gpus      []placement.Device // of this machine; set before the core is fed
 	router    *invoke.Router
 	registry  *registry.Registry
@@ -212,9 +213,11 @@ func (n *Node) openDrivers() (err error) {
 	}
 	n.mover = n.newMover()
 	n.volumes = volume.New(filepath.Join(n.cfg.DataDir, volumesDir))
+	n.disks = newDisks(filepath.Join(n.cfg.DataDir, disksDir), n.store.Blobs(), n.roomForDisks)
 	n.runner = runner.New(runner.Config{
 		Drivers:  n.drivers,
 		Path:     n.artifactPath,
+		Disk:     n.disks.path,
 		HasImage: func(digest string) bool { return n.images.trees.Whole(digest, ownArch) },
 		Report:   n.workChanged,
 		Fenced:   n.workFenced,

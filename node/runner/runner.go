@@ -37,6 +37,9 @@ type Config struct {
 	// HasImage says whether all of an image that this machine needs is here; nil for
 	// none.
 	HasImage func(digest string) bool
+	// Disk is where the disk of a machine lies whose chunks are here, by the digest of
+	// its manifest. Nil: none.
+	Disk func(ctx context.Context, digest string) (string, error)
 	// Report takes news of an allocation. It must not block for long.
 	Report func(id placement.AllocationID, state placement.WorkState)
 	// Fenced is told when its deadline ended an allocation; nil for nobody. It
@@ -332,6 +335,9 @@ func (r *Runner) start(ctx context.Context, id placement.AllocationID, t *task, 
 	built, err := r.build(id, t, spec)
 	if err == nil && r.cfg.Permit != nil {
 		err = r.cfg.Permit(ctx, spec)
+	}
+	if err == nil {
+		err = r.giveDisk(ctx, t, spec, &built)
 	}
 	if err == nil {
 		err = r.giveSecrets(ctx, id, t, spec, &built)
