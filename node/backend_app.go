@@ -100,6 +100,10 @@ func (n *Node) artifactsOf(ctx context.Context, app placement.App) ([]placement.
 		if err != nil {
 			var ok bool
 			if size, ok = known[digest]; !ok {
+				size, err = n.findFile(ctx, digest) // of a package that was pushed to another peer, say
+				ok = err == nil
+			}
+			if !ok {
 				missing = append(missing, digest)
 				continue
 			}
@@ -115,23 +119,6 @@ func (n *Node) artifactsOf(ctx context.Context, app placement.App) ([]placement.
 	}
 	artifacts = append(artifacts, trees...)
 	return artifacts, n.checkModules(app)
-}
-
-// pinnedTrees are the images of an app's containers that are pinned and that the mesh
-// stores. Others are the engine's to find.
-func (n *Node) pinnedTrees(ctx context.Context, app placement.App) (trees []placement.Artifact, err error) {
-	digests := app.ImageDigests()
-	if len(digests) == 0 {
-		return nil, nil
-	}
-	err = n.loop.look(ctx, func(core *placement.Peer) {
-		for _, digest := range digests {
-			if tree, ok := core.Tree(digest); ok {
-				trees = append(trees, tree)
-			}
-		}
-	})
-	return trees, err
 }
 
 // appHere is an app as this peer's core knows it.
