@@ -17,6 +17,9 @@ import (
 	"testing"
 	"time"
 
+	"cuelabs.dev/go/oci/ociregistry/ocimem"
+	"cuelabs.dev/go/oci/ociregistry/ociserver"
+
 	"github.com/hansa-mesh/hansa/node/api"
 	"github.com/hansa-mesh/hansa/node/api/apitest"
 	"github.com/hansa-mesh/hansa/placement"
@@ -79,7 +82,7 @@ func newTerminal(t *testing.T) *terminal {
 	t.Helper()
 	backend := apitest.New()
 	backend.Now = func() time.Time { return noon }
-	server, err := api.New(api.Config{Backend: backend})
+	server, err := api.New(api.Config{Backend: backend, OCI: ociserver.New(ocimem.New(), nil)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -216,7 +216,7 @@ func (s *session) resolve(ctx context.Context, key placement.AppKey, take, file 
 
 // mergedApp is the one app of a manifest, its files uploaded.
 func (s *session) mergedApp(ctx context.Context, c *api.Client, key placement.AppKey, file string) (placement.App, error) {
-	docs, err := s.readDocuments([]string{file})
+	docs, err := s.readDocuments(ctx, c, []string{file})
 	if err != nil {
 		return placement.App{}, err
 	}

@@ -32,10 +32,14 @@ const waitDefault = 6 * time.Minute
 func (s *session) deployVerb() *cobra.Command {
 	var f deployFlags
 	cmd := &cobra.Command{
-		Use: "deploy FILE…", Short: "Submits apps, and waits until they run",
+		Use: "deploy FILE|PACKAGE…", Short: "Submits apps, and waits until they run",
 		Long: `Submits the apps that the files describe (YAML or JSON, one app a document; - is
 the input). A "./path" in a manifest is a file beside it: it is uploaded first,
 unless the mesh holds it already, and then named by its digest.
+
+NAME:TAG or NAME@DIGEST is a package in the mesh's registry (hansa pack). What its
+apps name is pinned by digest: a tag that moves changes nothing until it is
+deployed again.
 
 An app is accepted when the peers that keep it have it on disk; the answer says
 how many do. Then deploy waits until all of it runs; when the app was there before,
@@ -44,20 +48,21 @@ when that was reverted or has stalled.
 
 Examples:
   hansa deploy shop.yaml
+  hansa deploy shop:1.4                       # a package, from any peer
   hansa deploy shop.yaml --dry-run            # what would happen; nothing is written
   hansa deploy shop.yaml --min-copies 2       # refuse below two copies on disk
   hansa deploy *.yaml --wait=false -o json`,
-		Args:              takes(1, -1, "at least one manifest"),
+		Args:              takes(1, -1, "at least one manifest, or package"),
 		ValidArgsFunction: manifestFiles,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if f.minCopies < 0 {
 				return usagef("--min-copies %d: want 0 or more", f.minCopies)
 			}
-			docs, err := s.readDocuments(args)
+			c, err := s.client()
 			if err != nil {
 				return err
 			}
-			c, err := s.client()
+			docs, err := s.readDocuments(cmd.Context(), c, args)
 			if err != nil {
 				return err
 			}
@@ -80,21 +85,21 @@ Examples:
 
 func (s *session) planVerb() *cobra.Command {
 	return &cobra.Command{
-		Use: "plan FILE…", Short: "What a deploy would do",
+		Use: "plan FILE|PACKAGE…", Short: "What a deploy would do",
 		Long: `Says where each slot of the apps would go, and why, without writing or asking for
 anything. Exit code 1 when some slot finds no place.
 
 Examples:
   hansa plan shop.yaml
   hansa plan shop.yaml -o json | jq .complete`,
-		Args:              takes(1, -1, "at least one manifest"),
+		Args:              takes(1, -1, "at least one manifest, or package"),
 		ValidArgsFunction: manifestFiles,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			docs, err := s.readDocuments(args)
+			c, err := s.client()
 			if err != nil {
 				return err
 			}
-			c, err := s.client()
+			docs, err := s.readDocuments(cmd.Context(), c, args)
 			if err != nil {
 				return err
 			}
@@ -148,6 +153,11 @@ func (s *session) writePlan(w io.Writer, p api.Plan) error {
 
 func (s *session) deploy(ctx context.Context, c *api.Client, docs []document, f deployFlags) error {
 	for _, doc := range docs {
+		if doc.unfold != nil {
+			if err := doc.unfold(ctx); err != nil {
+				return fmt.Errorf("deploy %s: %w", doc.from, err)
+			}
+		}
 		for _, file := range doc.files {
 			if err := s.upload(ctx, c, file); err != nil {
 				return fmt.Errorf("deploy %s: %w", doc.name(), err)

@@ -46,7 +46,7 @@ Examples:
 			}
 			return s.print(l, func(w io.Writer) error {
 				if len(l.Items) == 0 {
-					s.say("no such image in the mesh's registry: any OCI client pushes one, for instance: crane push FILE HOST:PORT/NAME:TAG")
+					s.say("no such image in the mesh's registry: hansa push and hansa pack, or any OCI client, bring one there")
 					return nil
 				}
 				return s.imagesTable(l.Items).write(w)

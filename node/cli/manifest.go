@@ -1,17 +1,16 @@
 package cli
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"io"
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 
 	"github.com/hansa-mesh/hansa/node/api"
+	"github.com/hansa-mesh/hansa/node/pack"
 	"github.com/hansa-mesh/hansa/placement"
 )
 
@@ -24,11 +23,13 @@ const (
 // inputName stands for a manifest from the input in messages.
 const inputName = "the input"
 
-// document is one app of a manifest file, and the files that it names.
+// document is one app of a manifest file, and the files that it names, or of a
+// package.
 type document struct {
-	app   placement.App
-	from  string // file, for messages
-	files []localFile
+	app    placement.App
+	from   string // file or package, for messages
+	files  []localFile
+	unfold func(context.Context) error // makes the package's images ready to be pulled; nil for a file's
 }
 
 // name is the app's, or the file where it has none.
@@ -46,11 +47,19 @@ type localFile struct {
 	size   int64
 }
 
-// readDocuments reads the apps in the named files; "-" is the input. Every
-// "./path" becomes the digest of that file, beside the manifest.
-func (s *session) readDocuments(names []string) ([]document, error) {
+// readDocuments reads the apps in the named files, or packages; "-" is the input.
+// Every "./path" becomes the digest of that file, beside the manifest.
+func (s *session) readDocuments(ctx context.Context, c *api.Client, names []string) ([]document, error) {
 	var docs []document
 	for _, name := range names {
+		if ref, ok := packageName(name); ok {
+			packed, err := s.readPackage(ctx, c, ref)
+			if err != nil {
+				return nil, err
+			}
+			docs = append(docs, packed...)
+			continue
+		}
 		data, err := s.readManifest(name)
 		if err != nil {
 			return nil, err
@@ -121,75 +130,27 @@ func (s *session) readManifest(name string) ([]byte, error) {
 func (d *document) resolve(dir string) error {
 	for _, name := range d.app.ComponentNames() {
 		c := d.app.Components[name]
-		for _, field := range localFields(&c) {
-			if !isLocal(field.value) {
+		for _, field := range pack.Fields(&c) {
+			if !pack.IsLocal(field.Value) {
 				continue
 			}
-			path := field.value
+			if field.Kind == pack.KindImage {
+				return fmt.Errorf("%s: components.%s.%s %q: an image is not uploaded by itself: make a package of the app, hansa pack %s -t NAME:TAG, and deploy that", d.from, name, field.Path, field.Value, d.from)
+			}
+			path := field.Value
 			if !filepath.IsAbs(path) {
 				path = filepath.Join(dir, path)
 			}
 			f, err := hashFile(path)
 			if err != nil {
-				return fmt.Errorf("%s: components.%s.%s %q: %w", d.from, name, field.path, field.value, err)
+				return fmt.Errorf("%s: components.%s.%s %q: %w", d.from, name, field.Path, field.Value, err)
 			}
-			field.set(f.digest)
+			field.Set(f.digest)
 			d.files = append(d.files, f)
 		}
 		d.app.Components[name] = c
 	}
 	return nil
-}
-
-// localField is a field of a component and where it stands below it.
-type localField struct {
-	path  string
-	value string
-	set   func(digest string)
-}
-
-// packageFields are the files of a package, one for each architecture if it has
-// them.
-func packageFields(path string, p *placement.Package) []localField {
-	files := p.ByArch()
-	if files == nil {
-		return []localField{{path, string(*p), func(digest string) { *p = placement.Package(digest) }}}
-	}
-	var fields []localField
-	for _, arch := range slices.Sorted(maps.Keys(files)) {
-		fields = append(fields, localField{path + "." + arch, files[arch], func(digest string) {
-			files[arch] = digest
-			*p = placement.PackageOf(files)
-		}})
-	}
-	return fields
-}
-
-// localFields are the fields of c that may name a local file. What they point
-// to is copied first, so that the caller's manifest is not changed.
-func localFields(c *placement.Component) []localField {
-	var fields []localField
-	if c.Function != nil {
-		f := *c.Function
-		c.Function = &f
-		fields = append(fields, localField{"function.module", f.Module, func(digest string) { f.Module = digest }})
-	}
-	if c.Server != nil {
-		server := *c.Server
-		c.Server = &server
-		fields = slices.Concat(fields, packageFields("server.image", &server.Image),
-			packageFields("server.kernel", &server.Kernel), packageFields("server.initrd", &server.Initrd))
-		if server.Process != nil {
-			process := *server.Process
-			server.Process = &process
-			fields = append(fields, packageFields("server.process.artifact", &process.Artifact)...)
-		}
-	}
-	return fields
-}
-
-func isLocal(name string) bool {
-	return strings.HasPrefix(name, "./") || strings.HasPrefix(name, "../") || filepath.IsAbs(name)
 }
 
 func hashFile(path string) (localFile, error) {

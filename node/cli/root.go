@@ -154,7 +154,7 @@ func (s *session) addVerbs(root *cobra.Command) {
 	}
 	add(groupApps, s.deployVerb(), s.planVerb(), s.appsVerb(), s.statusVerb(), s.psVerb(), s.volumesVerb(), s.explainVerb(),
 		s.logsVerb(), s.execVerb(), s.restartVerb(), s.scaleVerb(), s.historyVerb(), s.rollbackVerb(), s.removeVerb(), s.invokeVerb(), s.secretVerb(),
-		s.imagesVerb())
+		s.packVerb(), s.pushVerb(), s.pullVerb(), s.imagesVerb())
 	add(groupMesh, s.peersVerb(), s.sitesVerb(), s.hostsVerb(), s.eventsVerb(), s.conflictsVerb())
 	add(groupPeer, s.agentVerb(), s.devVerb(), s.initVerb(), s.inviteVerb(), s.joinVerb(), s.forgetVerb())
 	add(groupPeer, s.backupVerb(), s.restoreVerb())
