@@ -68,14 +68,13 @@ func fewEnough(digests []string) error {
 }
 
 // fetchArtifact brings an artifact here: of a tree the manifest and all under it, and
-// the signatures that there are of it. hints are peers that may hold it, or parts of
-// it.
+// before that the signatures that there are of it. hints are peers that may hold it,
+// or parts of it.
 func (n *Node) fetchArtifact(ctx context.Context, a placement.Artifact, hints []string) error {
-	err := n.fetchParts(ctx, a, hints)
-	if err == nil && a.Tree {
+	if a.Tree {
 		n.fetchSignatures(ctx, a.Digest)
 	}
-	return err
+	return n.fetchParts(ctx, a, hints)
 }
 
 func (n *Node) fetchParts(ctx context.Context, a placement.Artifact, hints []string) error {

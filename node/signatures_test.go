@@ -248,6 +248,10 @@ func TestSignaturesTravelWithTheirImage(t *testing.T) {
 		root := parts[len(parts)-1]
 		m.sign(m.sites[0], key, "shop/api", root, "shop/api")
 		last := m.sites[4]
+		m.until("the signature is known there", time.Minute, func() error {
+			_, err := registryNames{last.node}.Get(t.Context(), "shop/api", signature.Tag(root))
+			return err
+		})
 		m.until("staged", time.Minute, func() error { return m.staged(last, "shop/api:1.4", "site=s5") })
 		if held := m.hold(parts); len(held) == len(m.sites) {
 			t.Fatal("all sites hold it: nothing was staged")
