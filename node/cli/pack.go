@@ -88,6 +88,7 @@ Examples:
 	flags.StringVarP(&tag, "tag", "t", "", "name of the package: NAME:TAG, or HOST/NAME:TAG of another registry")
 	output := s.addOutput(cmd, "write it to this folder, or NAME.tar")
 	flags.StringSliceVar(&platforms, "platform", nil, "only these of the images, as linux/arm64 (default all)")
+	s.addSign(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		apps, err := s.readApps(args[0])
 		if err != nil {
@@ -171,6 +172,10 @@ func (s *session) imageRegistry(ctx context.Context, ref pack.Ref) (pack.Remote,
 
 // send makes something at where it is to go, names it there and says so.
 func (s *session) send(ctx context.Context, ref pack.Ref, path string, fill func(context.Context, pack.Target) (pack.Manifest, error)) error {
+	key, err := s.toSign(path) // before anything is sent
+	if err != nil {
+		return err
+	}
 	to, finish, discard, err := s.target(ref, path)
 	if err != nil {
 		return err
@@ -185,6 +190,9 @@ func (s *session) send(ctx context.Context, ref pack.Ref, path string, fill func
 	}
 	if err == nil {
 		err = finish()
+	}
+	if at, remote := to.(pack.Remote); err == nil && remote && key != nil {
+		_, err = s.sign(ctx, at, ref, m.Descriptor.Digest, key)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", ref, err)

@@ -22,6 +22,7 @@ accepted when as many peers hold it as are to.
 Examples:
   hansa push shop.tar                          # by the name that it was packed under
   hansa push shop.tar -t shop:1.4
+  hansa push shop.tar --sign hansa.key
   hansa push ./images --only 2.0 -t shop/api:2.0
   hansa push registry.example/shop:1.4 -t shop:1.4`,
 		Args: takes(1, 1, "a folder, a tar file, or a name in another registry"),
@@ -39,6 +40,7 @@ Examples:
 	flags.SortFlags = false
 	flags.StringVarP(&tag, "tag", "t", "", "its name, NAME:TAG (default the one that it has)")
 	flags.StringVar(&only, "only", "", "the tag in the layout, where that holds several")
+	s.addSign(cmd)
 	return cmd
 }
 

@@ -26,7 +26,8 @@ type session struct {
 	namespace string
 	api       string
 	token     string
-	printed   bool // print was called before
+	signKey   string // the file of --sign
+	printed   bool   // print was called before
 
 	printing sync.Mutex // held while one of several goroutines prints
 }
@@ -154,7 +155,8 @@ func (s *session) addVerbs(root *cobra.Command) {
 	}
 	add(groupApps, s.deployVerb(), s.planVerb(), s.appsVerb(), s.statusVerb(), s.psVerb(), s.volumesVerb(), s.explainVerb(),
 		s.logsVerb(), s.execVerb(), s.restartVerb(), s.scaleVerb(), s.historyVerb(), s.rollbackVerb(), s.removeVerb(), s.invokeVerb(), s.secretVerb(),
-		s.packVerb(), s.pushVerb(), s.pullVerb(), s.imagesVerb())
+		s.packVerb(), s.pushVerb(), s.pullVerb(), s.imagesVerb(),
+		s.signVerb(), s.verifyVerb(), s.keysVerb(), s.namespaceVerb())
 	add(groupMesh, s.peersVerb(), s.sitesVerb(), s.hostsVerb(), s.eventsVerb(), s.conflictsVerb())
 	add(groupPeer, s.agentVerb(), s.devVerb(), s.initVerb(), s.inviteVerb(), s.joinVerb(), s.forgetVerb())
 	add(groupPeer, s.backupVerb(), s.restoreVerb())

@@ -242,12 +242,15 @@ func final(err error) bool {
 	return code >= 400 && code < 500 && code != http.StatusTooManyRequests && code != http.StatusRequestTimeout && code != http.StatusRequestedRangeNotSatisfiable
 }
 
-// kindOf makes the registry's "there is none" ErrNotFound.
+// kindOf makes the registry's "there is none" ErrNotFound, also of one that does not
+// say it in JSON.
 func kindOf(err error) error {
+	var answer ociregistry.HTTPError
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, ociregistry.ErrNameUnknown), errors.Is(err, ociregistry.ErrManifestUnknown), errors.Is(err, ociregistry.ErrBlobUnknown):
+	case errors.As(err, &answer) && answer.StatusCode() == http.StatusNotFound,
+		errors.Is(err, ociregistry.ErrNameUnknown), errors.Is(err, ociregistry.ErrManifestUnknown), errors.Is(err, ociregistry.ErrBlobUnknown):
 		return fmt.Errorf("%w: %w", ErrNotFound, err)
 	}
 	return err

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 
@@ -197,3 +198,6 @@ func blobOf(mediaType string, data []byte) Blob {
 	data = bytes.Clone(data)
 	return Blob{ocispec.Descriptor{MediaType: mediaType, Digest: digests.FromBytes(data), Size: int64(len(data))}, data}
 }
+
+// Open reads it.
+func (b Blob) Open() io.ReadCloser { return io.NopCloser(bytes.NewReader(b.Data)) }
