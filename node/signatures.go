@@ -101,7 +101,7 @@ func (n *Node) signedUnder(ctx context.Context, namespace string, need placement
 		return fmt.Errorf("%.255s: whether it is signed as namespace %s demands is not known: %w", need.Name, namespace, err)
 	}
 	if need.Repository == "" {
-		return refusef("the file %.255s is not signed by a key that namespace %s demands: no signed package that the mesh knows has it (hansa pack --sign makes one)", need.Name, namespace)
+		return refusef("the file %.255s is not signed by a key that namespace %s demands: no package that one of them signed has it (hansa pack --sign makes one)", need.Name, namespace)
 	}
 	return refusef("%.255s is not signed by a key that namespace %s demands: %w (hansa sign signs it)", need.Name, namespace, err)
 }
