@@ -21,7 +21,7 @@ const (
 // Peer is the registry of a peer, at a host and through a transport that shows
 // the token.
 func Peer(host string, insecure bool, transport http.RoundTripper) (func(ref Ref) (Remote, error), error) {
-	client, err := ociclient.New(host, &ociclient.Options{Insecure: insecure, Transport: transport})
+	client, err := ociclient.New(host, &ociclient.Options{Insecure: insecure, Transport: ranges{transport}})
 	if err != nil {
 		return nil, fmt.Errorf("the registry at %s: %w", host, err)
 	}
@@ -52,7 +52,7 @@ func Upstream(ref Ref) (Remote, error) {
 	transport.DialContext = (&net.Dialer{Timeout: dialMax}).DialContext
 	client, err := ociclient.New(host, &ociclient.Options{
 		Insecure:  isLoopback(host),
-		Transport: ociauth.NewStdTransport(ociauth.StdTransportParams{Config: config, Transport: transport}),
+		Transport: ranges{ociauth.NewStdTransport(ociauth.StdTransportParams{Config: config, Transport: transport})},
 	})
 	if err != nil {
 		return Remote{}, fmt.Errorf("the registry at %s: %w", host, err)
@@ -67,4 +67,16 @@ func isLoopback(host string) bool {
 		host = name
 	}
 	return host == "localhost" || net.ParseIP(strings.Trim(host, "[]")).IsLoopback()
+}
+
+// ranges takes the range away from a request without a body: the client calls the
+// end of an upload "14-13", which registries refuse.
+type ranges struct{ next http.RoundTripper }
+
+func (r ranges) RoundTrip(rq *http.Request) (*http.Response, error) {
+	if rq.ContentLength == 0 && rq.Header.Get("Content-Range") != "" {
+		rq = rq.Clone(rq.Context())
+		rq.Header.Del("Content-Range")
+	}
+	return r.next.RoundTrip(rq)
 }

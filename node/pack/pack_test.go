@@ -377,6 +377,35 @@ func TestUploadIsResumed(t *testing.T) {
 	}
 }
 
+// A registry that takes ranges at their word is not told of one that ends before it
+// begins, whatever part of a blob comes last.
+func TestUploadsEndWithoutARange(t *testing.T) {
+	registry := ociserver.New(ocimem.New(), nil)
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, rq *http.Request) {
+		var first, last int64
+		if _, err := fmt.Sscanf(rq.Header.Get("Content-Range"), "%d-%d", &first, &last); err == nil && last < first {
+			http.Error(w, "a range that is none", http.StatusBadRequest)
+			return
+		}
+		registry.ServeHTTP(w, rq)
+	}))
+	t.Cleanup(web.Close)
+	at, err := Peer(strings.TrimPrefix(web.URL, "http://"), true, http.DefaultTransport)
+	if err != nil {
+		t.Fatal(err)
+	}
+	to, err := at(shop)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, size := range []int{100, uploadPart, uploadPart + 5, 2 * uploadPart, 2*uploadPart + 5} {
+		data := noise(8, size)
+		if err := to.Put(t.Context(), describe(layerType, data), fromMemory(data)); err != nil {
+			t.Errorf("%d bytes: %v", size, err)
+		}
+	}
+}
+
 // A download goes on where the connection broke.
 func TestDownloadIsResumed(t *testing.T) {
 	var mu sync.Mutex
