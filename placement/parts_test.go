@@ -8,7 +8,7 @@ import (
 // An image may be in the mesh for some architectures alone: its name has a tree for
 // each, and so have apps, also those that two sides of a cut were merged to.
 func TestImagesForSomeArchitectures(t *testing.T) {
-	digest := digestOf("an index")
+	digest := digestOf("e")
 	parts := []Artifact{{Digest: digest, Size: 5, Tree: true, Arch: "amd64"}, {Digest: digest, Size: 7, Tree: true, Arch: "arm64"}}
 	name := Image{Repository: "docker.io/library/nginx", Reference: "1", Digest: digest, MediaType: "application/vnd.oci.image.index.v1+json", Size: 2}.App()
 	if err := name.checkTree(parts); err != nil {
