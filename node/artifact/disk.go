@@ -28,8 +28,7 @@ func (f *fetch) begin(size int64) error {
 // commit ends a fetch, unless the disk did not keep what was written to it: then
 // that is fetched again.
 func (f *fetch) commit() (done bool, err error) {
-	f.fileMu.Lock() // who is writing a chunk for a second time ends; who comes later sees that it is here
-	f.fileMu.Unlock()
+	f.awaitWriters()
 	f.fileMu.RLock() // others read it meanwhile
 	err = f.file.Commit()
 	f.fileMu.RUnlock()
@@ -47,6 +46,13 @@ func (f *fetch) commit() (done bool, err error) {
 	defer f.mu.Unlock()
 	f.hold(have)
 	return false, nil
+}
+
+// awaitWriters waits for who is writing a chunk for a second time; who comes later
+// sees that it is here.
+func (f *fetch) awaitWriters() {
+	f.fileMu.Lock()
+	defer f.fileMu.Unlock()
 }
 
 // hold says which chunks are here. The caller holds mu.

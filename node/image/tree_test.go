@@ -198,8 +198,10 @@ func TestTrees(t *testing.T) {
 	m := newMemory()
 	root := m.index(t, m.image(t, "amd64")).Digest.String()
 	trees := NewTrees(m)
-	if !trees.Whole(root, "") || !trees.Whole(root, "") {
-		t.Fatal("all of it is here")
+	for range 2 { // the second time from memory
+		if !trees.Whole(root, "") {
+			t.Fatal("all of it is here")
+		}
 	}
 	layer := digests.FromString("layer of amd64").String()
 	text := m.files[layer]
