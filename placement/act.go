@@ -78,8 +78,8 @@ func (s *Steward) act() {
 }
 
 // askUnsure asks what they hold now of peers whose last report cannot be built
-// on: their store was lost since, or they have not repeated it, and so may hold
-// nothing any more. (A report that was lost is not repeated when it said that.)
+// on: their store was lost since, they were out of reach, or they have not repeated
+// it, and so may hold nothing any more. (A report that was lost is not repeated when it said that.)
 func (s *Steward) askUnsure() {
 	for _, id := range sortedKeys(s.a.rows) {
 		r, m := s.a.rows[id], s.p.members.peers[id]
@@ -88,7 +88,7 @@ func (s *Steward) askUnsure() {
 		}
 		reborn := m.digest != nil && m.digest.Peer.Incarnation != r.report.Peer.Incarnation
 		silent := len(r.claims()) > 0 && s.p.out.now.Mono-r.at > 2*s.p.tune.ReportEvery
-		if (reborn || silent) && s.mayRepeat("census/"+string(id)) {
+		if (reborn || silent || s.p.members.backSince(id, r.at)) && s.mayRepeat("census/"+string(id)) {
 			s.p.tune.mark(MarkAskedUnsure)
 			s.p.out.send(id, message{Census: &censusMsg{UID: s.a.uid, Term: s.term, Deputy: s.deputy, Nonce: s.nonce}})
 		}

@@ -88,6 +88,13 @@ func (m *members) calm(id PeerID, now time.Duration) bool {
 	return p != nil && p.live && now-p.since >= m.tune.Calm
 }
 
+// backSince says whether a live peer was out of reach at a time, or after it: what
+// it said until then may have ended meanwhile.
+func (m *members) backSince(id PeerID, at time.Duration) bool {
+	p := m.peers[id]
+	return p != nil && p.live && at < p.since
+}
+
 // deadFor says whether and for how long a peer has been dead: one that goes and
 // says when it will be back is not, until then.
 func (m *members) deadFor(id PeerID, now time.Duration) (time.Duration, bool) {

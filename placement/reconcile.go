@@ -23,7 +23,8 @@ type fact struct {
 	claimStatus
 	peer PeerID
 	lost bool  // its peer is not in reach, and what it has is to be placed anew
-	live bool  // its peer can be spoken to
+	live bool  // its peer can be spoken to, and has said what it has since it can
+	back bool  // its peer can be spoken to again, and has not said yet what is left
 	run  int64 // with LongestRunning, when its slots began to run; Unix milliseconds
 }
 

@@ -28,7 +28,10 @@ func budgetOf(s situation, claims []fact, double, missing Slots) budget {
 		if f.Exclusive != s.exclusive && f.Spec != s.spec { // it has to end before a newer copy begins
 			u.Unavailable = max(1, u.Unavailable)
 		}
-		if !f.live {
+		if f.back && f.Spec == s.spec {
+			fresh = fresh.Union(f.Slots)
+		}
+		if !f.live { // what a peer had when it was last in reach nobody can count on
 			continue
 		}
 		if healthy = healthy.Union(f.settled()); f.Spec == s.spec {

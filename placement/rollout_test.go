@@ -2,6 +2,7 @@ package placement
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -195,5 +196,69 @@ func TestOrderedStopsCountWhateverIsWanted(t *testing.T) {
 	sit := situation{spec: 1, claims: []fact{f}}
 	if s.countStops(&sit); !sit.claims[0].settled().Equal(FirstSlots(2)) || len(s.leaves) != 0 {
 		t.Errorf("slots %s count as healthy, though the order was lost", sit.claims[0].settled())
+	}
+}
+
+// What a peer had before it was out of reach it may have ended meanwhile: until it
+// has said what is left nothing else is stopped on the strength of it, and nothing
+// of it either; it is asked.
+func TestRollOutWaitsForWordOfAPeerThatIsBack(t *testing.T) {
+	p, now, shop := newShop(t)
+	s, spec := shop.steward, SpecHash(shop.win.intent.App.Components["c"])
+	report := func(from PeerID, seq uint64, slots Slots) []Send {
+		return say(p, now, from, message{Report: &reportMsg{UID: shop.uid, Peer: PeerRef{from, 1}, Order: order{1, 1, seq}, Claims: []claimStatus{
+			{ID: claimOf(from, 9), Component: "c", Spec: spec + 1, Slots: slots, Running: slots},
+		}}})
+	}
+	stopped := func() Slots {
+		claims, _ := s.facts("c", Policy{})
+		claims = slices.DeleteFunc(claims, func(f fact) bool { return f.peer == "a" }) // what this peer has is another matter
+		sit := situation{wanted: FirstSlots(2), spec: spec, mayStop: true, mayMove: true, update: UpdatePolicy{Unavailable: 1}, claims: claims}
+		out := Slots{}
+		for _, d := range reconcile(sit).done {
+			out = out.Union(d.slots)
+		}
+		return out
+	}
+	report("b", 1, SlotsOf(0))
+	report("c", 1, SlotsOf(1))
+	if n := stopped().Len(); n != 1 {
+		t.Fatalf("%d slots are stopped, not 1: the test shows nothing", n)
+	}
+	step(p, now, MemberChanged{Peer: "c", Site: "sc", State: MemberDead})
+	now.Mono += time.Second
+	step(p, now, MemberChanged{Peer: "c", Site: "sc", State: MemberAlive})
+	if got := stopped(); !got.IsEmpty() {
+		t.Errorf("slots %s are stopped, though the other may be nowhere", got)
+	}
+	asked := 0
+	for range 30 { // the first question may be lost
+		now.Mono += 100 * time.Millisecond
+		for _, e := range step(p, now, TimerFired{Key: wakeTimer}) {
+			if in, err := Inspect(e.Body); err == nil && e.To == "c" && in.Kind == "census" {
+				asked++
+			}
+		}
+	}
+	if asked == 0 {
+		t.Error("the peer that is back is not asked again")
+	}
+	report("c", 2, SlotsOf(1))
+	if n := stopped().Len(); n != 1 {
+		t.Errorf("%d slots are stopped once the peer has said what it has, not 1", n)
+	}
+}
+
+// What a peer that is back was to run at the wanted version is on its way, as far
+// as anybody knows: no more is begun beside it.
+func TestSlotsOfAPeerThatIsBackAreOnTheirWay(t *testing.T) {
+	old, next := running("a", 10, 1, 0), running("b", 20, 2, 1)
+	s := situation{wanted: FirstSlots(2), spec: 2, mayStop: true, mayMove: true, update: UpdatePolicy{Surge: 1, Unavailable: 1}, claims: []fact{old, next}}
+	if c := reconcile(s); len(c.moves) != 1 {
+		t.Fatalf("%+v: the test shows nothing", c)
+	}
+	s.claims[1].live, s.claims[1].back = false, true
+	if c := reconcile(s); len(c.moves)+len(c.done) != 0 {
+		t.Errorf("more is begun: %+v", c)
 	}
 }

@@ -240,6 +240,7 @@ func (o *oracle) sent(p *peer, e placement.Send) placement.Inspection {
 	in := e.Inspect()
 	o.stats.Messages++
 	o.leases.sent(p, in)
+	o.rolls.ordered(p, e.To, in)
 	if in.Kind == "ask" && !in.Deputy {
 		o.asks[in.Ask] = in.Term
 	}

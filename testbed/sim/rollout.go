@@ -35,13 +35,14 @@ func withUpdates(app placement.App, rng *rand.Rand) {
 
 // rollOracle holds roll-outs to what they may take from people at a time.
 type rollOracle struct {
-	w     *world
-	taken map[slotKey]bool                    // stopped for a newer version, and nowhere running since
-	most  map[placement.AppKey]map[string]int // by component: what any edit allowed
+	w      *world
+	taken  map[slotKey]bool                    // stopped for a newer version, and nowhere running since
+	most   map[placement.AppKey]map[string]int // by component: what any edit allowed
+	wanted map[placement.ClaimID]int           // of its component, as whoever ordered part of the claim to end knows it
 }
 
 func newRollOracle(w *world) *rollOracle {
-	return &rollOracle{w: w, taken: map[slotKey]bool{}, most: map[placement.AppKey]map[string]int{}}
+	return &rollOracle{w: w, taken: map[slotKey]bool{}, most: map[placement.AppKey]map[string]int{}, wanted: map[placement.ClaimID]int{}}
 }
 
 // asked notes what an edit allows. One that was refused, or is not yet known
@@ -54,6 +55,29 @@ func (o *rollOracle) asked(app placement.App) {
 	for name, c := range app.Components {
 		u := c.UpdatePolicy()
 		o.most[key][name] = max(o.most[key][name], u.Unavailable, u.Surge)
+	}
+}
+
+// ordered notes how many slots of a component its steward wants when it ends part
+// of a claim: what it took before and is wanted no more keeps nobody waiting, and
+// the claim's own peer need not have heard of that edit yet. Of several orders the
+// one that wants the fewest counts, since it may be the one that is followed.
+func (o *rollOracle) ordered(p *peer, to placement.PeerID, in placement.Inspection) {
+	q := o.w.byID[to]
+	if in.Kind != "release" || in.Deputy || q == nil {
+		return
+	}
+	for id, r := range q.runs {
+		if id.Claim != in.Claim {
+			continue
+		}
+		v, ok := p.core.App(r.spec.Key)
+		if n := v.Intent.App.Components[r.spec.Component].Wanted(); ok && v.Intent.UID == in.UID {
+			if least, known := o.wanted[in.Claim]; !known || n < least {
+				o.wanted[in.Claim] = n
+			}
+		}
+		return
 	}
 }
 
@@ -83,6 +107,9 @@ func (o *rollOracle) stopped(p *peer, e placement.Stop, r *run) {
 		return
 	}
 	n, wanted := 0, v.Intent.App.Components[key.component].Wanted()
+	if least, known := o.wanted[e.ID.Claim]; known {
+		wanted = min(wanted, least)
+	}
 	for k := range o.taken {
 		switch {
 		case k.uid != key.uid || k.component != key.component:
