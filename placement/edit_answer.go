@@ -18,12 +18,12 @@ func (p *Peer) editStored(from PeerID, m *storedMsg) {
 		if from == p.cfg.Self.Peer && !e.written {
 			e.written = true
 			if e.created || e.alone {
-				p.publishApp(a)
+				p.publishEdit(e, a)
 			}
 		}
 		if p.quorum(e, a) && e.written {
 			if !e.created && !e.alone && !e.told {
-				p.publishApp(a)
+				p.publishEdit(e, a)
 			}
 			e.told = true
 			if p.enough(e, a) {
@@ -31,6 +31,17 @@ func (p *Peer) editStored(from PeerID, m *storedMsg) {
 			}
 		}
 	}
+}
+
+// publishEdit publishes what stands once an edit may be shown, unless that is a
+// later one that may yet be taken back: its own answer publishes it.
+func (p *Peer) publishEdit(e *edit, a *app) {
+	for _, o := range p.edits.open {
+		if o != nil && o != e && o.uid == a.uid && o.phase == editStoring && o.version == a.win.intent.Version && !o.told {
+			return
+		}
+	}
+	p.publishApp(a)
 }
 
 // enough says whether as many keepers hold an edit as it wants, of those that

@@ -466,10 +466,11 @@ func (s *Steward) voters() []PeerID {
 	return out
 }
 
-// learn takes an intent that another keeper holds.
+// learn takes an intent that another keeper holds. This peer's own vote, which a
+// slow disk may hold up, has nothing new but what was taken back since.
 func (p *Peer) learn(from PeerID, uid UID, v version) {
 	kr := p.keeper.records[uid]
-	if kr == nil || p.takenBack(from, uid, v.intent.Version) {
+	if kr == nil || from == p.cfg.Self.Peer || p.takenBack(from, uid, v.intent.Version) {
 		return
 	}
 	before := len(kr.versions)
