@@ -46,6 +46,7 @@ func (n *Node) allocations(ctx context.Context) ([]api.Allocation, map[string]ti
 	if err := n.loop.look(ctx, func(core *placement.Peer) { own, pending = core.Allocations(), pendingOf(core) }); err != nil {
 		return nil, nil, err
 	}
+	n.tellStarts(own)
 	now := time.Now().UTC()
 	answers := ask[allocationsQuery, allocationsAnswer](ctx, n, n.others(), methodAllocations, allocationsQuery{})
 	n.mu.Lock()
@@ -87,6 +88,22 @@ func (n *Node) allocations(ctx context.Context) ([]api.Allocation, map[string]ti
 		}
 	}
 	return rows, asOf, nil
+}
+
+// tellStarts adds to allocations of this peer that are being started what their
+// driver says of it.
+func (n *Node) tellStarts(own []placement.AllocationView) {
+	for i := range own {
+		v := &own[i].State
+		if v.State != placement.AllocStarting || v.Reason != "" {
+			continue
+		}
+		for _, d := range n.drivers {
+			if t, ok := d.(driver.Teller); ok && d.Name() == v.Driver {
+				v.Reason = t.Starting(runner.DriverID(own[i].ID))
+			}
+		}
+	}
 }
 
 func slotKey(a api.Allocation) string { return fmt.Sprintf("%s/%s[%d]", a.UID, a.Component, a.Slot) }

@@ -72,6 +72,7 @@ func (n *Node) serveQueries() {
 	transport.HandleTyped(n.link, methodAllocations, func(ctx context.Context, _ string, _ allocationsQuery) (allocationsAnswer, error) {
 		var a allocationsAnswer
 		err := n.loop.look(ctx, func(core *placement.Peer) { a.Allocations, a.Pending = core.Allocations(), pendingOf(core) })
+		n.tellStarts(a.Allocations)
 		a.Usage = n.usage.rows()
 		return a, err
 	})

@@ -5,6 +5,8 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"k8s.io/apimachinery/pkg/api/resource"
 )
 
 // alloc is one slot of a claim at this peer.
@@ -159,7 +161,7 @@ func (w *Work) fetch(a *alloc) bool {
 			continue
 		}
 		if !missing {
-			w.enter(a, WorkState{State: AllocFetching})
+			w.enter(a, WorkState{State: AllocFetching, Reason: art.comes()})
 		}
 		missing = true
 		if w.byArt[art.Digest] == nil {
@@ -169,6 +171,19 @@ func (w *Work) fetch(a *alloc) bool {
 		w.out.emit(Fetch{Artifact: art, From: w.from(a.claim), Warm: true})
 	}
 	return missing
+}
+
+// comes says in words that an artifact is on its way.
+func (a Artifact) comes() string {
+	what := "file"
+	if a.Tree {
+		what = "image"
+	}
+	size := ""
+	if a.Size > 0 {
+		size = fmt.Sprintf(" (%s)", resource.NewQuantity(a.Size, resource.BinarySI))
+	}
+	return fmt.Sprintf("%s %.19s%s is being fetched from other peers", what, a.Digest, size)
 }
 
 // fence stops what may not go on for want of a lease. Once it has ended it waits

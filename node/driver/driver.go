@@ -152,6 +152,13 @@ type Meter interface {
 	Usage(ctx context.Context) (map[string]Usage, error)
 }
 
+// Teller is implemented by drivers whose starts may take long.
+type Teller interface {
+	// Starting says what the Start of a task that is under way waits for, in words;
+	// "" when there is nothing to say. It never blocks.
+	Starting(id string) string
+}
+
 // DiskMeter is implemented by drivers that hold no task to its disk by themselves,
 // and can say what it takes: who is over is ended.
 type DiskMeter interface {

@@ -44,6 +44,7 @@ var (
 	_ driver.Halter    = (*Driver)(nil)
 	_ driver.Execer    = (*Driver)(nil)
 	_ driver.Meter     = (*Driver)(nil)
+	_ driver.Teller    = (*Driver)(nil)
 	_ driver.Collector = (*Driver)(nil)
 )
 

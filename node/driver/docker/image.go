@@ -28,13 +28,16 @@ type imageRef struct {
 
 // pulls are those under way, by reference and credentials.
 type pulls struct {
-	mu  sync.Mutex // guards all
+	mu  sync.Mutex // guards what follows
 	all map[string]*pull
+	by  map[string]*pull // by the task whose start waits for it
 }
 
 type pull struct {
 	done chan struct{} // closed when it is over
 	err  error         // set before
+
+	name string // of the image, as people know it
 
 	mu   sync.Mutex // guards what follows
 	said string     // the last that the registry said
@@ -53,14 +56,14 @@ func (d *Driver) image(ctx context.Context, cli *client.Client, job driver.Task)
 		}
 	}
 	if c.Digest != "" {
-		return d.fromMesh(ctx, cli, name, c.Digest)
+		return d.fromMesh(ctx, cli, job, name)
 	}
 	full := reference.TagNameOnly(name).String()
 	image, err := d.present(ctx, cli, full)
 	if !cerrdefs.IsNotFound(err) {
 		return image, err
 	}
-	if err := d.pull(ctx, full, c.Username, c.Password); err != nil {
+	if err := d.pull(ctx, job, full, c.Username, c.Password); err != nil {
 		return imageRef{}, fmt.Errorf("pull %s: %w", c.Image, err)
 	}
 	return d.present(ctx, cli, full)
@@ -82,16 +85,16 @@ func (d *Driver) present(ctx context.Context, cli *client.Client, name string) (
 
 // pull waits for the one pull of an image, which it begins if there is none. It
 // goes on when ctx is done.
-func (d *Driver) pull(ctx context.Context, name, user, password string) error {
+func (d *Driver) pull(ctx context.Context, job driver.Task, name, user, password string) error {
 	sum := sha256.Sum256([]byte(name + "\x00" + user + "\x00" + password))
 	key := hex.EncodeToString(sum[:])
 	d.pulls.mu.Lock()
 	if d.pulls.all == nil {
-		d.pulls.all = map[string]*pull{}
+		d.pulls.all, d.pulls.by = map[string]*pull{}, map[string]*pull{}
 	}
 	p := d.pulls.all[key]
 	if p == nil {
-		p = &pull{done: make(chan struct{})}
+		p = &pull{done: make(chan struct{}), name: job.Container.Image}
 		fetch := func() {
 			p.err = d.fetch(p, name, user, password)
 			d.pulls.mu.Lock()
@@ -105,7 +108,13 @@ func (d *Driver) pull(ctx context.Context, name, user, password string) error {
 		}
 		d.pulls.all[key] = p
 	}
+	d.pulls.by[job.ID] = p
 	d.pulls.mu.Unlock()
+	defer func() {
+		d.pulls.mu.Lock()
+		defer d.pulls.mu.Unlock()
+		delete(d.pulls.by, job.ID)
+	}()
 	select {
 	case <-p.done:
 		return p.err
@@ -114,6 +123,19 @@ func (d *Driver) pull(ctx context.Context, name, user, password string) error {
 		defer p.mu.Unlock()
 		return fmt.Errorf("it goes on (%s): %w", p.said, ctx.Err())
 	}
+}
+
+// Starting implements driver.Teller.
+func (d *Driver) Starting(id string) string {
+	d.pulls.mu.Lock()
+	p := d.pulls.by[id]
+	d.pulls.mu.Unlock()
+	if p == nil {
+		return ""
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return fmt.Sprintf("pulls %s: %s", p.name, p.said)
 }
 
 // errQuiet is the cause of a pull that was given up.

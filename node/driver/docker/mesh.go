@@ -14,6 +14,8 @@ import (
 	cerrdefs "github.com/containerd/errdefs"
 	"github.com/distribution/reference"
 	"github.com/moby/moby/client"
+
+	"github.com/hansa-mesh/hansa/node/driver"
 )
 
 // Registry is where the engine gets images of the mesh: this peer, on loopback,
@@ -25,7 +27,8 @@ type Registry struct {
 
 // fromMesh sees to it that an image of the mesh is present. One with its digest is
 // that image, whatever it is called: the peer's port is another after each restart.
-func (d *Driver) fromMesh(ctx context.Context, cli *client.Client, name reference.Named, digest string) (imageRef, error) {
+func (d *Driver) fromMesh(ctx context.Context, cli *client.Client, job driver.Task, name reference.Named) (imageRef, error) {
+	digest := job.Container.Digest
 	id, err := d.withDigest(ctx, cli, digest)
 	if err != nil {
 		return imageRef{}, err
@@ -43,7 +46,7 @@ func (d *Driver) fromMesh(ctx context.Context, cli *client.Client, name referenc
 		return imageRef{}, fmt.Errorf("the image %s is in the mesh, and this peer serves no images to its engine", name)
 	}
 	full := from.Addr + "/" + reference.Path(name) + "@" + digest
-	if err := d.pull(ctx, full, from.User, from.Password); err != nil {
+	if err := d.pull(ctx, job, full, from.User, from.Password); err != nil {
 		return imageRef{}, fmt.Errorf("pull %s from this peer, as %s: %w", name, full, err)
 	}
 	return d.present(ctx, cli, full)
