@@ -140,7 +140,7 @@ func (n *Node) close() error {
 	if n.engines != nil {
 		errs = append(errs, ignoreClosed(n.engines.listener.Close()))
 	}
-	if n.upstreams.registries != nil {
+	if n.upstreams != nil && n.upstreams.registries != nil {
 		n.upstreams.registries.Close()
 	}
 	if n.store != nil {
