@@ -42,7 +42,7 @@ demo: build examples ## lose a site, cut a site off, heal
 	bin/hansa-testbed demo --hansa bin/hansa --shop examples/shop/shop.yaml
 
 test: examples ## every test that CI runs
-	CGO_ENABLED=0 $(GO) test -p 4 -timeout 25m $(PACKAGES)
+	CGO_ENABLED=0 $(GO) test -timeout 30m $(PACKAGES)
 	CGO_ENABLED=0 $(GO) test -timeout 25m ./testbed/sim
 
 check: lint race fuzz ## test, and then all that takes longer
@@ -53,7 +53,7 @@ lint:
 	$(GO) tool staticcheck ./...
 
 race: examples
-	CGO_ENABLED=1 $(GO) test -race -short -vet=off -p 4 -timeout 30m $$(printf '%s\n' $(PACKAGES) | grep -vE '$(RACELESS)')
+	CGO_ENABLED=1 $(GO) test -race -short -vet=off -timeout 30m $$(printf '%s\n' $(PACKAGES) | grep -vE '$(RACELESS)')
 
 fuzz: ## every fuzz target for FUZZTIME, two at a time
 	@grep -rEo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' . | sort | \

@@ -199,7 +199,11 @@ func TestOverrunIsReported(t *testing.T) {
 	t.Parallel()
 	dir := dataDir(t)
 	daemon := fencingDaemon(t, "/proc/self/exe", dir, fencedSoon, nil)
-	until := boottime.Now() + 5*time.Second // a little later than its deadline
+	in, err := time.ParseDuration(fencedSoon)
+	if err != nil {
+		t.Fatal(err)
+	}
+	until := boottime.Now() + in // a little later than its deadline
 	daemon.Process.Kill()
 	daemon.Wait()
 	supervisor := supervisorOf(t, dir, "c/0")
