@@ -199,8 +199,8 @@ func (p *Peer) onDrop(from PeerID, m *dropMsg) {
 		p.tune.mark(MarkDropTooLate)
 		return // it was published, and stands
 	}
-	if m.Version.Peer != from && !p.reminded(from, m) {
-		return // only its writer takes a version back
+	if m.Version.Peer != from && !p.reminded(from, m) && !(p.members.forgotten(m.Version.Peer) && p.isKeeper(m.UID, from)) {
+		return // only its writer takes a version back, or a keeper that heard so from one that is no more
 	}
 	p.dropped.add(dropKey(m.UID, m.Version)) // the store may come after this
 	p.persistKeep(m.UID, p.keeper.drop(m.UID, m.Version))

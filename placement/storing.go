@@ -162,12 +162,13 @@ func (p *Peer) named(v version) bool {
 // takenBack says whether a store brings a version that its writer took back, as
 // this peer heard from the writer, or is it. Whoever else still holds it hears so
 // from the writer: another keeper that missed it, or the writer itself, whose
-// disk kept what it was to forget. What the mesh lists by now stands after all.
+// disk kept what it was to forget. Where the writer was forgotten they hear so from
+// this peer. What the mesh lists by now stands after all.
 func (p *Peer) takenBack(from PeerID, uid UID, v Version) bool {
 	if !p.dropped.set[dropKey(uid, v)] || p.lists(uid, v) || from == p.cfg.Self.Peer {
 		return false
 	}
-	if v.Peer == p.cfg.Self.Peer || v.Peer == from {
+	if v.Peer == p.cfg.Self.Peer || v.Peer == from || p.members.forgotten(v.Peer) {
 		p.tune.mark(MarkTakenBackAgain)
 		p.out.send(from, message{Drop: &dropMsg{UID: uid, Version: v}})
 	}
