@@ -148,3 +148,36 @@ func TestNamesFromBothSides(t *testing.T) {
 		}
 	}
 }
+
+// A driver that is asked for an edit which the one before it made answers once
+// as many hold it as it wants, and does not count itself before its bytes are
+// here.
+func TestNextDriverWaitsForCopies(t *testing.T) {
+	v := newVillage(t, FaultNone, "a", "b", "c", "d")
+	v.lack("1", "b")
+	i, tree := pushed("shop:1", "1")
+	edit := Submit{Ticket: 1, App: i.App(), Artifacts: tree, Copies: 3, IdempotencyKey: "k"}
+	v.step(v.peers["a"], edit)
+	if r, ok := v.answers[1]; ok {
+		t.Fatalf("answered with two copies: %+v", r)
+	}
+	v.apart("a")
+	key := ImageKey("shop", "1")
+	for range 60 {
+		if v.pass(time.Second); v.drives("b", key) || v.drives("c", key) {
+			break
+		}
+	}
+	if !v.drives("b", key) {
+		t.Fatal("b does not drive it")
+	}
+	edit.Ticket = 2
+	v.step(v.peers["b"], edit)
+	if r, ok := v.answers[2]; ok {
+		t.Fatalf("answered by a peer that has no bytes: %+v", r)
+	}
+	v.arrive("1", "b")
+	if r, ok := v.answers[2]; !ok || r.Err != nil || r.Copies != 2 || !r.Quorum || fmt.Sprint(r.Peers) != "[b c]" {
+		t.Fatalf("answered %t: %+v", ok, r)
+	}
+}

@@ -421,7 +421,7 @@ func (p *Peer) restate(a *app) {
 // editHere makes an edit under this steward's term: whoever is later finds
 // another version.
 func (p *Peer) editHere(e *edit, a *app) {
-	if p.madeBefore(e, a) {
+	if p.madeBefore(e, a, true) {
 		return
 	}
 	if err := p.check(e, a, p.liveKeepers(a)); err != nil {
@@ -432,27 +432,35 @@ func (p *Peer) editHere(e *edit, a *app) {
 }
 
 // madeBefore answers an edit that comes again, perhaps after a steward died
-// before it could answer: the copies are those that are known of here.
-func (p *Peer) madeBefore(e *edit, a *app) bool {
+// before it could answer: once as many keepers hold it as it wants, as far as is
+// known here, or when they take too long. Below a majority none are waited for.
+func (p *Peer) madeBefore(e *edit, a *app, wait bool) bool {
 	if p.tune.Break == FaultRemake {
 		return false
 	}
 	for i := range a.versions {
-		if v, ok := a.versions[i].intent.made(e.req.idemKey); ok {
-			e.uid, e.version = a.uid, v
-			for _, ref := range p.holdersOf(a) {
-				e.copies[ref] = true
-			}
-			p.acknowledge(e, a)
+		v, ok := a.versions[i].intent.made(e.req.idemKey)
+		if !ok {
+			continue
+		}
+		for _, ref := range p.holdersOf(a) {
+			e.copies[ref] = true
+		}
+		if wait && !(p.quorum(e, a) && p.enough(e, a)) && p.out.now.Mono < e.deadline {
+			e.phase = editWaiting
+			p.ensureStored(a.uid)
 			return true
 		}
+		e.uid, e.version = a.uid, v
+		p.acknowledge(e, a)
+		return true
 	}
 	return false
 }
 
 // editAlone makes an edit below a majority of the keepers.
 func (p *Peer) editAlone(e *edit, a *app) {
-	if p.madeBefore(e, a) {
+	if p.madeBefore(e, a, false) {
 		return
 	}
 	copies := p.liveKeepers(a)

@@ -299,17 +299,13 @@ func (p *Peer) stands(e *edit) bool {
 
 // lacks says whether artifacts of an edit are not here.
 func (p *Peer) lacks(e *edit, a *app) bool {
-	for _, v := range a.versions {
-		if v.intent.Version != e.version {
-			continue
-		}
-		for _, art := range v.intent.Artifacts {
-			if !v.intent.Removed && !p.has(art) && !p.durable(&v.intent, art) {
-				return true
-			}
-		}
-	}
-	return false
+	return slices.ContainsFunc(a.versions, func(v version) bool { return v.intent.Version == e.version && p.awaits(&v.intent) })
+}
+
+// awaits says whether bytes of an intent are not here that a keeper of it has to
+// hold.
+func (p *Peer) awaits(i *Intent) bool {
+	return !i.Removed && slices.ContainsFunc(i.Artifacts, func(art Artifact) bool { return !p.has(art) && !p.durable(i, art) })
 }
 
 // rerouteEdits looks again at edits that wait for someone, since who that is

@@ -167,8 +167,10 @@ func (v *village) want(at PeerID, list string) {
 }
 
 // acting says whether a peer acts as the steward of shop.
-func (v *village) acting(id PeerID) bool {
-	s := v.peers[id].find(AppKey{"default", "shop"}).steward
+func (v *village) acting(id PeerID) bool { return v.drives(id, AppKey{"default", "shop"}) }
+
+func (v *village) drives(id PeerID, key AppKey) bool {
+	s := v.peers[id].find(key).steward
 	return s != nil && !s.deputy && s.phase == phaseActing
 }
 

@@ -46,12 +46,13 @@ func (p *Peer) allStored(a *app) bool {
 	return true
 }
 
-// holdersOf is the keepers that are known to hold what stands of an app.
+// holdersOf is the keepers that are known to hold what stands of an app, and its
+// bytes.
 func (p *Peer) holdersOf(a *app) []PeerRef {
 	var out []PeerRef
 	st, r := p.stores[a.uid], p.keeper.records[a.uid]
 	for _, ref := range a.lists().refs() {
-		if ref == p.cfg.Self && r != nil && slices.Contains(r.onDisk, a.win.intent.Version) ||
+		if ref == p.cfg.Self && r != nil && slices.Contains(r.onDisk, a.win.intent.Version) && !p.awaits(&a.win.intent) ||
 			st != nil && st.tag == p.storeTag(a) && st.acked[ref] {
 			out = append(out, ref)
 		}
@@ -317,6 +318,7 @@ func (p *Peer) onStored(from PeerID, m *storedMsg) {
 		}
 		if all {
 			st.acked[a.refOf(from, m.Life)] = true
+			p.rerouteEdits(a) // one that was made before waits for this
 		}
 	}
 	p.editStored(from, m)
