@@ -22,6 +22,7 @@ type Catalog struct {
 
 	// follows says whether a list may count after the known one; nil lets any.
 	follows    func(known, k keeperList) bool
+	gone       func(PeerID) bool  // says who never comes back
 	unfollowed map[UID][][]byte   // siblings of which one may count later
 	next       map[UID]keeperList // that keepers said is to follow
 }
@@ -115,6 +116,7 @@ func (c *Catalog) setIntents(key AppKey, siblings [][]byte) []UID {
 			versions = append(versions, v)
 			touched[v.intent.UID] = true
 			c.keyOf[v.intent.UID] = key
+			c.firstKeepers(&v.intent)
 			for _, e := range v.intent.Ends { // which may be kept here without being listed
 				touched[e.UID] = true
 			}
@@ -135,6 +137,32 @@ func (c *Catalog) setIntents(key AppKey, siblings [][]byte) []UID {
 		}
 	}
 	return sortedKeys(touched)
+}
+
+// firstKeepers takes the list that an app was made with, where no other is known
+// and who made it is gone for good: its record may have been lost with them.
+func (c *Catalog) firstKeepers(i *Intent) bool {
+	if _, known := c.keepers[i.UID]; known || i.Keepers == nil || c.gone == nil || !c.gone(i.Version.Peer) {
+		return false
+	}
+	k, err := c.readKeepers(*i.Keepers)
+	if err != nil || k.list.UID != i.UID || k.list.Epoch != 1 || k.signed.By != i.Version.Peer {
+		return false
+	}
+	c.keepers[i.UID] = k
+	return true
+}
+
+// adopt looks once more at apps of which no keepers are known, and tells of each
+// that it finds some for.
+func (c *Catalog) adopt(changed func(UID)) {
+	for _, uid := range sortedKeys(c.keyOf) {
+		for _, v := range c.versions(uid) {
+			if c.firstKeepers(&v.intent) {
+				changed(uid)
+			}
+		}
+	}
 }
 
 // setKeepers takes the siblings of a keeper list. Of those that may follow what

@@ -382,8 +382,9 @@ func (p *Peer) create(e *edit) {
 	}
 	i := p.intent(e, nil)
 	k := Keepers{UID: i.UID, Epoch: 1, Peers: keepers, Term: Term{Number: firstTerm, Peer: p.cfg.Self.Peer}}
-	v := version{signed: p.sign(i), intent: *i}
 	list := keeperList{signed: p.sign(k), list: k}
+	i.Keepers = &list.signed
+	v := version{signed: p.sign(i), intent: *i}
 	e.phase, e.uid, e.version, e.created, e.before = editStoring, i.UID, i.Version, true, map[string]int{}
 	m := &storeMsg{UID: i.UID, Term: k.Term, Intents: []Signed{v.signed}, Keepers: list.signed, From: e.sources()}
 	p.keep(p.cfg.Self.Peer, m, []version{v}, list, keeperList{})

@@ -352,3 +352,35 @@ func TestListsThatDoNotFollow(t *testing.T) {
 		}
 	}
 }
+
+// An app whose list was lost with its maker, once the intent had spread, is kept
+// by the others of the list that it was made with, as soon as nobody can bring
+// another.
+func TestKeepersComeWithTheApp(t *testing.T) {
+	v := newVillage(t, FaultNone, "a", "b", "c", "d")
+	for _, id := range []PeerID{"b", "c", "d"} { // which a does not know yet
+		v.cut[[2]PeerID{"a", id}] = true
+	}
+	v.deploy("a")
+	for key, value := range v.table {
+		if table, _, _ := cutTable(key); table == TableIntents {
+			for _, id := range []PeerID{"b", "c", "d"} {
+				v.tell(v.peers[id], key, value)
+			}
+		}
+	}
+	v.want("b", "0 []")
+	for _, id := range []PeerID{"b", "c", "d"} {
+		v.step(v.peers[id], MemberChanged{Peer: "a", Site: "sa", State: MemberForgotten})
+	}
+	v.want("d", "1 [{a 1} {b 1} {c 1}]")
+	v.pass(30 * time.Second)
+	if !v.acting("b") {
+		t.Fatal("nobody drives it")
+	}
+	for _, id := range []PeerID{"b", "c"} {
+		if n := len(v.peers[id].find(AppKey{"default", "shop"}).rows); n == 0 {
+			t.Errorf("%s hears of nothing that runs", id)
+		}
+	}
+}

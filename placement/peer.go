@@ -65,6 +65,7 @@ func New(cfg Config) *Peer {
 		}
 		return p.follows(known, k, "")
 	}
+	p.catalog.gone = p.members.forgotten
 	p.votes, p.leases = newLeaseKeeper(tune), newLeases()
 	p.work = newWork(p.out, tune, p.timers, p.has)
 	p.ledger.holdsOff = p.stopped
@@ -222,6 +223,7 @@ func (p *Peer) onMember(ev MemberChanged) {
 	if ev.State == MemberForgotten {
 		p.roles = true
 		p.catalog.again(p.refresh) // a forced list may count now
+		p.catalog.adopt(p.refresh)
 	}
 	if !changed {
 		return

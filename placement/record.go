@@ -48,6 +48,9 @@ type Intent struct {
 	// that Before had for a component.
 	Alone  bool           `json:"alone,omitempty"`
 	Before map[string]int `json:"before,omitempty"`
+	// Keepers is, in the first version, the list that was made with it: whoever
+	// hears of an app also hears who keeps it.
+	Keepers *Signed `json:"keepers,omitempty"`
 }
 
 // Ancestor is a version that another replaced. A writer knows its own edits

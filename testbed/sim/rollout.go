@@ -82,12 +82,12 @@ func (o *rollOracle) ordered(p *peer, to placement.PeerID, in placement.Inspecti
 }
 
 // stopped looks at work that is about to end, and counts it if a steward ends it
-// before its newer copy is there. What crashes is not counted, nor what has not
+// before its newer copy is there. What crashes or ails is not counted, nor what has not
 // been healthy for min_healthy, which a roll-out takes for missed, nor what a side
 // without a majority does: the two sides of a cut do not know of each other.
 func (o *rollOracle) stopped(p *peer, e placement.Stop, r *run) {
 	early := strings.HasPrefix(e.Reason, "stops before") || strings.HasPrefix(e.Reason, "makes room")
-	if !early || strings.HasSuffix(e.Reason, "without a majority") || r.stopping || r.state != placement.AllocRunning {
+	if !early || strings.HasSuffix(e.Reason, "without a majority") || r.stopping || r.ails || r.state != placement.AllocRunning {
 		return
 	}
 	key := keyOf(e.ID, r)

@@ -13,6 +13,7 @@ type run struct {
 	labels   map[string]string
 	state    placement.AllocState
 	stopping bool
+	ails     bool // its checks fail
 	number   int
 	deadline time.Duration // of exclusive work, by the machine's clock
 	since    time.Duration // of its last lease operation
@@ -83,11 +84,13 @@ func (p *peer) ailWork(id placement.AllocationID, r *run, n int) {
 	if !runs() || p.w.calm {
 		return
 	}
+	r.ails = true
 	p.step(placement.WorkChanged{ID: id, State: placement.WorkState{State: placement.AllocUnhealthy, Reason: "3 checks failed"}})
 	p.w.at(p, p.w.between(0, 10*time.Second), func() {
 		if !runs() {
 			return
 		}
+		r.ails = false
 		if p.w.calm || p.w.chance(0.5) {
 			p.step(placement.WorkChanged{ID: id, State: placement.WorkState{State: placement.AllocRunning}})
 			return
