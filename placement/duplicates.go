@@ -86,6 +86,20 @@ func (c *course) settle(s situation, both []fact, double Slots) {
 			}
 		}
 	}
+	c.oneWaits(slices.DeleteFunc(slices.Clone(both), at), open)
+}
+
+// oneWaits leaves one of several older copies of which none runs: a roll-out
+// replaces no slot that is held twice, and would wait for one of them for ever.
+func (c *course) oneWaits(older []fact, open Slots) {
+	for _, f := range older {
+		open = open.Minus(f.Running).Minus(f.Ready) // which a lease tells how to go on
+	}
+	waits := Slots{}
+	for _, f := range older {
+		c.ends(f, f.Slots.Intersect(open).Intersect(waits), "a newer version came, and neither it nor another copy has begun to run")
+		waits = waits.Union(f.Slots)
+	}
 }
 
 // ends says that slots of a claim are done.

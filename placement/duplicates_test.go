@@ -136,3 +136,33 @@ func TestRunsAreNoted(t *testing.T) {
 		t.Errorf("first ran at %d, not %d, and again %v", c.FirstRunning, first, c.Again)
 	}
 }
+
+// A slot whose copies are both older than what is wanted, and of which neither has
+// ever run, comes to what is wanted all the same: a roll-out replaces no slot that is
+// held twice.
+func TestOlderCopiesThatNeverRun(t *testing.T) {
+	first, second := running("a", 0, 1, 0), running("b", 0, 2, 0)
+	second = moved(second, first)
+	first.Running, second.Running = Slots{}, Slots{}
+	s := situation{
+		wanted: FirstSlots(1), spec: 3, keep: KeepOriginal, claims: []fact{second, first}, mayStop: true, mayMove: true,
+		update: UpdatePolicy{Surge: 1},
+	}
+	got := reconcile(s)
+	if len(got.done) != 1 || got.done[0].claim.peer != "b" || got.done[0].slots != SlotsOf(0) {
+		t.Fatalf("of two copies that do not run %+v ends, want that of b", got.done)
+	}
+	s.claims = []fact{first}
+	if got = reconcile(s); len(got.moves) != 1 || got.moves[0].claim.peer != "a" {
+		t.Errorf("and then %+v moves, want that of a", got.moves)
+	}
+	s.claims, s.spec = []fact{second, first}, second.Spec
+	if got = reconcile(s); len(got.done) != 0 {
+		t.Errorf("%+v ends while what is to replace it does not run", got.done)
+	}
+	first.Running, s.spec = first.Slots, 3
+	s.claims = []fact{second, first}
+	if got = reconcile(s); len(got.done) != 1 || got.done[0].claim.peer != "b" {
+		t.Errorf("of one that runs and one that does not %+v ends, want that of b", got.done)
+	}
+}
