@@ -20,7 +20,9 @@
 // backups; machines die with or without their work; failure detection takes its
 // time, differs from peer to peer, and is wrong; clocks are skewed, jump and
 // drift; hosts shrink; peers join late, are shut out, and run release n-1. A
-// replicated table is on disk at once. No peer lies: that is placement/forged_test.go.
+// replicated table is on disk at once. Images that apps are pinned to (pins.go) are
+// with some peers, rot, and go with a disk; what nobody needs is never swept. No peer
+// lies: that is placement/forged_test.go.
 //
 // # Invariants
 //
@@ -29,7 +31,7 @@
 // under a lower term taken, or answered before its term is on disk; no ask
 // granted twice; of edits that compare with one version one made, and a retry
 // made once; no exclusive slot executing twice, or under a number that does not
-// rise, and no vote on it but a keeper's. Checked after healing: every
+// rise, and no vote on it but a keeper's; nothing starts without its bytes. Checked after healing: every
 // slot placed once if it fits anywhere, tables equal, nothing reserved,
 // nothing left of what was removed.
 //

@@ -120,6 +120,10 @@ func (p *peer) sync() {
 	}
 	d := p.core.Digest() // what no rumour brought
 	w.at(o, w.delay(p, o), func() { o.step(placement.DigestChanged{Digest: d}) })
+	if w.plan.Pins { // likewise
+		blobs := p.holds()
+		w.at(o, w.delay(p, o), func() { o.step(placement.Holds{Peer: p.id, Blobs: blobs}) })
+	}
 }
 
 func (p *peer) exchange(o *peer, name string) {

@@ -116,16 +116,10 @@ func (w *world) anyHolds(digest string) bool {
 
 // tellHolds tells others, those in reach, what a peer holds.
 func (p *peer) tellHolds() {
-	if !p.w.plan.Images {
+	if !p.w.plan.Images && !p.w.plan.Pins {
 		return
 	}
-	var blobs []uint32
-	for digest := range p.blobs {
-		if n, ok := placement.BlobPrefix(digest); ok {
-			blobs = append(blobs, n)
-		}
-	}
-	slices.Sort(blobs)
+	blobs := p.holds()
 	for _, to := range p.w.peers {
 		tell := func() { to.step(placement.Holds{Peer: p.id, Blobs: blobs}) }
 		if to == p {
@@ -134,6 +128,18 @@ func (p *peer) tellHolds() {
 			p.w.carry(p, to, tell)
 		}
 	}
+}
+
+// holds is what a peer says that it holds.
+func (p *peer) holds() []uint32 {
+	var blobs []uint32
+	for digest := range p.blobs {
+		if n, ok := placement.BlobPrefix(digest); ok {
+			blobs = append(blobs, n)
+		}
+	}
+	slices.Sort(blobs)
+	return blobs
 }
 
 // namesInConflict says whether a person has to choose between images.

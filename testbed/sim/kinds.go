@@ -47,7 +47,8 @@ var kinds = []kind{
 	{"upgrade", 2, upgrade},
 	{"fail-work", 1, failWork},
 	{"death", 1, death},
-	{doJoin, 0, join}, // drawn for those that are late
+	{doJoin, 0, join},   // drawn for those that are late
+	{doRot, 0, rotFile}, // drawn where images are pinned
 }
 
 // act carries an action of the plan out.

@@ -117,7 +117,7 @@ func (p *peer) start() {
 			p.member(o, placement.MemberDead)
 		}
 	}
-	for _, driver := range []string{placement.DriverWasm, placement.DriverProcess} {
+	for _, driver := range p.drivers() {
 		p.later(w.between(0, 500*time.Millisecond), func() { p.step(placement.WorkListed{Driver: driver, Work: p.found(driver)}) })
 	}
 	if len(p.volumes) > 0 {
@@ -131,6 +131,9 @@ func (p *peer) start() {
 	p.later(w.between(0, 300*time.Millisecond), p.detect)
 	p.later(w.between(0, time.Second), p.sync)
 	p.later(w.between(0, 200*time.Millisecond), p.tellDigest)
+	if w.plan.Pins {
+		p.tellHolds()
+	}
 }
 
 // crash ends the daemon; with the machine its work goes too.
@@ -179,7 +182,7 @@ func (p *peer) tellHost() {
 		return
 	}
 	p.step(placement.HostChanged{Host: placement.Host{
-		ID: string(p.id), Arch: p.arch(), GPUs: p.devices(), Drivers: []string{placement.DriverWasm, placement.DriverProcess},
+		ID: string(p.id), Arch: p.arch(), GPUs: p.devices(), Drivers: p.drivers(),
 		Fences:   []string{placement.DriverProcess},
 		Capacity: p.offered, Cordoned: p.cordoned,
 	}})
@@ -322,12 +325,10 @@ func (p *peer) fetch(e placement.Fetch) {
 		most = treeMax
 	}
 	p.later(p.w.between(10*time.Millisecond, most), func() {
-		for _, id := range e.From {
+		for _, id := range p.sources(e) {
 			from := p.w.byID[id]
 			if from.blobs[e.Artifact.Digest] && p.w.reach(p, from) {
-				p.blobs[e.Artifact.Digest] = true
-				p.step(placement.BlobArrived{Digest: e.Artifact.Digest})
-				p.tellHolds()
+				p.arrived(e.Artifact.Digest)
 				return
 			}
 		}

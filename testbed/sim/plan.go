@@ -34,6 +34,7 @@ type Plan struct {
 	Volumes   bool // apps have a component with a volume
 	GPUs      bool // machines have GPUs, and apps want some
 	Images    bool // people push images too, which take long from peer to peer
+	Pins      bool // apps have a container whose image is pinned, which some peers hold
 	Archs     bool // machines are of two architectures, and some files for one
 
 	Mutant  string // what is broken on purpose in the world under the cores: one of mutants
@@ -133,6 +134,7 @@ func PlanOf(seed uint64) Plan {
 	if forgets := func(a Action) bool { return a.Do == doAmnesia }; slices.ContainsFunc(p.Actions, forgets) && one(2) {
 		p.Replay = drawRate(rng, 0.4) // what an earlier life said comes when there is another
 	}
+	drawPins(seed, &p)
 	slices.SortStableFunc(p.Actions, func(a, b Action) int { return int(a.At - b.At) })
 	return p
 }

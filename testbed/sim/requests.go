@@ -44,6 +44,9 @@ func (w *world) request(p *peer, rng *rand.Rand) {
 	if w.plan.GPUs {
 		addGPUs(app, rand.New(rand.NewPCG(rng.Uint64(), 7)))
 	}
+	if w.plan.Pins {
+		artifacts = append(artifacts, addPinned(app, rand.New(rand.NewPCG(rng.Uint64(), 9))))
+	}
 	if w.plan.Archs {
 		withArch(app, rand.New(rand.NewPCG(rng.Uint64(), 6)))
 	}
@@ -101,7 +104,9 @@ func (w *world) submit(p *peer, ev placement.Submit) {
 	o.ticket++
 	ev.Ticket = o.ticket
 	for _, a := range ev.Artifacts {
-		p.blobs[a.Digest] = true
+		if !a.Tree || ev.App.Image != nil { // what an app is pinned to was pushed before
+			p.blobs[a.Digest] = true
+		}
 	}
 	o.asked[ev.Ticket] = &request{at: p, key: ev.App.Key(), edit: ev}
 	if ev.App.Image != nil {

@@ -90,6 +90,7 @@ func newWorld(seed uint64, plan Plan, trace io.Writer) *world {
 		p := w.peers[w.rng.IntN(len(w.peers))]
 		p.skew, p.skewed = 10*time.Minute, 10*time.Minute
 	}
+	w.pushPinned()
 	for i, p := range w.peers {
 		p.old = i < plan.Old
 		if p.absent = i >= len(w.peers)-plan.Late; !p.absent {

@@ -70,12 +70,13 @@ func (w *world) unsettled() []string {
 		return open
 	}
 	views := w.in()[0].core.Apps()
-	conflict := false
+	conflict, bytesLost := false, w.bytesLost(views)
 	for _, v := range views {
 		conflict = conflict || v.Conflict
 	}
 	w.acknowledgedStand(note)
 	w.imagesStand(note)
+	w.bytesThere(views, note)
 	w.placedOnce(views, note)
 	w.rolledOut(note)
 	for _, p := range w.in() {
@@ -96,7 +97,7 @@ func (w *world) unsettled() []string {
 				continue
 			}
 			if !conflict || !strings.Contains(o, "conflict") {
-				if !(w.plan.Tight || w.plan.GPUs || conflict || w.forgot || w.died) { // where there is too little, something stays open
+				if !(w.plan.Tight || w.plan.GPUs || conflict || bytesLost || w.forgot || w.died) { // where there is too little, something stays open
 					note("%s: %s", p.id, o)
 				}
 			}

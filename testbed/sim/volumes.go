@@ -141,7 +141,7 @@ func (w *world) roomFor(c placement.Component, k slotKey) bool {
 	return slices.ContainsFunc(w.in(), func(p *peer) bool {
 		need := c.Need()
 		switch {
-		case !p.runsHere(c), !p.gpusFor(c.Resources.GPU), len(homes) > 0 && !slices.Contains(homes, p.id):
+		case !w.bytesFor(c), !p.runsHere(c), !p.gpusFor(c.Resources.GPU), len(homes) > 0 && !slices.Contains(homes, p.id):
 			return false
 		case len(homes) > 0:
 			need = c.Resources

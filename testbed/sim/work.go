@@ -27,6 +27,7 @@ func (p *peer) startWork(e placement.Start) {
 	r := p.runs[e.ID]
 	if r == nil {
 		p.openVolumes(e.ID, e.Spec)
+		p.checkBytes(e.ID, e.Spec)
 		r = &run{spec: e.Spec, labels: placement.Labels(e.ID, e.Spec), state: placement.AllocStarting}
 		p.runs[e.ID] = r
 		if e.Spec.Fence > 0 {
