@@ -125,7 +125,8 @@ func (c ClaimID) String() string {
 	}, "-")
 }
 
-// ParseClaimID reads what ClaimID.String wrote.
+// ParseClaimID reads what ClaimID.String wrote, and nothing else: a claim has one
+// name.
 func ParseClaimID(s string) (ClaimID, error) {
 	p := strings.Split(s, "-")
 	if len(p) != 5 {
@@ -137,10 +138,14 @@ func ParseClaimID(s string) (ClaimID, error) {
 	if err := errors.Join(err1, err2, err3); err != nil {
 		return ClaimID{}, fmt.Errorf("claim %q: %w", s, err)
 	}
-	return ClaimID{
+	c := ClaimID{
 		Ask:   AskID{Asker: PeerID(p[0]), Incarnation: Incarnation(inc1), Counter: n},
 		Owner: PeerRef{Peer: PeerID(p[3]), Incarnation: Incarnation(inc2)},
-	}, nil
+	}
+	if c.String() != s {
+		return ClaimID{}, fmt.Errorf("claim %q: write %q", s, c)
+	}
+	return c, nil
 }
 
 // Compare orders claims for ties and for sorted output.
@@ -166,7 +171,8 @@ func (a AllocationID) String() string {
 	return a.Claim.String() + "." + strconv.FormatUint(uint64(a.Slot), 10)
 }
 
-// ParseAllocationID reads what AllocationID.String wrote.
+// ParseAllocationID reads what AllocationID.String wrote, and nothing else: so no
+// order about one allocation is taken for one about another, "…01" for "…1".
 func ParseAllocationID(s string) (AllocationID, error) {
 	claim, slot, ok := strings.Cut(s, ".")
 	if !ok {
@@ -180,5 +186,9 @@ func ParseAllocationID(s string) (AllocationID, error) {
 	if err != nil {
 		return AllocationID{}, fmt.Errorf("allocation %q: slot: %w", s, err)
 	}
-	return AllocationID{Claim: c, Slot: Slot(n)}, nil
+	a := AllocationID{Claim: c, Slot: Slot(n)}
+	if a.String() != s {
+		return AllocationID{}, fmt.Errorf("allocation %q: write %q", s, a)
+	}
+	return a, nil
 }
