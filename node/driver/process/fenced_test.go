@@ -74,14 +74,22 @@ func fencingDaemon(t *testing.T, self, dir, in string, as *syscall.Credential) *
 	return daemon
 }
 
-// wardenOf finds the warden of a supervisor: its only child.
+// wardenOf finds the warden of a supervisor: its only child, of whichever of its
+// threads.
 func wardenOf(t *testing.T, supervisor int) (pid int) {
 	t.Helper()
-	drivertest.Eventually(t, "the warden", func() bool { // the file may leave some out, see proc(5)
-		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", supervisor, supervisor))
-		if err == nil {
-			pid, err = strconv.Atoi(strings.TrimSpace(string(b)))
+	drivertest.Eventually(t, "the warden", func() bool { // the files may leave some out, see proc(5)
+		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", supervisor))
+		var children []string
+		for _, name := range threads {
+			b, _ := os.ReadFile(name) // a thread may have ended
+			children = append(children, strings.Fields(string(b))...)
 		}
+		if len(children) != 1 {
+			return false
+		}
+		var err error
+		pid, err = strconv.Atoi(children[0])
 		return err == nil
 	})
 	return pid
