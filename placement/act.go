@@ -278,6 +278,7 @@ func (s *Steward) place(name string, slots, lost Slots, replaces *fact) (left Sl
 		return Slots{}
 	}
 	delete(s.short, name)
+	delete(s.hopeless, name)
 	comp, _, _ := s.p.wants(s.a, name)
 	for _, g := range s.parts(name, comp, slots) {
 		left = left.Union(s.plan(name, comp, g, lost.Intersect(g.slots), replaces))
@@ -326,6 +327,7 @@ func (s *Steward) plan(name string, comp Component, g part, lost Slots, replaces
 	}
 	if !res.Unplaced.IsEmpty() {
 		s.short[name] = p.atHomeText(g, res.Outcome)
+		s.hopeless[name] = s.failsEverywhere(in)
 	}
 	p.decisions.add(d)
 	p.out.emit(Record{Decision: &d})

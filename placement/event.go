@@ -202,6 +202,9 @@ type WorkState struct {
 	Driver   string            `json:"driver,omitempty"`
 	Fenced   bool              `json:"fenced,omitempty"`  // its deadline ended it, not itself
 	Started  int64             `json:"started,omitempty"` // Unix milliseconds of this run, where it is known
+	// Final says of a start that failed that another one here will fail too, as when
+	// the image does not exist: the slot is given back at once.
+	Final bool `json:"-"`
 }
 
 // Exit is how a run of an allocation ended.

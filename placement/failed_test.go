@@ -91,8 +91,8 @@ func TestFailedEachForItsReason(t *testing.T) {
 	}
 	counter, web := "pull counter: "+strings.Repeat("é", 300), "pull web: \xff"
 	p.out.now = *now
-	p.failed(claims["counter"], 0, counter)
-	p.failed(claims["web"], 1, web)
+	p.failed(claims["counter"], 0, WorkState{Reason: counter})
+	p.failed(claims["web"], 1, WorkState{Reason: web})
 	sent := p.report("u", 0)
 	var got reportMsg
 	if err := Decode(Encode(sent), &got); err != nil {

@@ -359,7 +359,7 @@ func (p *Peer) onWork(ev WorkChanged, why string) {
 		p.letGo(c)
 		p.work.retry(ev.ID)
 	case workFailed:
-		p.failed(c, ev.ID.Slot, a.state.Reason)
+		p.failed(c, ev.ID.Slot, a.state)
 		p.releaseSlots(c, SlotsOf(ev.ID.Slot), a.state.Reason)
 		p.tell(c, "failed", ev.ID.Slot, a.state.Reason)
 	}
@@ -406,10 +406,11 @@ type failure struct {
 	slots Slots
 	spec  uint64 // SpecHash of what failed last: another version may do better
 	why   string
+	final bool // no start of it here will do
 	at    time.Duration
 }
 
-func (p *Peer) failed(c *claim, n Slot, why string) {
+func (p *Peer) failed(c *claim, n Slot, s WorkState) {
 	if p.failures[c.UID] == nil {
 		p.failures[c.UID] = map[string]failure{}
 	}
@@ -417,7 +418,7 @@ func (p *Peer) failed(c *claim, n Slot, why string) {
 	if f.spec != c.SpecHash {
 		f.slots = Slots{}
 	}
-	p.failures[c.UID][c.Component] = failure{slots: f.slots.Add(n), spec: c.SpecHash, why: why, at: p.out.now.Mono}
+	p.failures[c.UID][c.Component] = failure{slots: f.slots.Add(n), spec: c.SpecHash, why: s.Reason, final: s.Final, at: p.out.now.Mono}
 }
 
 // onWorkListed takes a driver's answer to "what do you run?" and brings ledger

@@ -92,7 +92,7 @@ func (m *message) check(size int) error {
 		return within(len(m.Hold.Holders), holdersMax, "holders")
 	case m.Report != nil:
 		return errors.Join(within(size, reportBytesMax, "bytes of a report"), within(len(m.Report.Claims), appClaimsMax, "claims"),
-			within(max(len(m.Report.Failed)+len(m.Report.FailedSpecs), 2*len(m.Report.Kept), 2*len(m.Report.FailedWhy)), 2*ComponentsMax, "components"), within(len(m.Report.Why)+m.Report.longest(), textMax, "bytes of text"))
+			within(max(len(m.Report.Failed)+len(m.Report.FailedSpecs), 2*len(m.Report.Kept), 2*len(m.Report.FailedWhy), 2*len(m.Report.FailedFinal)), 2*ComponentsMax, "components"), within(len(m.Report.Why)+m.Report.longest(), textMax, "bytes of text"))
 	case m.Ask != nil:
 		return within(len(m.Ask.Keepers), keepersMax, "keepers")
 	case m.Offer != nil:

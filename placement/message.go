@@ -170,6 +170,7 @@ type (
 
 		FailedSpecs map[string]uint64 `cbor:"h,omitempty"` // SpecHash of what of Failed failed last
 		FailedWhy   map[string]string `cbor:"y,omitempty"` // why each of Failed did; without it Why is of all
+		FailedFinal map[string]bool   `cbor:"z,omitempty"` // those of Failed that would fail there again
 	}
 
 	// claimStatus is one claim as others see it.

@@ -78,6 +78,12 @@ func (p *Peer) report(uid UID, nonce uint64) reportMsg {
 		}
 		m.Failed[name], m.FailedSpecs[name], m.FailedWhy[name] = f.slots, f.spec, clip(f.why)
 		m.Why = m.FailedWhy[name]
+		if f.final {
+			if m.FailedFinal == nil {
+				m.FailedFinal = map[string]bool{}
+			}
+			m.FailedFinal[name] = true
+		}
 	}
 	return m
 }

@@ -60,10 +60,11 @@ func (w *Work) exited(a *alloc, s WorkState) verdict {
 	a.exits = slices.DeleteFunc(a.exits, func(at time.Duration) bool { return now-at > rules.window })
 	a.exits = append(a.exits, now)
 	a.last = &Exit{Code: s.ExitCode, Reason: s.Reason, At: w.out.now.Wall.UnixMilli()}
-	if len(a.exits) > rules.budget {
-		w.tune.mark(MarkBudgetUsedUp)
+	if s.Final || len(a.exits) > rules.budget {
 		s.State = AllocFailed
-		if rules.budget > 0 {
+		if s.Final {
+			w.tune.mark(MarkFailedForGood)
+		} else if w.tune.mark(MarkBudgetUsedUp); rules.budget > 0 {
 			s.Reason = fmt.Sprintf("ended %d times: %s", len(a.exits), s.Reason)
 		}
 		w.enter(a, s)

@@ -40,6 +40,7 @@ type Steward struct {
 	asks      map[uint64]*openAsk
 	noRoom    map[string]map[PeerID]refusal // by component: who refused lately
 	short     map[string]string             // by component: why the last plan left slots without a place
+	hopeless  map[string]bool               // by component: it failed for good wherever it may run
 	unplaced  map[string]unplaced           // by component
 	sent      map[string]time.Duration      // orders sent: when, so as not to repeat them at once
 	pins      map[ClaimID]pinnedSlots       // confirmed, and not released since
@@ -100,7 +101,7 @@ func newSteward(p *Peer, a *app, term Term) *Steward {
 	s := &Steward{
 		p: p, a: a, term: term, began: p.out.now.Mono, wait: p.tune.RoundMin,
 		votes: map[PeerRef]bool{}, answered: map[PeerID]bool{}, heldBy: map[PeerID]uint64{},
-		asks: map[uint64]*openAsk{}, noRoom: map[string]map[PeerID]refusal{}, short: map[string]string{}, unplaced: map[string]unplaced{}, sent: map[string]time.Duration{},
+		asks: map[uint64]*openAsk{}, noRoom: map[string]map[PeerID]refusal{}, short: map[string]string{}, hopeless: map[string]bool{}, unplaced: map[string]unplaced{}, sent: map[string]time.Duration{},
 		pins: map[ClaimID]pinnedSlots{}, side: map[string]Slots{}, leaves: map[ClaimID]leave{}, copied: map[PeerRef]uint64{}, judged: map[string]time.Duration{}, confirmed: map[PeerRef]time.Duration{},
 	}
 	if kr := p.keeper.records[a.uid]; kr != nil {

@@ -168,6 +168,7 @@ type progress struct {
 	left    Slots  // not so, or still held by an older copy
 	waits   string // for a peer that is not in reach, and for nothing else
 	why     string // of the first that is not healthy
+	begun   bool   // some slot is placed
 }
 
 func (s *Steward) progressOf(name string, spec uint64, sit *situation) progress {
@@ -184,6 +185,7 @@ func (s *Steward) progressOf(name string, spec uint64, sit *situation) progress 
 			older = older.Union(f.Slots)
 		case f.Spec == spec:
 			pr.settled = pr.settled.Union(f.settled().Intersect(wanted))
+			pr.begun = pr.begun || !f.Slots.IsEmpty()
 			if pr.why == "" && f.Why != "" {
 				pr.why = fmt.Sprintf("%s, at %s", f.Why, f.peer)
 			}
@@ -237,6 +239,9 @@ func (s *Steward) judge(name string, comp Component, r rollout, pr progress) {
 	if left := u.Deadline - time.Duration(r.Idle)*time.Millisecond; u.Deadline > 0 && left <= 0 && r.Verdict == RolloutGoing {
 		s.overdue(name, r, u, pr)
 		return
+	} else if s.hopeless[name] && !pr.begun && r.Verdict == RolloutGoing {
+		s.undone(name, r, u, clip("it failed for good wherever it may run: "+pr.why))
+		return
 	} else if u.Deadline > 0 && r.Verdict == RolloutGoing {
 		s.dueBy(now + left)
 	}
@@ -249,8 +254,12 @@ func (s *Steward) judge(name string, comp Component, r rollout, pr progress) {
 
 // overdue ends a roll-out that came to nothing for too long.
 func (s *Steward) overdue(name string, r rollout, u UpdatePolicy, pr progress) {
-	r.Why = clip(fmt.Sprintf("%d of %d slots healthy, and none more in %s: %s", pr.settled.Len(), s.a.win.intent.App.Components[name].Wanted(), u.Deadline, pr.why))
-	r.Verdict = RolloutStalled
+	s.undone(name, r, u, clip(fmt.Sprintf("%d of %d slots healthy, and none more in %s: %s", pr.settled.Len(), s.a.win.intent.App.Components[name].Wanted(), u.Deadline, pr.why)))
+}
+
+// undone ends a roll-out: what was done last comes back, or it stalls.
+func (s *Steward) undone(name string, r rollout, u UpdatePolicy, why string) {
+	r.Why, r.Verdict = why, RolloutStalled
 	good, kept := s.past.intentOf(s.p.catalog.readIntent, s.a.uid, r.Good)
 	// Who votes on leases follows from the version that stands: what is exclusive in
 	// one of the two alone is for a person to bring back.

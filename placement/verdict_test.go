@@ -73,6 +73,10 @@ func (m *machine) take(effects []Effect) {
 			}
 			m.do(Persisted{Token: e.Token})
 		case Start:
+			if e.Spec.Spec.Env["V"] == "gone" {
+				m.do(WorkChanged{ID: e.ID, State: WorkState{State: AllocFailed, Reason: "no such image", Final: true}})
+				continue
+			}
 			if m.bad(e.Spec) {
 				m.do(WorkChanged{ID: e.ID, State: WorkState{State: AllocFailed, Reason: "exit code 7"}})
 				continue
