@@ -123,16 +123,23 @@ func (m *Mesh) found(ctx context.Context, i int, d *daemon) error {
 
 // hansa runs the command at a place to its end and returns its standard output.
 func (m *Mesh) hansa(ctx context.Context, at *daemon, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, m.cfg.Hansa, args...)
-	cmd.Env = append(os.Environ(), "HANSA_API="+at.API)
+	return at.run(exec.CommandContext(ctx, m.cfg.Hansa, args...))
+}
+
+// run runs a program at a place to its end and returns its standard output.
+func (d *daemon) run(cmd *exec.Cmd) (string, error) {
+	cmd.Env = append(os.Environ(), "HANSA_API="+d.API)
+	if d.engine != nil {
+		cmd.Env = append(cmd.Env, "DOCKER_HOST="+d.engine.address())
+	}
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
-	err := at.Start(cmd)
+	err := d.Start(cmd)
 	if err == nil {
 		err = cmd.Wait()
 	}
 	if err != nil {
-		return "", fmt.Errorf("hansa %s: %w\n%s%s", strings.Join(args, " "), err, &out, &errs)
+		return "", fmt.Errorf("%s %s: %w\n%s%s", filepath.Base(cmd.Path), strings.Join(cmd.Args[1:], " "), err, &out, &errs)
 	}
 	return out.String(), nil
 }
@@ -229,6 +236,12 @@ func (m *Mesh) HTTP(site string) *http.Client { return m.daemons[site].http }
 // printed.
 func (m *Mesh) Command(ctx context.Context, site string, args ...string) (string, error) {
 	return m.hansa(ctx, m.daemons[site], args...)
+}
+
+// Run runs a program of others at a site, as somebody at its machine would, with its
+// peer and its engine, and returns what it printed.
+func (m *Mesh) Run(ctx context.Context, site, program string, args ...string) (string, error) {
+	return m.daemons[site].run(exec.CommandContext(ctx, program, args...))
 }
 
 // Sites are the sites in order.

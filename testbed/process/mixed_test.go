@@ -168,22 +168,27 @@ func (a *mixed) load(site, name string) {
 // engine asks the engine of a site.
 func (a *mixed) engine(site, method, path string, body io.Reader) []byte {
 	a.Helper()
-	c, err := a.mesh.Engine(site)
+	return askEngine(a.T, a.mesh, site, method, path, body)
+}
+
+func askEngine(t *testing.T, m *process.Mesh, site, method, path string, body io.Reader) []byte {
+	t.Helper()
+	c, err := m.Engine(site)
 	if err != nil {
-		a.Fatal(err)
+		t.Fatal(err)
 	}
-	request, err := http.NewRequestWithContext(a.Context(), method, "http://engine"+path, body)
+	request, err := http.NewRequestWithContext(t.Context(), method, "http://engine"+path, body)
 	if err != nil {
-		a.Fatal(err)
+		t.Fatal(err)
 	}
 	response, err := c.Do(request)
 	if err != nil {
-		a.Fatal(err)
+		t.Fatal(err)
 	}
 	defer response.Body.Close()
 	said, err := io.ReadAll(response.Body)
 	if err != nil || response.StatusCode/100 != 2 {
-		a.Fatalf("%s %s at the engine of %s: %s %s %v", method, path, site, response.Status, said, err)
+		t.Fatalf("%s %s at the engine of %s: %s %s %v", method, path, site, response.Status, said, err)
 	}
 	return said
 }
