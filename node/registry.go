@@ -26,16 +26,22 @@ func (n *Node) openRegistry() error {
 	return nil
 }
 
+// registryErrors are errors of the islands and the registry's words for them. Of an
+// error of several kinds the first decides: what is here and has rotted is not found,
+// so that it is brought from others, and no fault of the client's.
+var registryErrors = []struct{ kind, words error }{
+	{store.ErrNotFound, registry.ErrNotFound}, {placement.ErrNotFound, registry.ErrNotFound},
+	{store.ErrDigest, registry.ErrDigest}, {store.ErrOffset, registry.ErrOffset}, {store.ErrBusy, registry.ErrTooMany},
+	{store.ErrFull, registry.ErrNoRoom}, {store.ErrFailed, registry.ErrNoRoom}, {placement.ErrFull, registry.ErrNoRoom},
+	{placement.ErrConflict, registry.ErrConflict}, {placement.ErrLimit, registry.ErrTooMany},
+	{placement.ErrTooFew, registry.ErrCopies}, {placement.ErrUnavailable, registry.ErrCopies},
+}
+
 // registryError puts an error of the islands in the registry's words.
 func registryError(err error) error {
-	for kind, words := range map[error]error{
-		store.ErrNotFound: registry.ErrNotFound, store.ErrDigest: registry.ErrDigest, store.ErrOffset: registry.ErrOffset,
-		store.ErrBusy: registry.ErrTooMany, store.ErrFull: registry.ErrNoRoom, store.ErrFailed: registry.ErrNoRoom,
-		placement.ErrNotFound: registry.ErrNotFound, placement.ErrConflict: registry.ErrConflict, placement.ErrTooFew: registry.ErrCopies,
-		placement.ErrUnavailable: registry.ErrCopies, placement.ErrFull: registry.ErrNoRoom, placement.ErrLimit: registry.ErrTooMany,
-	} {
-		if errors.Is(err, kind) {
-			return fmt.Errorf("%w: %w", words, err)
+	for _, e := range registryErrors {
+		if errors.Is(err, e.kind) {
+			return fmt.Errorf("%w: %w", e.words, err)
 		}
 	}
 	return err

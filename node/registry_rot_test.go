@@ -1,0 +1,31 @@
+package node
+
+import (
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// A client that pulls what has rotted here gets it whole, at once and each time, since
+// another peer has it.
+func TestRottenBlobIsPulledFromAnotherPeer(t *testing.T) {
+	m := wallMesh(t, 2)
+	s := m.sites[0]
+	layer := strings.Repeat("layer", 1000)
+	s.pushImage(t, "shop/api:1", layer)
+	name := digest.FromString(layer).String()
+	for range 20 { // errors were once told apart by chance
+		if err := os.WriteFile(s.node.store.Blobs().Path(name), []byte("rot"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if w := s.ask(t, "GET", "/v2/shop/api/blobs/"+name, ""); w.Code != http.StatusOK || w.Body.String() != layer {
+			t.Fatalf("%d, %d bytes: %.200s", w.Code, w.Body.Len(), w.Body)
+		}
+	}
+	if c := s.node.images.counts(); c.Rotten != 20 || c.Healed != 20 {
+		t.Errorf("%d files were rotten and %d healed, not 20", c.Rotten, c.Healed)
+	}
+}
