@@ -129,7 +129,7 @@ func rolledOut(st api.Status) (done bool, err error) {
 		}
 		switch r.State {
 		case "going":
-			done = done && (r.Previous == "" || st.Deputy)
+			done = done && (st.Deputy || r.Previous == "" && !mixed(c))
 		case "stalled", "reverted":
 			failed = append(failed, clean(fmt.Sprintf("%s %s: %s", c.Name, map[string]string{"stalled": "has stalled", "reverted": "was reverted"}[r.State], r.Why)))
 		}
@@ -138,6 +138,16 @@ func rolledOut(st api.Status) (done bool, err error) {
 		return false, fmt.Errorf("the roll-out of %s/%s came to nothing: %s", st.Namespace, st.App, strings.Join(failed, "; "))
 	}
 	return done, nil
+}
+
+// mixed says whether slots of a component still are, or run beside, what was deployed
+// before and never got as far as to be gone back to.
+func mixed(c api.ComponentStatus) bool {
+	there := 0
+	for _, state := range []string{"pending", "fetching", "starting", "running", "unhealthy", "stopping"} {
+		there += c.States[state]
+	}
+	return c.Rollout.Updated < c.Rollout.Wanted || there > c.Wanted
 }
 
 // allRuns says whether as many slots of an app run as are wanted.

@@ -33,6 +33,7 @@ components:
     env: {GREETING: "%s"}
     ports: {http: 8080}
     health: {http: {path: /healthz}, interval: 2s}
+    update: {min_healthy: 1s}
     %s
     disconnect: {lost_after: 0s, replace: majority, reconcile: keep_replacement}
 `
@@ -83,8 +84,10 @@ func TestRegistryOutlivesPeers(t *testing.T) {
 // originDies: the peer that was pushed to loses its power when the app runs.
 func (f *front) originDies() {
 	_, digest, layer := f.push("1", 1)
-	f.deploy(third, "1", "welcome", "")
-	f.Logf("with %s it runs at %s", origin, f.runs("welcome", digest, ""))
+	f.deploy(third, "1", "welcome", "place: {near: {site: "+origin+"}}")
+	if at := f.runs("welcome", digest, ""); at != origin {
+		f.Errorf("it runs at %s, and is to be near %s", at, origin)
+	}
 	f.kill(origin)
 	f.Logf("without %s it runs at %s", origin, f.runs("welcome", digest, origin))
 	f.deploy(third, "1", "moved", "place: {where: site="+third+"}")
