@@ -3,7 +3,6 @@ package registry_test
 import (
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -21,6 +20,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/hansa-mesh/hansa/node/registry"
+	"github.com/hansa-mesh/hansa/node/registry/clients"
 )
 
 // serveMemory serves a registry over memory on loopback, and is where.
@@ -144,25 +144,6 @@ func mustName(t *testing.T, text string) name.Reference {
 	return ref
 }
 
-// run runs a program that a machine may lack; CI has it.
-func run(t *testing.T, env []string, program string, args ...string) string {
-	t.Helper()
-	path, err := exec.LookPath(program)
-	if err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("%s is not installed, and CI needs it: %v", program, err)
-		}
-		t.Skipf("%s is not installed: %v", program, err)
-	}
-	cmd := exec.CommandContext(t.Context(), path, args...)
-	cmd.Env = append(os.Environ(), env...)
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s %s: %v\n%s", program, strings.Join(args, " "), err, out)
-	}
-	return string(out)
-}
-
 func TestSkopeo(t *testing.T) {
 	at := serveMemory(t)
 	dir := filepath.Join(t.TempDir(), "layout")
@@ -173,7 +154,7 @@ func TestSkopeo(t *testing.T) {
 		fatal(t, l.AppendImage(image, layout.WithAnnotations(map[string]string{"org.opencontainers.image.ref.name": ref})))
 	}
 
-	skopeo := func(args ...string) string { return run(t, nil, "skopeo", args...) }
+	skopeo := func(args ...string) string { return clients.Run(t, nil, "skopeo", args...) }
 	skopeo("copy", "--insecure-policy", "--dest-tls-verify=false", "oci:"+dir+":1", "docker://"+at+"/shop/api:1")
 	if out := skopeo("inspect", "--tls-verify=false", "docker://"+at+"/shop/api:1"); !strings.Contains(out, digestOf(t, image)) {
 		t.Errorf("inspect: %s", out)
@@ -194,5 +175,37 @@ func TestSkopeo(t *testing.T) {
 	skopeo("delete", "--tls-verify=false", "docker://"+at+"/shop/api:zstd")
 	if out := skopeo("list-tags", "--tls-verify=false", "docker://"+at+"/shop/api"); strings.Contains(out, `"zstd"`) {
 		t.Errorf("tags after a deletion: %s", out)
+	}
+}
+
+// The programs, beside what crane is made of.
+func TestCraneAndOrasCommands(t *testing.T) {
+	at := serveMemory(t)
+	dir := t.TempDir()
+	fatal(t, crane.SaveOCI(randomImage(t), filepath.Join(dir, "image")))
+	cmd := func(name string, args ...string) string {
+		return strings.TrimSpace(clients.Run(t, []string{"HOME=" + dir}, name, args...))
+	}
+	cmd("crane", "push", filepath.Join(dir, "image"), at+"/shop/api:1")
+	pushed := cmd("crane", "digest", at+"/shop/api:1")
+	cmd("crane", "copy", at+"/shop/api:1", at+"/other/api:1")
+	cmd("crane", "validate", "--remote", at+"/other/api:1")
+
+	cmd("oras", "cp", "--from-plain-http", "--to-plain-http", at+"/shop/api:1", at+"/third/api:1")
+	if got := cmd("oras", "resolve", "--plain-http", at+"/third/api:1"); got != pushed {
+		t.Errorf("%s was pushed and %s was copied", pushed, got)
+	}
+	note := filepath.Join(dir, "note.txt")
+	fatal(t, os.WriteFile(note, []byte("a note"), 0o600))
+	cmd("oras", "attach", "--plain-http", "--disable-path-validation", "--artifact-type", "application/vnd.test.note", at+"/shop/api:1", note+":text/plain")
+	if out := cmd("oras", "discover", "--plain-http", "--format", "json", at+"/shop/api:1"); !strings.Contains(out, "application/vnd.test.note") {
+		t.Errorf("what is attached is not found: %s", out)
+	}
+	if out := cmd("oras", "repo", "tags", "--plain-http", at+"/third/api"); out != "1" {
+		t.Errorf("tags: %s", out)
+	}
+	cmd("oras", "manifest", "delete", "--plain-http", "--force", at+"/third/api:1")
+	if _, err := crane.Digest(at + "/third/api:1"); err == nil {
+		t.Error("it was deleted and is still there")
 	}
 }

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/crane"
+
+	"github.com/hansa-mesh/hansa/node/registry/clients"
 )
 
 // tarball is a file system with one file, on disk.
@@ -42,7 +44,7 @@ func TestDocker(t *testing.T) {
 	needRoot(t)
 	at := serveMemory(t)
 	host := startDocker(t)
-	docker := func(args ...string) string { return run(t, []string{"DOCKER_HOST=" + host}, "docker", args...) }
+	docker := func(args ...string) string { return clients.Run(t, []string{"DOCKER_HOST=" + host}, "docker", args...) }
 	image := at + "/shop/api:docker"
 	docker("import", tarball(t, "hello"), image)
 	pushed := docker("push", image)
@@ -63,7 +65,7 @@ func TestDocker(t *testing.T) {
 // startDocker starts an engine with folders of its own, and is its address.
 func startDocker(t *testing.T) string {
 	t.Helper()
-	run(t, nil, "dockerd", "--version")          // or skip
+	clients.Run(t, nil, "dockerd", "--version")  // or skip
 	dir, err := os.MkdirTemp("", "hansa-engine") // short: sockets have short names
 	fatal(t, err)
 	in := func(name string) string { return filepath.Join(dir, name) }
@@ -118,7 +120,7 @@ func TestPodman(t *testing.T) {
 	})
 	in := func(name string) string { return filepath.Join(dir, name) }
 	podman := func(args ...string) string {
-		return run(t, nil, "podman", append([]string{"--root", in("root"), "--runroot", in("run"), "--tmpdir", in("tmp"),
+		return clients.Run(t, nil, "podman", append([]string{"--root", in("root"), "--runroot", in("run"), "--tmpdir", in("tmp"),
 			"--cgroup-manager", "cgroupfs", "--events-backend", "file"}, args...)...)
 	}
 	for _, format := range []string{"gzip", "zstd"} {
