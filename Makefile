@@ -40,8 +40,9 @@ examples-mixed: build ## the app of all kinds: also images (docker) and a machin
 	CGO_ENABLED=0 GOOS=wasip1 GOARCH=wasm $(GO) build -trimpath -ldflags '-s -w' -o $(MIXED)/price.wasm ./examples/mixed/price
 	bin/hansa-testbed guest --init $(MIXED)/machine --out $(MIXED)
 	@if docker version >/dev/null 2>&1; then \
-	  for i in web counter; do docker build -q -t hansa-mixed/$$i -f examples/mixed/$$i/Dockerfile $(MIXED) || exit 1; done; \
-	else echo "no Docker Engine answers: the images hansa-mixed/web and hansa-mixed/counter are not made"; fi
+	  for i in web counter; do docker build -q -t hansa-mixed/$$i -f examples/mixed/$$i/Dockerfile $(MIXED) && \
+	    docker save -o $(MIXED)/$$i.tar hansa-mixed/$$i || exit 1; done; \
+	else echo "no Docker Engine answers: the images $(MIXED)/web.tar and counter.tar are not made"; fi
 
 demo: build examples ## lose a site, cut a site off, heal
 	bin/hansa-testbed demo --hansa bin/hansa --shop examples/shop/shop.yaml

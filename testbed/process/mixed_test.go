@@ -1,7 +1,6 @@
 package process_test
 
 import (
-	"archive/tar"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -9,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -69,13 +67,9 @@ func TestMixed(t *testing.T) {
 	}
 	a := &mixed{T: t, mesh: m, at: m.Sites()[0].Name, file: file}
 	t.Cleanup(a.end)
-	for _, s := range m.Sites() {
-		a.load(s.Name, "web")
-		a.load(s.Name, "counter")
-	}
 	acquainted(t, m)
 
-	a.hansa("deploy", file, "--timeout", mixedMax.String())
+	a.deploy("mixed:1")
 	a.healthy("after the deploy", "")
 	n := a.visit("welcome")
 	a.reads(n)
@@ -110,6 +104,9 @@ func mixedFiles(t *testing.T) (manifest string) {
 	for _, name := range []string{"web", "counter", "machine"} {
 		build(t, filepath.Join(dir, "build", name), "./examples/mixed/"+name)
 	}
+	for _, name := range []string{"web", "counter"} {
+		saveImage(t, filepath.Join(dir, "build", name))
+	}
 	build(t, filepath.Join(dir, "build/price.wasm"), "./examples/mixed/price", "GOOS=wasip1", "GOARCH=wasm")
 	if _, _, err := guest.Build(filepath.Join(dir, "build/machine"), filepath.Join(dir, "build")); err != nil {
 		lacks(t, "no kernel for a machine: %v", err)
@@ -140,29 +137,11 @@ func (a *mixed) end() {
 	}
 }
 
-// load gives the engine of a site the image of a program, as its Dockerfile has it.
-func (a *mixed) load(site, name string) {
+// deploy makes a package of the manifest, with the images, and has it run.
+func (a *mixed) deploy(name string) {
 	a.Helper()
-	program, err := os.ReadFile(filepath.Join(filepath.Dir(a.file), "build", name))
-	if err != nil {
-		a.Fatal(err)
-	}
-	var layer bytes.Buffer
-	w := tar.NewWriter(&layer)
-	err = w.WriteHeader(&tar.Header{Name: name, Mode: 0o755, Size: int64(len(program))})
-	if err == nil {
-		_, err = w.Write(program)
-	}
-	if err = errors.Join(err, w.Close()); err != nil {
-		a.Fatal(err)
-	}
-	query := url.Values{
-		"fromSrc": {"-"}, "repo": {"hansa-mixed/" + name}, "tag": {"latest"}, "changes": {fmt.Sprintf("ENTRYPOINT [%q]", "/"+name)},
-	}
-	said := a.engine(site, http.MethodPost, "/images/create?"+query.Encode(), &layer)
-	if bytes.Contains(said, []byte("errorDetail")) {
-		a.Fatalf("the engine of %s does not take the image %s: %s", site, name, said)
-	}
+	a.hansa("pack", a.file, "-t", name)
+	a.hansa("deploy", name, "--timeout", mixedMax.String())
 }
 
 // engine asks the engine of a site.
@@ -335,7 +314,7 @@ func (a *mixed) console() {
 	}
 }
 
-// change deploys the manifest with another text in it, and waits until that is
+// change packs and deploys the manifest with another text in it, and waits until that is
 // rolled out.
 func (a *mixed) change(from, to string) {
 	a.Helper()
@@ -351,7 +330,7 @@ func (a *mixed) change(from, to string) {
 		a.Fatal(err)
 	}
 	before := a.running("counter")[0]
-	a.hansa("deploy", a.file, "--timeout", mixedMax.String())
+	a.deploy("mixed:2")
 	a.healthy("after the change", "")
 	if after := a.running("counter")[0]; after.ID != before.ID || !after.StartedAt.Equal(before.StartedAt) {
 		a.Errorf("web was changed, and the counter was started anew: %+v, then %+v", before, after)

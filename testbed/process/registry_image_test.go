@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"testing"
 
+	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
@@ -22,22 +23,17 @@ import (
 // travels.
 const ballast = 8 << 20
 
-// webImage writes an image of examples/mixed/web into an OCI layout, and gives the
-// digests of its manifest and of its largest layer. Each seed is another image.
-func webImage(t *testing.T, seed uint64) (dir, digest, layer string) {
+// imageOf is an image that runs a program, as a Dockerfile with nothing else in it
+// makes one; more layers come after the program's.
+func imageOf(t *testing.T, program string, more ...v1.Layer) v1.Image {
 	t.Helper()
-	program := filepath.Join(t.TempDir(), "web")
-	build(t, program, "./examples/mixed/web")
 	text, err := os.ReadFile(program)
 	if err != nil {
 		t.Fatal(err)
 	}
-	noise := make([]byte, ballast)
-	var key [32]byte
-	key[0] = byte(seed)
-	_, _ = rand.NewChaCha8(key).Read(noise) // it can't fail
+	name := filepath.Base(program)
 	image := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON)
-	image, err = mutate.AppendLayers(image, layerOf(t, "web", text), layerOf(t, "ballast", noise))
+	image, err = mutate.AppendLayers(image, append([]v1.Layer{layerOf(t, name, text)}, more...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,10 +42,36 @@ func webImage(t *testing.T, seed uint64) (dir, digest, layer string) {
 		t.Fatal(err)
 	}
 	config = config.DeepCopy()
-	config.OS, config.Architecture, config.Config.Entrypoint = "linux", runtime.GOARCH, []string{"/web"}
+	config.OS, config.Architecture, config.Config.Entrypoint = "linux", runtime.GOARCH, []string{"/" + name}
 	if image, err = mutate.ConfigFile(image, config); err != nil {
 		t.Fatal(err)
 	}
+	return image
+}
+
+// saveImage writes the image of a program beside it, as docker save does.
+func saveImage(t *testing.T, program string) {
+	t.Helper()
+	tag, err := name.NewTag("hansa-mixed/" + filepath.Base(program))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := tarball.WriteToFile(program+".tar", tag, imageOf(t, program)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// webImage writes an image of examples/mixed/web into an OCI layout, and gives the
+// digests of its manifest and of its largest layer. Each seed is another image.
+func webImage(t *testing.T, seed uint64) (dir, digest, layer string) {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), "web")
+	build(t, program, "./examples/mixed/web")
+	noise := make([]byte, ballast)
+	var key [32]byte
+	key[0] = byte(seed)
+	_, _ = rand.NewChaCha8(key).Read(noise) // it can't fail
+	image := imageOf(t, program, layerOf(t, "ballast", noise))
 	dir = filepath.Join(t.TempDir(), "layout")
 	path, err := layout.Write(dir, empty.Index)
 	if err != nil {
