@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -93,6 +95,11 @@ func (n *Node) pinImage(ctx context.Context, namespace string, key pinKey, pull 
 	if err != nil {
 		return pinOf{err: fmt.Errorf("%w: %w", placement.ErrInvalid, err)}
 	}
+	own := n.ownRegistry(ref.Host)
+	if own { // as it was pushed; it is the mesh's wherever it runs
+		key.image = strings.TrimPrefix(key.image, ref.Host+"/")
+		ref.Plain = ref.Repository
+	}
 	digest := ref.Digest
 	if digest == "" && ref.Plain != "" {
 		view, ok, err := n.imageNamed(ctx, ref.Plain, ref.Tag)
@@ -112,7 +119,23 @@ func (n *Node) pinImage(ctx context.Context, namespace string, key pinKey, pull 
 			return pinOf{err: err}
 		}
 	}
+	if own {
+		return pinOf{err: fmt.Errorf("%w: the mesh has no %s: push it first, or see what there is with hansa images", placement.ErrInvalid, key.image)}
+	}
 	return n.pinOutside(ctx, namespace, key, ref, pull)
+}
+
+// ownRegistry says whether the host of an image's name is this peer's own registry, by
+// an address that people push to.
+func (n *Node) ownRegistry(host string) bool {
+	at, port, err := net.SplitHostPort(n.cfg.API)
+	name, asked, err2 := net.SplitHostPort(host)
+	if err != nil || err2 != nil || port != asked {
+		return false
+	}
+	local := func(host string) bool { return host == "localhost" || net.ParseIP(host).IsLoopback() }
+	everywhere := at == "" || net.ParseIP(at).IsUnspecified()
+	return name == at || local(name) && (local(at) || everywhere) || slices.Contains(n.cfg.APIHosts, name)
 }
 
 // pinnedTo is a name with the digest that it stands for.
