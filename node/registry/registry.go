@@ -174,6 +174,9 @@ func (g *Registry) base(w http.ResponseWriter, _ *http.Request, _ target) error 
 
 // action names a request for metrics.
 func action(k kind, method string) string {
+	if k == "" {
+		k = "none" // no endpoint
+	}
 	switch method {
 	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete:
 		return string(k) + " " + method
