@@ -230,6 +230,10 @@ func runScript(t *testing.T, path string) {
 		term.backend.AddImage(api.Image{Repository: "shop/api", Reference: tag, Digest: "sha256:" + strings.Repeat(tag[2:], 64), Size: 5 << 20,
 			MediaType: "application/vnd.oci.image.index.v1+json", Created: noon}, i+1)
 	}
+	for _, reference := range []string{"sha256:" + strings.Repeat("5", 64), "sha256-" + strings.Repeat("4", 64) + ".sig"} {
+		term.backend.AddImage(api.Image{Repository: "shop/api", Reference: reference, Digest: "sha256:" + strings.Repeat("5", 64), Size: 5 << 10,
+			MediaType: "application/vnd.oci.image.manifest.v1+json", Created: noon}, 2)
+	}
 	data, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)

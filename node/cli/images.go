@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -23,7 +24,10 @@ func (s *session) imagesVerb() *cobra.Command {
 		Use: "images [REPOSITORY[:TAG]]", Short: "Images in the mesh's registry, and where they are",
 		Long: `Lists the names in the mesh's registry and which peers hold what they stand for.
 KEPT is how many of the peers that have to hold it do; HELD BY are all that do, the
-nearest first.
+nearest first. Peers say what they hold some two seconds after it came.
+
+Signatures, and what packages are made of, are not listed unless a repository is named,
+or with -o wide.
 
 Examples:
   hansa images
@@ -44,18 +48,62 @@ Examples:
 			if err != nil {
 				return err
 			}
+			if len(args) > 0 && len(l.Items) == 0 {
+				return s.noImage(cmd.Context(), c, args[0], q)
+			}
 			return s.print(l, func(w io.Writer) error {
 				if len(l.Items) == 0 {
-					s.say("no such image in the mesh's registry: hansa push and hansa pack, or any OCI client, bring one there")
+					s.say("the mesh's registry is empty: hansa push and hansa pack, or any OCI client, bring images there")
 					return nil
 				}
-				return s.imagesTable(l.Items).write(w)
+				shown := l.Items
+				if len(args) == 0 && s.output != "wide" {
+					shown = slices.DeleteFunc(slices.Clone(shown), ofAnother)
+				}
+				if err := s.imagesTable(shown).write(w); err != nil {
+					return err
+				}
+				if hidden := len(l.Items) - len(shown); hidden > 0 {
+					s.say("%s more, by digest alone or of signatures: hansa images -o wide", plural(hidden, "name"))
+				}
+				return nil
 			})
 		},
 	}
 	cmd.AddCommand(s.stageVerb())
 	return cmd
 }
+
+// noImage says what there is instead of an image that there is not.
+func (s *session) noImage(ctx context.Context, c *api.Client, name string, q api.ImageQuery) error {
+	l, err := c.Images(ctx, api.ImageQuery{Repository: q.Repository})
+	if err != nil {
+		return err
+	}
+	var tags []string
+	for _, i := range l.Items {
+		if !ofAnother(i) && len(tags) <= heldByMax {
+			tags = append(tags, i.Reference)
+		}
+	}
+	switch {
+	case len(tags) > heldByMax:
+		tags[heldByMax] = "and others"
+		fallthrough
+	case len(tags) > 0:
+		return fmt.Errorf("the mesh has no image %s: of %s it has %s", name, q.Repository, strings.Join(tags, ", "))
+	}
+	return fmt.Errorf("the mesh has no image %s: hansa images lists what there is", name)
+}
+
+// ofAnother says whether an image is there for another one: a part of a package, which
+// has no name but its digest, or a signature.
+func ofAnother(i api.Image) bool {
+	return strings.Contains(i.Reference, ":") || i.Subject != "" || signatureTag.MatchString(i.Reference)
+}
+
+// signatureTag is how cosign names the signatures of an image.
+var signatureTag = regexp.MustCompile(`^sha256-[0-9a-f]{64}\.sig$`)
 
 // splitImage parts a name from its tag, or its digest.
 func splitImage(name string) (repository, reference string) {

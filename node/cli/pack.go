@@ -182,7 +182,11 @@ func (s *session) send(ctx context.Context, ref pack.Ref, path string, fill func
 	}
 	defer discard()
 	counted := pack.Count(to)
-	quiet := s.tellSent(counted)
+	done := "sent"
+	if path != "" {
+		done = "written"
+	}
+	quiet := s.tellSent(counted, done)
 	m, err := fill(ctx, counted)
 	quiet()
 	if err == nil {
@@ -195,19 +199,22 @@ func (s *session) send(ctx context.Context, ref pack.Ref, path string, fill func
 		_, err = s.sign(ctx, at, ref, m.Descriptor.Digest, key)
 	}
 	if err != nil {
+		if strings.HasPrefix(err.Error(), ref.String()+":") {
+			return err // it says already what it is about
+		}
 		return fmt.Errorf("%s: %w", ref, err)
 	}
-	done := Packed{
+	packed := Packed{
 		Name: ref.String(), Digest: string(m.Descriptor.Digest), Output: path, Sent: counted.Sent.Load(), SentBytes: counted.SentBytes.Load(),
 		There: counted.There.Load(), ThereBytes: counted.ThereBytes.Load(),
 	}
-	return s.print(done, func(w io.Writer) error {
-		s.say("%s sent, %s; %s %s there already", plural(int(done.Sent), "blob"), size(done.SentBytes), plural(int(done.There), "blob"), wasWere(done.There))
+	return s.print(packed, func(w io.Writer) error {
+		s.say("%s %s, %s; %s %s there already", plural(int(packed.Sent), "blob"), done, size(packed.SentBytes), plural(int(packed.There), "blob"), wasWere(packed.There))
 		if path != "" {
-			_, err := fmt.Fprintf(w, "%s holds %s@%s\n", path, done.Name, done.Digest)
+			_, err := fmt.Fprintf(w, "%s holds %s@%s\n", path, packed.Name, packed.Digest)
 			return err
 		}
-		_, err := fmt.Fprintf(w, "%s@%s\n", done.Name, done.Digest)
+		_, err := fmt.Fprintf(w, "%s@%s\n", packed.Name, packed.Digest)
 		return err
 	})
 }
@@ -247,8 +254,8 @@ func (s *session) sayPart() func(what string, done, whole int64) {
 	}
 }
 
-// tellSent says now and then how much has gone, until it is called off.
-func (s *session) tellSent(c *pack.Counted) (quiet func()) {
+// tellSent says now and then how much is done, until it is called off.
+func (s *session) tellSent(c *pack.Counted, done string) (quiet func()) {
 	stop, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -259,7 +266,7 @@ func (s *session) tellSent(c *pack.Counted) (quiet func()) {
 			case <-stop:
 				return
 			case <-tick.C:
-				s.say("%s sent, %s were there already", size(c.SentBytes.Load()), size(c.ThereBytes.Load()))
+				s.say("%s %s so far, %s were there already", size(c.SentBytes.Load()), done, size(c.ThereBytes.Load()))
 			}
 		}
 	}()

@@ -69,7 +69,11 @@ func (s *session) waitFor(ctx context.Context, c *api.Client, key placement.AppK
 		for _, why := range whyNot(late, c, key, status) {
 			text += "\n  " + why
 		}
-		return fmt.Errorf("%s\n  hansa explain %s and hansa logs %s/COMPONENT say more", text, key.App, key.App)
+		where := ""
+		if key.Namespace != placement.DefaultNamespace {
+			where = " -n " + key.Namespace
+		}
+		return fmt.Errorf("%s\n  hansa explain %s%s and hansa logs %s/COMPONENT%s say more", text, key.App, where, key.App, where)
 	}
 	if err != nil {
 		return fmt.Errorf("%s is accepted; waiting for it: %w", key, err)

@@ -37,8 +37,11 @@ func (r Remote) Resolve(ctx context.Context, ref Ref) (Manifest, error) {
 		return r.Registry.GetTag(ctx, r.Repository, ref.Tag)
 	}
 	reader, err := get()
+	if err = kindOf(err); errors.Is(err, ErrNotFound) { // whatever words the registry has for it
+		return Manifest{}, fmt.Errorf("%s: %w", ref, ErrNotFound)
+	}
 	if err != nil {
-		return Manifest{}, fmt.Errorf("%s: %w", ref, kindOf(err))
+		return Manifest{}, fmt.Errorf("%s: %w", ref, err)
 	}
 	defer reader.Close()
 	data, err := io.ReadAll(io.LimitReader(reader, manifestMax+1))

@@ -15,6 +15,9 @@ func (b *Backend) AddImage(i api.Image, holders int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	i.Name = i.Repository + ":" + i.Reference
+	if strings.Contains(i.Reference, ":") {
+		i.Name = i.Repository + "@" + i.Reference
+	}
 	i.Keepers, i.Holders, i.AsOf = slices.Clone(refs[:2]), []api.Holder{}, b.now()
 	for _, r := range refs[:holders] {
 		i.Holders = append(i.Holders, api.Holder{PeerRef: r, State: "alive"})
