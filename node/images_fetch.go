@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/hansa-mesh/hansa/gossip"
+	"github.com/hansa-mesh/hansa/node/artifact"
 	"github.com/hansa-mesh/hansa/node/image"
 	"github.com/hansa-mesh/hansa/placement"
 	"github.com/hansa-mesh/hansa/transport"
@@ -88,18 +89,37 @@ func (n *Node) fetchParts(ctx context.Context, a placement.Artifact, hints []str
 	})
 }
 
-// fetchFile brings a file here from those that are known to hold it, the nearest
-// first, or else from whom the peers in reach name. size may be 0 for not known.
+// fetchFile brings a file here. size may be 0 for not known.
 func (n *Node) fetchFile(ctx context.Context, digest string, size int64, hints []string) error {
 	if n.store.Blobs().Has(digest) {
 		return nil
 	}
+	err := n.fromHolders(ctx, digest, hints, func(holders []string) error {
+		return n.mover.Fetch(ctx, digest, size, holders)
+	})
+	if err == nil {
+		n.come(digest)
+	}
+	return err
+}
+
+// readArriving brings a file here for someone who reads it while it comes.
+func (n *Node) readArriving(ctx context.Context, digest string) (r *artifact.Reader, err error) {
+	err = n.fromHolders(ctx, digest, nil, func(holders []string) (err error) {
+		r, err = n.mover.Read(ctx, digest, 0, holders)
+		return err
+	})
+	return r, err
+}
+
+// fromHolders has a file brought by those that are known to hold it, the nearest
+// first, or else by whom the peers in reach name.
+func (n *Node) fromHolders(ctx context.Context, digest string, hints []string, bring func(holders []string) error) error {
 	held, _ := n.images.holdings.Holders(digest)
 	holders := n.nearestFirst(slices.Concat(hints, held))
 	var err error
 	if len(holders) > 0 {
-		if err = n.mover.Fetch(ctx, digest, size, holders); err == nil {
-			n.come(digest)
+		if err = bring(holders); err == nil {
 			return nil
 		}
 	}
@@ -115,11 +135,7 @@ func (n *Node) fetchFile(ctx context.Context, digest string, size int64, hints [
 	for i, h := range found {
 		names[i] = h.peer
 	}
-	if err := n.mover.Fetch(ctx, digest, size, n.nearestFirst(names)); err != nil {
-		return err
-	}
-	n.come(digest)
-	return nil
+	return bring(n.nearestFirst(names))
 }
 
 // nearestFirst are peers in the order in which they are best asked, each once: those

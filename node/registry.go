@@ -7,6 +7,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/hansa-mesh/hansa/node/artifact"
 	"github.com/hansa-mesh/hansa/node/registry"
 	"github.com/hansa-mesh/hansa/placement"
 	"github.com/hansa-mesh/hansa/store"
@@ -114,6 +115,30 @@ func (m registryMesh) Find(ctx context.Context, digest string) (int64, error) {
 func (m registryMesh) Ensure(ctx context.Context, digest string) error {
 	m.n.images.forgotten.want(digest)
 	return registryError(m.n.fetchFile(ctx, digest, 0, nil))
+}
+
+func (m registryMesh) Read(ctx context.Context, digest string) (io.ReadCloser, int64, error) {
+	m.n.images.forgotten.want(digest)
+	r, err := m.n.readArriving(ctx, digest)
+	if err != nil {
+		return nil, 0, registryError(err)
+	}
+	return arriving{r, m.n, digest}, r.Size(), nil
+}
+
+// arriving is a file that is read while it comes.
+type arriving struct {
+	*artifact.Reader
+	n      *Node
+	digest string
+}
+
+func (a arriving) Close() error {
+	err := a.Reader.Close()
+	if a.n.store.Blobs().Has(a.digest) {
+		a.n.come(a.digest)
+	}
+	return err
 }
 
 // Forget tries again for a moment when this peer knows of nothing that needs the

@@ -84,26 +84,26 @@ func (f *fetch) lookThrough(c chain.Chain) (bitset, int64, error) {
 	return have, bytes, nil
 }
 
-// read reads a chunk that is here, for a peer that asks. One that is not what was
-// written is here no more.
-func (f *fetch) read(i int, buffer []byte) ([]byte, error) {
+// read reads a chunk that is here, and says by which chain it is right. One that is not
+// what was written is here no more.
+func (f *fetch) read(i int, buffer []byte) ([]byte, chain.Chain, error) {
 	f.mu.Lock()
 	c, ok := f.chain, f.chained && i >= 0 && f.have.has(i)
 	f.mu.Unlock()
 	if !ok {
-		return nil, errMissing
+		return nil, c, errMissing
 	}
 	offset, length := c.Span(i)
 	f.fileMu.RLock()
 	defer f.fileMu.RUnlock()
 	if f.file == nil {
-		return nil, errMissing
+		return nil, c, errMissing
 	}
 	if _, err := f.file.ReadAt(buffer[:length], offset); err != nil || c.Check(i, buffer[:length]) != nil {
 		f.lost(i)
-		return nil, errMissing
+		return nil, c, errMissing
 	}
-	return buffer[:length], nil
+	return buffer[:length], c, nil
 }
 
 func (f *fetch) lost(i int) {

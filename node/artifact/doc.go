@@ -14,6 +14,9 @@
 // chain, is found by having both show a chunk at the last place where they
 // differ; the liar is avoided for a while, and told of (Config.Lied).
 //
+// Read gives out a file while it still comes, from its beginning, where two holders
+// say the same of it; see Reader for what that is worth.
+//
 // # On the wire
 //
 // A stream is about one digest. The asker sends requests, each a frame: what is

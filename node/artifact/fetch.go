@@ -66,6 +66,7 @@ type fetch struct {
 	news       chan struct{} // closed when something changed
 	sessions   []*session
 	candidates []*candidate
+	readers    []*Reader
 	known      map[string]bool
 	errs       []error
 	fatal      error
@@ -197,9 +198,18 @@ func (f *fetch) bring() error {
 		case <-news:
 		case <-tick.C:
 		case <-f.ctx.Done():
-			return f.ctx.Err()
+			if !f.whole() { // else all that is left is to take it over
+				return f.ctx.Err()
+			}
 		}
 	}
+}
+
+// whole says whether all of the file is here.
+func (f *fetch) whole() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.chained && f.left == 0
 }
 
 // spawn asks another peer if chunks should come from more, and ends a fetch that

@@ -17,6 +17,9 @@ func (f *fetch) pick(s *session) int {
 	}
 	now := time.Now()
 	flying := f.flying(s, now)
+	if i := f.ahead(s, flying, now); i >= 0 {
+		return i
+	}
 	best, bestRank, ties := -1, 0, 0
 	n := f.chain.Chunks()
 	start := rand.IntN(n)
@@ -26,22 +29,9 @@ func (f *fetch) pick(s *session) int {
 			continue
 		}
 		looked++
-		rank := 0
-		if others, ok := flying[i]; ok {
-			if others.mine || others.n > 1 || now.Sub(others.since) < max(silentAfter, 2*f.typical) {
-				continue
-			}
-			rank = 3 * sessionsMax // only when there is nothing else to ask for
-		}
-		if s.sent.has(i) { // others can give it soon
-			rank += sessionsMax
-		}
-		for _, other := range f.sessions {
-			if other.offers(i) {
-				rank++
-			}
-		}
+		rank, ok := f.rank(s, i, flying, now)
 		switch {
+		case !ok:
 		case best < 0 || rank < bestRank:
 			best, bestRank, ties = i, rank, 1
 		case rank == bestRank:
@@ -51,6 +41,29 @@ func (f *fetch) pick(s *session) int {
 		}
 	}
 	return best
+}
+
+// rank is the lower the sooner a chunk should be asked of a peer; false if it should
+// not be now. The caller holds mu.
+func (f *fetch) rank(s *session, i int, flying map[int]inFlight, now time.Time) (rank int, ok bool) {
+	if !s.offers(i) {
+		return 0, false
+	}
+	if others, ok := flying[i]; ok {
+		if others.mine || others.n > 1 || now.Sub(others.since) < max(silentAfter, 2*f.typical) {
+			return 0, false
+		}
+		rank = 3 * sessionsMax // only when there is nothing else to ask for
+	}
+	if s.sent.has(i) { // others can give it soon
+		rank += sessionsMax
+	}
+	for _, other := range f.sessions {
+		if other.offers(i) {
+			rank++
+		}
+	}
+	return rank, true
 }
 
 // inFlight is what is on its way of a chunk.

@@ -238,7 +238,7 @@ func (v *visit) chunk(f *fetch, i int) error {
 	}
 	var data []byte
 	if f != nil {
-		data, err = f.read(i, v.buffer)
+		data, _, err = f.read(i, v.buffer)
 		if err != nil {
 			a := answer{Say: sayMissing}
 			a.Size, a.Have, a.Version = f.holdings()

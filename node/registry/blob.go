@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strconv"
@@ -10,7 +11,8 @@ import (
 )
 
 // getBlob answers GET and HEAD. What is not here is brought from the mesh for a
-// GET; a HEAD only asks who has it.
+// GET, and passed on while it comes unless only a part of it is wanted; a HEAD only
+// asks who has it.
 func (g *Registry) getBlob(w http.ResponseWriter, r *http.Request, t target) error {
 	h := w.Header()
 	h.Set("Content-Type", "application/octet-stream")
@@ -26,6 +28,9 @@ func (g *Registry) getBlob(w http.ResponseWriter, r *http.Request, t target) err
 		w.WriteHeader(http.StatusOK)
 		return nil
 	}
+	if _, err := g.cfg.Blobs.Size(t.last); errors.Is(err, ErrNotFound) && plain(r) {
+		return g.pass(w, r, t.last)
+	}
 	file, err := g.open(r.Context(), t.last)
 	if err != nil {
 		return blobError(err, t.last)
@@ -33,6 +38,39 @@ func (g *Registry) getBlob(w http.ResponseWriter, r *http.Request, t target) err
 	defer file.Close()
 	immutable(h)
 	http.ServeContent(w, r, "", time.Time{}, file)
+	return nil
+}
+
+// plain says whether a request wants all of a blob, whatever the client has.
+func plain(r *http.Request) bool {
+	for _, name := range []string{"Range", "If-Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since"} {
+		if r.Header.Get(name) != "" {
+			return false
+		}
+	}
+	return true
+}
+
+// pass answers with a blob that is not here while it comes. What goes wrong then
+// breaks the connection off, so that the client sees it.
+func (g *Registry) pass(w http.ResponseWriter, r *http.Request, digest string) error {
+	blob, size, err := g.cfg.Mesh.Read(r.Context(), digest)
+	if err != nil {
+		return blobError(err, digest)
+	}
+	defer blob.Close()
+	h := w.Header()
+	h.Set("Accept-Ranges", "bytes")
+	h.Set("Content-Length", strconv.FormatInt(size, 10))
+	immutable(h)
+	w.WriteHeader(http.StatusOK)
+	n, err := io.Copy(w, blob)
+	if err == nil && n != size {
+		err = io.ErrUnexpectedEOF
+	}
+	if err != nil {
+		return fmt.Errorf("%s broke off after %d of %d bytes: %w", digest, n, size, err)
+	}
 	return nil
 }
 

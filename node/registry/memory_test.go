@@ -3,11 +3,13 @@ package registry_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
 	"strings"
 	"sync"
+	"testing/iotest"
 
 	digests "github.com/opencontainers/go-digest"
 
@@ -30,6 +32,8 @@ type memory struct {
 	next      int
 	putErr    error // what Put says, if not nil
 	commitErr error
+	breaks    int // after how many bytes Read breaks off, if not 0
+	passed    int // times that Read was asked
 }
 
 func newMemory() *memory {
@@ -149,6 +153,22 @@ func (m *memory) Ensure(_ context.Context, digest string) error {
 	}
 	m.blobs[digest] = data
 	return nil
+}
+
+// Read gives out a blob of elsewhere, up to an error if it is to break.
+func (m *memory) Read(ctx context.Context, digest string) (io.ReadCloser, int64, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	data, ok := m.elsewhere[digest]
+	if !ok {
+		return nil, 0, registry.ErrNotFound
+	}
+	m.passed++
+	if m.breaks > 0 {
+		return io.NopCloser(io.MultiReader(bytes.NewReader(data[:m.breaks]), iotest.ErrReader(errors.New("it broke off")))), int64(len(data)), nil
+	}
+	m.blobs[digest] = data
+	return io.NopCloser(bytes.NewReader(data)), int64(len(data)), nil
 }
 
 func (m *memory) Forget(_ context.Context, digest string) (string, error) {

@@ -58,6 +58,10 @@ type Mesh interface {
 	Find(ctx context.Context, digest string) (int64, error)
 	// Ensure brings a blob here, or ErrNotFound.
 	Ensure(ctx context.Context, digest string) error
+	// Read brings a blob here too, and gives it out from its beginning while it
+	// comes, or ErrNotFound. An error at its end says that the bytes before were
+	// not all, or not those of the digest. ctx ends it.
+	Read(ctx context.Context, digest string) (io.ReadCloser, int64, error)
 	// Forget drops a blob that nothing needs, here and at the peers in reach.
 	// User names what needs it, when it is not dropped therefore.
 	Forget(ctx context.Context, digest string) (user string, err error)
