@@ -17,5 +17,8 @@
 // peers that want to let go at once at most one does, and a last copy of something
 // that is needed stays, whoever dies or is cut off at any moment.
 //
+// Whoever asks for promises gets a bounded number, and none that it can prolong for
+// ever: it can't fill this peer's disk by holding it to its word.
+//
 // Concurrency: Choose is a function. A Guard may be used from any goroutine.
 package sweep

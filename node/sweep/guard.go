@@ -11,8 +11,13 @@ const (
 	// LetGoWithin is how long after it asked who was promised may let go. What is
 	// between covers clocks of different rates and a machine that stood still.
 	LetGoWithin = time.Minute
-	// promisesMax bounds the files that this peer has promised to hold.
-	promisesMax = 1 << 17
+	// promisesMax bounds the promises that this peer remembers, and promisesPeerMax
+	// those that it gave one other peer.
+	promisesMax     = 1 << 16
+	promisesPeerMax = 1 << 14
+	// purgeEvery is how often it is looked for some that are over, when there are too
+	// many.
+	purgeEvery = 10 * time.Second
 	// usesMax bounds the uses that are remembered.
 	usesMax = 1 << 17
 )
@@ -26,7 +31,10 @@ type Guard struct {
 
 	mu       sync.Mutex // guards what follows; held while a file is deleted
 	begun    time.Duration
-	promised map[string]time.Duration // until when
+	promised map[string]time.Duration            // until when
+	given    map[string]map[string]time.Duration // to whom, and when
+	gave     int                                 // all of given
+	purged   time.Duration
 	offered  map[string]time.Duration // asked others to hold it, since when
 	used     map[string]time.Duration
 	lost     time.Duration // uses up to then were forgotten
@@ -35,7 +43,7 @@ type Guard struct {
 
 // NewGuard makes the guard of a peer's files. now is a clock that never goes back.
 func NewGuard(self string, now func() time.Duration) *Guard {
-	return &Guard{self: self, now: now, begun: now(), promised: map[string]time.Duration{},
+	return &Guard{self: self, now: now, begun: now(), promised: map[string]time.Duration{}, given: map[string]map[string]time.Duration{}, purged: -purgeEvery,
 		offered: map[string]time.Duration{}, used: map[string]time.Duration{}, lost: -1}
 }
 
@@ -105,6 +113,10 @@ func (g *Guard) Rest(files func() []string) {
 // Promise gives another peer the word that this one holds a file, and goes on
 // holding it for PromiseFor. It can't where this peer is about to let it go itself
 // and the other comes after it in their order. has says whether the file is here.
+//
+// Who asks again hears the same for half of that time, which is long enough for it to
+// let go, and no more until as long again has passed: so one that asks for ever has
+// this peer hold nothing for more than half of the time, and of files a bounded number.
 func (g *Guard) Promise(digest, to string, has func(string) bool) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -112,21 +124,56 @@ func (g *Guard) Promise(digest, to string, has func(string) bool) bool {
 	if at, ok := g.offered[digest]; ok && now-at <= LetGoWithin && to > g.self {
 		return false
 	}
-	if !has(digest) {
+	at, again := g.given[to][digest]
+	if again && now-at >= PromiseFor/2 && now-at < 2*PromiseFor || !has(digest) {
 		return false
 	}
-	if len(g.promised) >= promisesMax {
-		for d, until := range g.promised {
-			if until < now {
-				delete(g.promised, d)
-			}
-		}
-		if len(g.promised) >= promisesMax {
-			return false
-		}
+	if again && now-at < PromiseFor/2 {
+		return true
 	}
+	if !again && !g.room(to, now) {
+		return false
+	}
+	if g.given[to] == nil {
+		g.given[to] = map[string]time.Duration{}
+	}
+	g.given[to][digest] = now
+	g.gave += btoi(!again)
 	g.promised[digest] = now + PromiseFor
 	return true
+}
+
+func btoi(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// room says whether one more promise can be remembered. The caller holds mu.
+func (g *Guard) room(to string, now time.Duration) bool {
+	enough := func() bool { return g.gave < promisesMax && len(g.given[to]) < promisesPeerMax }
+	if enough() || now-g.purged < purgeEvery {
+		return enough()
+	}
+	g.purged = now
+	for peer, files := range g.given {
+		for digest, at := range files {
+			if now-at >= 2*PromiseFor {
+				delete(files, digest)
+				g.gave--
+			}
+		}
+		if len(files) == 0 {
+			delete(g.given, peer)
+		}
+	}
+	for digest, until := range g.promised {
+		if until < now {
+			delete(g.promised, digest)
+		}
+	}
+	return enough()
 }
 
 // Offer begins to let a file go that is needed: the others may be asked for their
