@@ -35,6 +35,7 @@ type imageCounts struct {
 	Rotten, Healed      int64
 	Swept, SweptBytes   int64 // let go
 	Checked             int64 // read through, to find what has rotted
+	Pruned              int64 // images that an engine let go
 	Searches, SearchHit int64 // of files whose holders were not known
 }
 

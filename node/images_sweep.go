@@ -163,6 +163,7 @@ func (n *Node) sweep(ctx context.Context) error {
 	n.repair(inv)
 	n.forgetHoldings(ctx)
 	n.sweepDisks(ctx)
+	n.sweepEngines(ctx, inv.needs, n.shortOfRoom() > 0)
 	excess := n.shortOfRoom()
 	if n.cfg.ImagesMax > 0 {
 		excess = max(excess, inv.bytes-n.cfg.ImagesMax)

@@ -194,6 +194,16 @@ type Collector interface {
 	Collect(ctx context.Context, gone func(id string) bool) error
 }
 
+// Imager is implemented by drivers whose runtime keeps images of its own beside the
+// mesh's.
+type Imager interface {
+	// PruneImages removes from the runtime what the driver brought there from the
+	// mesh, nothing uses, and keep does not want: by the digest that tasks name it
+	// by (Container.Digest), and for how long no task has used it. It says what went,
+	// also with an error.
+	PruneImages(ctx context.Context, keep func(digest string, idle time.Duration) bool) (gone []string, err error)
+}
+
 // Fencer is implemented by drivers that can end a task at a deadline without
 // the daemon's help, and whose Info says Fence.
 type Fencer interface {

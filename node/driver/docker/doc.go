@@ -47,6 +47,11 @@
 // a restart in place uses it again while it is present: a tag that moved
 // meanwhile changes nothing.
 //
+// What was pulled from this peer is listed (images.json), and removed again when
+// PruneImages is told to and no container uses it, whoever's; nothing else is ever
+// removed, and of an image that has got another name only the one that it was pulled
+// by.
+//
 // # Files, volumes, networks
 //
 // Files are bind-mounted, read-only. Secret ones lie on a tmpfs of the host
@@ -63,5 +68,6 @@
 // # Concurrency
 //
 // Nothing waits for the network while a lock is held, apart from the lock of the
-// one task that is being started or stopped. Pulls hold none.
+// one task that is being started or stopped, and that of an image that is being
+// removed. Pulls hold none.
 package docker

@@ -30,6 +30,7 @@ type Driver struct {
 
 	engine engine
 	pulls  pulls
+	kept   kept
 
 	loading sync.Mutex // held while everything is listed
 	mu      sync.Mutex // guards what follows
@@ -46,6 +47,7 @@ var (
 	_ driver.Meter     = (*Driver)(nil)
 	_ driver.Teller    = (*Driver)(nil)
 	_ driver.Collector = (*Driver)(nil)
+	_ driver.Imager    = (*Driver)(nil)
 )
 
 // New returns a driver; it starts nothing and touches neither disk nor engine.

@@ -46,6 +46,7 @@ func (d *Driver) fromMesh(ctx context.Context, cli *client.Client, job driver.Ta
 		return imageRef{}, fmt.Errorf("the image %s is in the mesh, and this peer serves no images to its engine", name)
 	}
 	full := from.Addr + "/" + reference.Path(name) + "@" + digest
+	d.pulling(digest, full)
 	if err := d.pull(ctx, job, full, from.User, from.Password); err != nil {
 		return imageRef{}, fmt.Errorf("pull %s from this peer, as %s: %w", name, full, err)
 	}

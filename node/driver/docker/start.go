@@ -39,6 +39,7 @@ func (d *Driver) Start(ctx context.Context, job driver.Task) (driver.Status, err
 	if err != nil {
 		return fail(err)
 	}
+	defer d.use(job.Container.Digest)()
 	image, err := d.image(ctx, cli, job) // holds no lock: it may take long
 	if err != nil {
 		return fail(err)

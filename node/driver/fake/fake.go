@@ -40,6 +40,7 @@ var (
 	_ driver.Execer    = (*Driver)(nil)
 	_ driver.Meter     = (*Driver)(nil)
 	_ driver.Collector = (*Driver)(nil)
+	_ driver.Imager    = (*Driver)(nil)
 	_ driver.Halter    = (*Driver)(nil)
 )
 
@@ -151,6 +152,7 @@ func (d *Driver) Start(ctx context.Context, t driver.Task) (driver.Status, error
 	}
 	w.mu.Lock()
 	w.tasks[t.ID] = r
+	w.pulled(t)
 	r.arm()
 	delete(w.ended, t.ID)
 	w.starts++

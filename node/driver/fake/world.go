@@ -46,7 +46,8 @@ type World struct {
 	onStart  func(driver.Task) error
 	watchers map[*Driver]struct{}
 	starts   int
-	litter   map[string]bool // ids of which something was left behind
+	litter   map[string]bool      // ids of which something was left behind
+	images   map[string]time.Time // of the mesh that tasks ran from, and when last
 
 	made time.Time // for boottime
 }
@@ -73,7 +74,7 @@ type run struct {
 func NewWorld() *World {
 	return &World{
 		tasks: map[string]*run{}, ended: map[string]*run{},
-		programs: map[string]Program{}, watchers: map[*Driver]struct{}{}, litter: map[string]bool{}, made: time.Now(),
+		programs: map[string]Program{}, watchers: map[*Driver]struct{}{}, litter: map[string]bool{}, images: map[string]time.Time{}, made: time.Now(),
 	}
 }
 
