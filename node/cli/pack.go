@@ -101,7 +101,7 @@ Examples:
 		if err != nil {
 			return err
 		}
-		o := pack.Options{Dir: filepath.Dir(args[0]), Platforms: platforms, Say: s.sayPart()}
+		o := pack.Options{Dir: filepath.Dir(args[0]), Name: ref, Platforms: platforms, Say: s.sayPart()}
 		finder := pack.Finder{Dir: o.Dir, Registry: func(ref pack.Ref) (pack.Remote, error) { return s.imageRegistry(cmd.Context(), ref) }}
 		o.Find = finder.Find
 		return s.send(cmd.Context(), ref, output.path, func(ctx context.Context, to pack.Target) (pack.Manifest, error) {
@@ -172,7 +172,7 @@ func (s *session) imageRegistry(ctx context.Context, ref pack.Ref) (pack.Remote,
 
 // send makes something at where it is to go, names it there and says so.
 func (s *session) send(ctx context.Context, ref pack.Ref, path string, fill func(context.Context, pack.Target) (pack.Manifest, error)) error {
-	key, err := s.toSign(path) // before anything is sent
+	key, err := s.toSign() // before anything is sent
 	if err != nil {
 		return err
 	}
@@ -189,14 +189,14 @@ func (s *session) send(ctx context.Context, ref pack.Ref, path string, fill func
 	quiet := s.tellSent(counted, done)
 	m, err := fill(ctx, counted)
 	quiet()
+	if err == nil && key != nil { // before the tag is there, so that nobody finds it unsigned
+		_, err = pack.Sign(ctx, key, to, ref, m.Descriptor.Digest)
+	}
 	if err == nil {
 		err = to.Tag(ctx, m.Descriptor, m.Data, ref)
 	}
 	if err == nil {
 		err = finish()
-	}
-	if at, remote := to.(pack.Remote); err == nil && remote && key != nil {
-		_, err = s.sign(ctx, at, ref, m.Descriptor.Digest, key)
 	}
 	if err != nil {
 		if strings.HasPrefix(err.Error(), ref.String()+":") {

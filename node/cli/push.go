@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 
 	"github.com/hansa-mesh/hansa/node/pack"
@@ -17,7 +18,8 @@ func (s *session) pushVerb() *cobra.Command {
 		Long: `Brings a package or an image into the mesh's registry, from a folder or a tar file
 with an OCI image layout (hansa pack --output, hansa pull), or from another registry.
 Every blob is verified by its digest; what is there already is not sent again. It is
-accepted when as many peers hold it as are to.
+accepted when as many peers hold it as are to. The signatures that it has there, and
+those of the images in it, come with it; they hold under the name that was signed.
 
 Examples:
   hansa push shop.tar                          # by the name that it was packed under
@@ -65,7 +67,7 @@ func (s *session) pushLayout(ctx context.Context, path, only, tag string) error 
 		return err
 	}
 	return s.send(ctx, ref, "", func(ctx context.Context, to pack.Target) (pack.Manifest, error) {
-		return pack.Copy(ctx, l, root, to)
+		return s.copySigned(ctx, l, root, to, ref)
 	})
 }
 
@@ -85,18 +87,31 @@ func (s *session) pushRemote(ctx context.Context, name, tag string) error {
 	if err != nil {
 		return err
 	}
-	return s.send(ctx, ref, "", s.copyOf(source, from))
+	return s.send(ctx, ref, "", s.copyOf(source, from, ref))
 }
 
-// copyOf copies what a name stands for in a registry.
-func (s *session) copyOf(source pack.Remote, from pack.Ref) func(context.Context, pack.Target) (pack.Manifest, error) {
+// copyOf copies what a name stands for in a registry, to have another name.
+func (s *session) copyOf(source pack.Remote, from, as pack.Ref) func(context.Context, pack.Target) (pack.Manifest, error) {
 	return func(ctx context.Context, to pack.Target) (pack.Manifest, error) {
 		m, err := source.Resolve(ctx, from)
 		if err != nil {
 			return m, err
 		}
-		return pack.Copy(ctx, source, m.Descriptor, to)
+		return s.copySigned(ctx, source, m.Descriptor, to, as)
 	}
+}
+
+// copySigned copies something and the signatures that it has.
+func (s *session) copySigned(ctx context.Context, from pack.Source, root ocispec.Descriptor, to pack.Target, as pack.Ref) (pack.Manifest, error) {
+	m, err := pack.Copy(ctx, from, root, to)
+	if err != nil {
+		return m, err
+	}
+	signed, err := pack.Carry(ctx, from, root, to, as)
+	if signed > 0 {
+		s.say("with it: %s of signatures", plural(signed, "image"))
+	}
+	return m, err
 }
 
 func (s *session) pullVerb() *cobra.Command {
@@ -104,8 +119,8 @@ func (s *session) pullVerb() *cobra.Command {
 		Use: "pull NAME:TAG", Short: "Writes a package or an image to a folder or a tar file",
 		Long: `Writes a package or an image of the mesh's registry, or of another, to a folder or a
 tar file as an OCI image layout, to be carried where no network goes; hansa push
-brings it in there. A folder is added to: of the next version only what is new is
-written.
+brings it in there, with the signatures that it has here. A folder is added to: of the
+next version only what is new is written.
 
 Examples:
   hansa pull shop:1.4 --output shop.tar
@@ -126,7 +141,7 @@ Examples:
 		if err != nil {
 			return err
 		}
-		err = s.send(cmd.Context(), ref, output.path, s.copyOf(source, ref))
+		err = s.send(cmd.Context(), ref, output.path, s.copyOf(source, ref, ref))
 		if errors.Is(err, pack.ErrNotFound) {
 			return fmt.Errorf("%w (hansa images lists what there is)", err)
 		}

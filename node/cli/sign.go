@@ -9,20 +9,15 @@ import (
 	"os"
 
 	"github.com/opencontainers/go-digest"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"github.com/hansa-mesh/hansa/node/api"
 	"github.com/hansa-mesh/hansa/node/pack"
 	"github.com/hansa-mesh/hansa/node/signature"
 )
 
 // passwordVar holds the password of a key file, as for cosign.
 const passwordVar = "COSIGN_PASSWORD"
-
-// referrersMax bounds the images that refer to another one and are looked at.
-const referrersMax = 256
 
 // Signed is the answer of hansa sign and verify.
 type Signed struct {
@@ -60,7 +55,7 @@ Examples:
 			if err != nil {
 				return err
 			}
-			added, err := s.sign(cmd.Context(), at, ref, m.Descriptor.Digest, signer)
+			added, err := pack.Sign(cmd.Context(), signer, at, ref, m.Descriptor.Digest)
 			if err != nil {
 				return err
 			}
@@ -106,7 +101,7 @@ Examples:
 			if err != nil {
 				return err
 			}
-			found, err := s.signaturesOf(cmd.Context(), at, ref, m.Descriptor.Digest)
+			found, err := pack.SignaturesOf(cmd.Context(), at, m.Descriptor.Digest)
 			if err == nil {
 				err = signature.Check(found, subject(ref, m.Descriptor.Digest), []crypto.PublicKey{public})
 			}
@@ -146,70 +141,6 @@ func (s *session) named(ctx context.Context, ref pack.Ref) (pack.Remote, pack.Ma
 
 func subject(ref pack.Ref, d digest.Digest) signature.Subject {
 	return signature.Subject{Repository: pack.Ref{Host: ref.Host, Repository: ref.Repository}.String(), Digest: string(d)}
-}
-
-// sign adds a signature of a key, and says whether there was none of it.
-func (s *session) sign(ctx context.Context, at pack.Remote, ref pack.Ref, d digest.Digest, key crypto.Signer) (bool, error) {
-	tag := pack.Ref{Host: ref.Host, Repository: ref.Repository, Tag: signature.Tag(string(d))}
-	old, err := at.Resolve(ctx, tag)
-	if err != nil && !errors.Is(err, pack.ErrNotFound) {
-		return false, fmt.Errorf("the signatures that it has: %w", err)
-	}
-	top, blobs, err := signature.Sign(ctx, key, subject(ref, d), old.Data, opener(at))
-	if err != nil || top == nil {
-		return false, err
-	}
-	for _, b := range blobs {
-		if there, err := at.Has(ctx, b.Descriptor); err != nil || there {
-			if err != nil {
-				return false, err
-			}
-			continue
-		}
-		if err := at.Put(ctx, b.Descriptor, func() (io.ReadCloser, error) { return b.Open(), nil }); err != nil {
-			return false, fmt.Errorf("sign %s: %w", ref, err)
-		}
-	}
-	return true, at.Tag(ctx, top.Descriptor, top.Data, tag)
-}
-
-// opener reads short blobs of a registry.
-func opener(at pack.Remote) signature.Open {
-	return func(ctx context.Context, d ocispec.Descriptor, max int64) ([]byte, error) {
-		r, err := at.Open(ctx, d)
-		if err != nil {
-			return nil, err
-		}
-		defer r.Close()
-		return io.ReadAll(io.LimitReader(r, max))
-	}
-}
-
-// signaturesOf are those under the tag that is for them, and those that refer to it.
-func (s *session) signaturesOf(ctx context.Context, at pack.Remote, ref pack.Ref, d digest.Digest) ([]signature.Signature, error) {
-	names := []pack.Ref{{Host: ref.Host, Repository: ref.Repository, Tag: signature.Tag(string(d))}}
-	for refers, err := range at.Registry.Referrers(ctx, at.Repository, d, "") {
-		if err != nil || len(names) > referrersMax { // a registry without referrers has none
-			break
-		}
-		names = append(names, pack.Ref{Host: ref.Host, Repository: ref.Repository, Digest: refers.Digest})
-	}
-	var all []signature.Signature
-	for _, name := range names {
-		m, err := at.Resolve(ctx, name)
-		if errors.Is(err, pack.ErrNotFound) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		found, err := signature.Read(ctx, m.Data, opener(at))
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, found...)
-	}
-	return all, nil
 }
 
 func readKeyFile(path string) ([]byte, error) {
@@ -261,12 +192,9 @@ func (s *session) addSign(cmd *cobra.Command) {
 }
 
 // toSign is the key of --sign, or nil without one.
-func (s *session) toSign(path string) (crypto.Signer, error) {
+func (s *session) toSign() (crypto.Signer, error) {
 	if s.signKey == "" {
 		return nil, nil
-	}
-	if path != "" {
-		return nil, &api.Usage{Err: fmt.Errorf("--sign signs what is in a registry, and not what is written to %s: sign it where it is pushed", path)}
 	}
 	return s.signer(s.signKey)
 }

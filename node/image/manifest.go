@@ -37,9 +37,10 @@ type Manifest struct {
 }
 
 // IsManifest says whether a media type is that of a manifest or an index.
-func IsManifest(mediaType string) bool { return isIndex(mediaType) || isImage(mediaType) }
+func IsManifest(mediaType string) bool { return IsIndex(mediaType) || isImage(mediaType) }
 
-func isIndex(mediaType string) bool {
+// IsIndex says whether a media type is that of an index.
+func IsIndex(mediaType string) bool {
 	return mediaType == ocispec.MediaTypeImageIndex || mediaType == dockerList
 }
 

@@ -37,6 +37,9 @@ const (
 // Options say how a package is made.
 type Options struct {
 	Dir string // of the manifest, which paths begin at
+	// Name is what the package will be called: signatures of its images go to that
+	// repository. Without one they are left out.
+	Name Ref
 	// Find finds an image.
 	Find func(ctx context.Context, text string) (Image, error)
 	// Platforms, as "linux/arm64", are those of the images that are taken; none for
@@ -293,7 +296,10 @@ func (b *builder) imageFrom(ctx context.Context, text string, found Image) (dige
 		return "", err
 	}
 	if len(m.Manifests) == 0 {
-		return found.Root.Digest, b.oneImage(ctx, found.Source, found.Root, text)
+		if err := b.oneImage(ctx, found.Source, found.Root, text); err != nil {
+			return "", err
+		}
+		return found.Root.Digest, b.signatures(ctx, found, found.Root)
 	}
 	index, images, err := b.choose(m, data)
 	if err != nil {
@@ -307,12 +313,28 @@ func (b *builder) imageFrom(ctx context.Context, text string, found Image) (dige
 			return "", err
 		}
 	}
+	if err := b.signatures(ctx, found, slices.Concat(images, []ocispec.Descriptor{describe(m.MediaType, index)})...); err != nil {
+		return "", err
+	}
 	layer := describe(ImageIndexType, index)
 	layer.Annotations = map[string]string{ocispec.AnnotationTitle: "index.json", mediaTypeAnnotation: m.MediaType}
 	if err := put(ctx, b.to, layer, index); err != nil {
 		return "", err
 	}
 	return layer.Digest, b.artifact(ctx, ImageIndexType, text, ocispec.DescriptorEmptyJSON, []ocispec.Descriptor{layer})
+}
+
+// signatures puts those that images have where they were found.
+func (b *builder) signatures(ctx context.Context, found Image, images ...ocispec.Descriptor) error {
+	if b.Name.Repository == "" {
+		return nil
+	}
+	var of []digests.Digest
+	for _, d := range images {
+		of = append(of, d.Digest)
+	}
+	_, err := carryAll(ctx, found.Source, of, b.to, b.Name)
+	return err
 }
 
 // mediaTypeAnnotation is what an index is called where it is one.

@@ -3,6 +3,7 @@ package pack
 import (
 	"archive/tar"
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	"os"
 	"path"
 	"strings"
+	"sync"
 
 	digests "github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -33,6 +35,8 @@ type Layout struct {
 	name   string
 	files  files
 	closer func() error
+
+	signed func() (signed, error)
 }
 
 // files are those of a layout, by their path in it.
@@ -65,6 +69,7 @@ func openLayout(name string) (*Layout, error) {
 		return nil, err
 	}
 	l := &Layout{name: name}
+	l.signed = sync.OnceValues(l.readSignatures)
 	if info.IsDir() {
 		root, err := os.OpenRoot(name) // a link in it leads nowhere outside
 		if err != nil {
@@ -124,11 +129,14 @@ func (l *Layout) Open(_ context.Context, d ocispec.Descriptor) (io.ReadCloser, e
 	return r, nil
 }
 
-// Root is the manifest of a tag, or the only one where tag is "", and the name
-// that the layout has for it, if any.
+// Root is the manifest of a tag, or where tag is "" the only one that is not the
+// signatures of others, and the name that the layout has for it, if any.
 func (l *Layout) Root(tag string) (ocispec.Descriptor, string, error) {
 	var found []ocispec.Descriptor
 	for _, d := range l.Index.Manifests {
+		if tag == "" && l.signs(d) {
+			continue
+		}
 		if tag == "" || d.Annotations[ocispec.AnnotationRefName] == tag || d.Annotations[nameAnnotation] == tag {
 			found = append(found, d)
 		}
@@ -147,9 +155,9 @@ func (l *Layout) Root(tag string) (ocispec.Descriptor, string, error) {
 
 func (l *Layout) tags() string {
 	var tags []string
-	for _, d := range l.Index.Manifests[:min(len(l.Index.Manifests), 16)] {
-		if tag := d.Annotations[ocispec.AnnotationRefName]; tag != "" {
-			tags = append(tags, fmt.Sprintf("%.128q", tag))
+	for _, d := range l.Index.Manifests {
+		if name := cmp.Or(d.Annotations[ocispec.AnnotationRefName], d.Annotations[nameAnnotation]); name != "" && len(tags) < 16 && !l.signs(d) {
+			tags = append(tags, fmt.Sprintf("%.300q", name))
 		}
 	}
 	if len(tags) == 0 {

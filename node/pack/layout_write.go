@@ -16,6 +16,8 @@ import (
 	"sync"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/hansa-mesh/hansa/node/signature"
 )
 
 // LayoutWriter is an OCI image layout to write.
@@ -45,10 +47,16 @@ func named(d ocispec.Descriptor, ref Ref) ocispec.Descriptor {
 	return d
 }
 
-// with is an index that lists a manifest under its tag, and nothing else.
+// with is an index that lists a manifest under its tag, and nothing else. What has no
+// tag, and the signatures of one image in two repositories, differ by their whole name.
 func with(x ocispec.Index, d ocispec.Descriptor) ocispec.Index {
+	tag := d.Annotations[ocispec.AnnotationRefName]
+	_, signs := signature.Signs(tag)
 	x.Manifests = slices.DeleteFunc(slices.Clone(x.Manifests), func(old ocispec.Descriptor) bool {
-		return old.Annotations[ocispec.AnnotationRefName] == d.Annotations[ocispec.AnnotationRefName]
+		if signs || tag == "" {
+			return old.Annotations[nameAnnotation] == d.Annotations[nameAnnotation]
+		}
+		return old.Annotations[ocispec.AnnotationRefName] == tag
 	})
 	x.SchemaVersion, x.MediaType = 2, ocispec.MediaTypeImageIndex
 	x.Manifests = append(x.Manifests, d)
@@ -168,6 +176,34 @@ func (f *folderWriter) Tag(ctx context.Context, d ocispec.Descriptor, data []byt
 	return f.write(filepath.Join(f.dir, ocispec.ImageIndexFile), bytes.NewReader(encode(f.index)))
 }
 
+// Resolve is what the layout lists by its whole name.
+func (f *folderWriter) Resolve(ctx context.Context, ref Ref) (Manifest, error) {
+	f.mu.Lock()
+	index := f.index
+	f.mu.Unlock()
+	for _, d := range index.Manifests {
+		if d.Annotations[nameAnnotation] == ref.String() {
+			d.Annotations = nil
+			data, _, err := readManifest(ctx, f, d)
+			return Manifest{d, data}, err
+		}
+	}
+	return Manifest{}, fmt.Errorf("%s: %w", ref, ErrNotFound)
+}
+
+// Open opens a blob or manifest.
+func (f *folderWriter) Open(_ context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
+	name, err := f.path(d)
+	if err != nil {
+		return nil, err
+	}
+	file, err := os.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%s: %w", name, ErrNotFound)
+	}
+	return file, err
+}
+
 func (f *folderWriter) Close() error { return nil }
 
 func (f *folderWriter) Discard() {}
@@ -180,6 +216,7 @@ type tarWriter struct {
 	mu      sync.Mutex // guards what follows
 	w       *tar.Writer
 	written map[string]bool
+	named   map[string]Manifest // by their whole names
 	index   ocispec.Index
 	done    bool
 }
@@ -189,7 +226,7 @@ func createTar(name string) (*tarWriter, error) {
 	if err != nil {
 		return nil, fmt.Errorf("write %s: %w", name, err)
 	}
-	t := &tarWriter{name: name, file: file, w: tar.NewWriter(file), written: map[string]bool{}}
+	t := &tarWriter{name: name, file: file, w: tar.NewWriter(file), written: map[string]bool{}, named: map[string]Manifest{}}
 	if err := t.entry(ocispec.ImageLayoutFile, int64(len(layoutFile)), bytes.NewReader(layoutFile)); err != nil {
 		t.Discard()
 		return nil, err
@@ -246,7 +283,19 @@ func (t *tarWriter) Tag(ctx context.Context, d ocispec.Descriptor, data []byte, 
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.index = with(t.index, named(d, ref))
+	t.named[ref.String()] = Manifest{d, data}
 	return nil
+}
+
+// Resolve is what was given a name.
+func (t *tarWriter) Resolve(_ context.Context, ref Ref) (Manifest, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	m, ok := t.named[ref.String()]
+	if !ok {
+		return m, fmt.Errorf("%s: %w", ref, ErrNotFound)
+	}
+	return m, nil
 }
 
 func (t *tarWriter) Close() error {

@@ -56,6 +56,8 @@ type Target interface {
 	// Tag gives a manifest, which is put there too, a name. Of the name the target
 	// uses what it has not got itself.
 	Tag(ctx context.Context, d ocispec.Descriptor, data []byte, ref Ref) error
+	// Resolve is what has a name there, or ErrNotFound.
+	Resolve(ctx context.Context, ref Ref) (Manifest, error)
 }
 
 // Manifest is a manifest and what describes it.
