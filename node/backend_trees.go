@@ -21,19 +21,19 @@ func (n *Node) pinnedTrees(ctx context.Context, app placement.App) (trees []plac
 		return nil, nil
 	}
 	disks := app.DiskDigests()
-	if err := n.loop.look(ctx, func(core *placement.Peer) {
-		for _, digest := range digests {
-			if tree, ok := core.Tree(digest); ok {
-				trees = append(trees, tree)
-				delete(disks, digest)
-			}
-		}
-	}); err != nil {
+	refs, err := n.referenced(ctx)
+	if err != nil {
 		return nil, err
+	}
+	for _, digest := range digests {
+		if found := treesIn(refs, digest); len(found) > 0 {
+			trees = append(trees, found...)
+			delete(disks, digest)
+		}
 	}
 	var missing []string
 	for _, digest := range slices.Sorted(maps.Keys(disks)) { // of which no name speaks but that of the package
-		switch size, err := n.measure(ctx, digest); {
+		switch size, err := n.sizeOf(ctx, digest); {
 		case err == nil:
 			trees = append(trees, placement.Artifact{Digest: digest, Size: size, Tree: true})
 		case errors.Is(err, image.ErrInvalid):

@@ -159,44 +159,59 @@ func (n *Node) treesOf(ctx context.Context, digest string) ([]placement.Artifact
 	if err != nil {
 		return nil, err
 	}
-	var trees []placement.Artifact
-	for _, r := range refs {
-		switch {
-		case !r.Tree || r.Digest != digest:
-		case r.Arch == "":
-			return []placement.Artifact{r.Artifact}, nil
-		default:
-			trees = append(trees, r.Artifact)
-		}
-	}
-	if len(trees) > 0 {
+	if trees := treesIn(refs, digest); len(trees) > 0 {
 		return trees, nil
 	}
 	if _, err := n.findFile(ctx, digest); err != nil { // a part of an index may be, without a name
 		return nil, err
 	}
-	size, err := n.measure(ctx, digest)
+	size, err := n.sizeOf(ctx, digest)
 	return []placement.Artifact{{Digest: digest, Size: size, Tree: true}}, err
 }
 
-// measure is the bytes of a tree, of which the manifests are brought here.
-func (n *Node) measure(ctx context.Context, digest string) (int64, error) {
-	for range image.DepthMax + 2 {
-		tree, err := image.Walk(treeStore{n.store.Blobs()}, digest, "")
-		if err != nil {
-			return 0, err
-		}
-		missing := slices.DeleteFunc(tree.Missing, func(p image.Part) bool { return !p.Manifest })
-		if len(missing) == 0 {
-			return tree.Size(), nil
-		}
-		for _, p := range missing {
-			if err := n.fetchFile(ctx, p.Digest, p.Size, nil); err != nil {
-				return 0, err
-			}
+// treesIn are those of an image among what anything in the mesh needs.
+func treesIn(refs []placement.Reference, digest string) (trees []placement.Artifact) {
+	for _, r := range refs {
+		switch {
+		case !r.Tree || r.Digest != digest:
+		case r.Arch == "":
+			return []placement.Artifact{r.Artifact}
+		default:
+			trees = append(trees, r.Artifact)
 		}
 	}
-	return 0, fmt.Errorf("image %s: its manifests do not stay here", digest)
+	return trees
+}
+
+// sizeOf is the bytes of a tree, of which the manifests are brought here.
+func (n *Node) sizeOf(ctx context.Context, root string) (int64, error) {
+	tree, err := n.manifestsOf(ctx, root, "")
+	return tree.Size(), err
+}
+
+// manifestsOf is a tree, or what of it runs on an architecture, of which all manifests
+// were brought here, so that it is known what it is made of.
+func (n *Node) manifestsOf(ctx context.Context, root, arch string) (image.Tree, error) {
+	for range image.DepthMax + 2 { // each round reads manifests one level further down
+		tree, err := n.images.trees.Tree(root, arch)
+		if err != nil {
+			return tree, err
+		}
+		fetched := false
+		for _, p := range tree.Missing {
+			if !p.Manifest {
+				continue
+			}
+			if err := n.fetchFile(ctx, p.Digest, p.Size, nil); err != nil {
+				return tree, err
+			}
+			fetched = true
+		}
+		if !fetched {
+			return tree, nil
+		}
+	}
+	return image.Tree{}, fmt.Errorf("image %s: %w: its manifests do not stay here", root, placement.ErrUnavailable)
 }
 
 // incoming is the files here, and what comes to them from outside.

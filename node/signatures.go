@@ -63,11 +63,15 @@ func (n *Node) permitted(ctx context.Context, namespace string, c placement.Comp
 	ctx, cancel := context.WithTimeout(ctx, signaturesWait)
 	defer cancel()
 	for _, need := range c.Needs(arch) {
+		repositories, err := n.repositoriesOf(ctx, need)
+		if err != nil {
+			return err
+		}
 		for _, rule := range policy.Signatures {
-			if !rule.Covers(need.Repository) {
+			if !slices.ContainsFunc(repositories, rule.Covers) {
 				continue
 			}
-			if err := n.signedUnder(ctx, namespace, need, rule); err != nil {
+			if err := n.signedUnder(ctx, namespace, need, repositories, rule); err != nil {
 				return err
 			}
 		}
@@ -75,10 +79,10 @@ func (n *Node) permitted(ctx context.Context, namespace string, c placement.Comp
 	return nil
 }
 
-// appPermitted is permitted of all components of an app.
+// appPermitted says why an app may not be deployed under the policy of its namespace.
 func (n *Node) appPermitted(ctx context.Context, app placement.App) error {
 	for _, name := range app.ComponentNames() {
-		if err := n.permitted(ctx, app.Key().Namespace, app.Components[name], ""); err != nil {
+		if err := n.deployable(ctx, app.Key().Namespace, app.Components[name]); err != nil {
 			return fmt.Errorf("components.%s: %w", name, err)
 		}
 	}
@@ -86,14 +90,14 @@ func (n *Node) appPermitted(ctx context.Context, app placement.App) error {
 }
 
 // signedUnder says why a rule does not let something run, or nil.
-func (n *Node) signedUnder(ctx context.Context, namespace string, need placement.Need, rule placement.SignatureRule) error {
+func (n *Node) signedUnder(ctx context.Context, namespace string, need placement.Need, repositories []string, rule placement.SignatureRule) error {
 	switch {
 	case need.Digest == "" && need.Repository == "":
 		return refusef("%.255q is a program of the host itself, which nobody can sign, and namespace %s demands signatures of all that runs", need.Name, namespace)
 	case need.Digest == "":
 		return refusef("image %.255s is not pinned by a digest, and so is not signed by a key that namespace %s demands: name it as %.255s@sha256:…", need.Name, namespace, need.Repository)
 	}
-	err := n.signedBy(ctx, need, keysOf(rule))
+	err := n.signedBy(ctx, need, repositories, keysOf(rule))
 	switch {
 	case err == nil:
 		return nil
@@ -119,16 +123,20 @@ func keysOf(rule placement.SignatureRule) []crypto.PublicKey {
 }
 
 // signedBy says why none of the keys signed something, or anything that it is a part
-// of in its repository, or of a file in any; nil if one did. The error is
+// of in its repositories, or of a file in any; nil if one did. The error is
 // ErrUnavailable when what would tell can't be had now.
-func (n *Node) signedBy(ctx context.Context, need placement.Need, keys []crypto.PublicKey) error {
-	signers, err := n.signersOf(ctx, need)
+func (n *Node) signedBy(ctx context.Context, need placement.Need, repositories []string, keys []crypto.PublicKey) error {
+	signers, err := n.signersOf(ctx, need, repositories)
+	if err != nil {
+		return err
+	}
+	refs, err := n.referenced(ctx)
 	if err != nil {
 		return err
 	}
 	why, missing := signature.ErrUnsigned, error(nil)
 	for _, s := range signers {
-		err := n.vouches(ctx, s, need.Digest, keys)
+		err := n.vouches(ctx, s, need.Digest, keys, refs)
 		switch {
 		case err == nil:
 			return nil
@@ -145,11 +153,11 @@ func (n *Node) signedBy(ctx context.Context, need placement.Need, keys []crypto.
 }
 
 // signersOf are the images of signatures that may be about something.
-func (n *Node) signersOf(ctx context.Context, need placement.Need) ([]signer, error) {
+func (n *Node) signersOf(ctx context.Context, need placement.Need, repositories []string) ([]signer, error) {
 	var views []placement.ImageView
 	if err := n.loop.look(ctx, func(core *placement.Peer) {
 		views = core.ImagesWhere(func(i placement.Image) bool {
-			return (need.Repository == "" || i.Repository == need.Repository) && signedBySubject(i) != ""
+			return (need.Repository == "" || slices.Contains(repositories, i.Repository)) && signedBySubject(i) != ""
 		})
 	}); err != nil {
 		return nil, err
@@ -202,7 +210,7 @@ func signedBySubject(i placement.Image) string {
 
 // vouches says why an image of signatures does not show that one of the keys signed
 // what a digest is of, or is a part of.
-func (n *Node) vouches(ctx context.Context, s signer, digest string, keys []crypto.PublicKey) error {
+func (n *Node) vouches(ctx context.Context, s signer, digest string, keys []crypto.PublicKey, refs []placement.Reference) error {
 	manifest, err := n.readFile(ctx, s.digest, signatureManifestMax)
 	if err != nil {
 		return err
@@ -216,11 +224,34 @@ func (n *Node) vouches(ctx context.Context, s signer, digest string, keys []cryp
 	if err := signature.Check(found, signature.Subject{Repository: s.repository, Digest: s.subject}, keys); err != nil || s.subject == digest {
 		return err
 	}
-	tree, err := n.manifestsOf(ctx, s.subject)
-	if err == nil && !slices.Contains(digestsOf(tree.Parts), digest) {
-		err = signature.ErrUnsigned
+	return n.partOf(ctx, s.subject, digest, refs)
+}
+
+// partOf says why a digest is not of a part of an image, or nil: of all that it is made
+// of, or where the mesh has it for some architectures alone, of what those are made of.
+func (n *Node) partOf(ctx context.Context, root, digest string, refs []placement.Reference) error {
+	if tree, err := n.images.trees.Tree(root, ""); err == nil && slices.Contains(digestsOf(tree.Parts), digest) {
+		return nil
 	}
-	return err
+	archs := []string{""}
+	if trees := treesIn(refs, root); len(trees) > 0 {
+		archs = nil
+		for _, t := range trees {
+			archs = append(archs, t.Arch)
+		}
+	}
+	for _, arch := range archs {
+		tree, err := n.manifestsOf(ctx, root, arch)
+		switch {
+		case err != nil && !errors.Is(err, image.ErrInvalid):
+			return unavailable(err)
+		case err != nil:
+			return err
+		case slices.Contains(digestsOf(tree.Parts), digest):
+			return nil
+		}
+	}
+	return signature.ErrUnsigned
 }
 
 // readFile reads a short file, which is fetched if it is not here.
@@ -241,31 +272,6 @@ func (n *Node) readFile(ctx context.Context, digest string, max int64) ([]byte, 
 
 // unavailable says that something can't be had now, whatever kind of error says so.
 func unavailable(err error) error { return fmt.Errorf("%w: %v", placement.ErrUnavailable, err) }
-
-// manifestsOf is a tree of which all manifests were brought here, so that it is
-// known what it is made of.
-func (n *Node) manifestsOf(ctx context.Context, root string) (image.Tree, error) {
-	for range image.DepthMax + 2 { // each round reads manifests one level further down
-		tree, err := n.images.trees.Tree(root, "")
-		if err != nil {
-			return tree, err
-		}
-		fetched := false
-		for _, p := range tree.Missing {
-			if !p.Manifest {
-				continue
-			}
-			if err := n.fetchFile(ctx, p.Digest, p.Size, nil); err != nil {
-				return tree, unavailable(err)
-			}
-			fetched = true
-		}
-		if !fetched {
-			return tree, nil
-		}
-	}
-	return image.Tree{}, fmt.Errorf("%s: %w: its manifests do not stay here", root, placement.ErrUnavailable)
-}
 
 // fetchSignatures brings the signatures of an image here, so that they are where it
 // is also when nobody is in reach. What does not come now is asked for when it is

@@ -81,6 +81,11 @@ func (n *Node) pinOutside(ctx context.Context, namespace string, key pinKey, ref
 	if !pull {
 		return pinOf{image: pinnedTo(key.image, ref, digest), note: fmt.Sprintf("%s would be pulled from %s", key.image, ref.Host)}
 	}
+	// Whether it is signed is looked at before the bulk of it is on its way.
+	whole := placement.Container{Image: ref.Host + "/" + ref.Repository + "@" + digest, Credentials: key.credentials}
+	if err := n.deployable(ctx, namespace, placement.Component{Container: &whole}); err != nil {
+		return pinOf{err: err}
+	}
 	trees, err := n.pullThrough(ctx, repo, ref, digest)
 	return pinOf{image: pinnedTo(key.image, ref, digest), trees: trees, err: err}
 }
@@ -95,19 +100,24 @@ func ageOf(v placement.ImageView) time.Duration {
 
 // askOutside is what a name stands for at its registry.
 func (n *Node) askOutside(ctx context.Context, namespace, secret string, ref upstream.Ref) (string, *upstream.Repository, error) {
-	if n.upstreams.registries == nil {
-		return "", nil, errors.New("this peer asks no registry outside of the mesh (--upstream none)")
-	}
-	credentials, err := n.credentialsOf(ctx, namespace, secret)
-	if err != nil {
-		return "", nil, err
-	}
-	repo, err := n.upstreams.registries.Open(ctx, ref, credentials)
+	repo, err := n.openOutside(ctx, namespace, secret, ref)
 	if err != nil {
 		return "", nil, err
 	}
 	digest, err := repo.Resolve(ctx)
 	return digest, repo, err
+}
+
+// openOutside meets the registry of a name.
+func (n *Node) openOutside(ctx context.Context, namespace, secret string, ref upstream.Ref) (*upstream.Repository, error) {
+	if n.upstreams.registries == nil {
+		return nil, errors.New("this peer asks no registry outside of the mesh (--upstream none)")
+	}
+	credentials, err := n.credentialsOf(ctx, namespace, secret)
+	if err != nil {
+		return nil, err
+	}
+	return n.upstreams.registries.Open(ctx, ref, credentials)
 }
 
 // credentialsOf are those that a secret holds, nobody's for none.

@@ -31,13 +31,15 @@ import (
 type outside struct {
 	*httptest.Server
 	password atomic.Value // that it wants; "" for none
+	asked    asked
 }
 
 func newOutside(t *testing.T) *outside {
 	o := &outside{}
 	o.password.Store("")
-	inner := ggcr.New(ggcr.Logger(log.New(io.Discard, "", 0)))
+	inner := ggcr.New(ggcr.Logger(log.New(io.Discard, "", 0)), ggcr.WithReferrersSupport(true))
 	o.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		o.asked.note(r.URL.Path)
 		want := o.password.Load().(string)
 		if _, got, _ := r.BasicAuth(); want != "" && got != want {
 			w.Header().Set("WWW-Authenticate", `Basic realm="test"`)

@@ -76,22 +76,6 @@ func (p *Peer) imageView(a *app) ImageView {
 	return v
 }
 
-// Tree is the artifact of an image that the mesh stores, by its digest: what an app
-// that is pinned to it is submitted with. One that only stands within another, as
-// that of one architecture within an index, is not known here.
-func (p *Peer) Tree(digest string) (Artifact, bool) {
-	for _, versions := range p.catalog.byKey {
-		for i := range versions {
-			for _, a := range versions[i].intent.Artifacts {
-				if a.Tree && a.Digest == digest && !versions[i].intent.Removed {
-					return a, true // whoever pushed it counted the same bytes
-				}
-			}
-		}
-	}
-	return Artifact{}, false
-}
-
 // Policy is what holds in a namespace, of all that stand side by side together;
 // nothing, when nobody set any. The tag names what stands, "" for nothing.
 func (p *Peer) Policy(namespace string) (policy NamespacePolicy, etag string) {

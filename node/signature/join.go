@@ -65,6 +65,9 @@ func Join(old, more []byte) (manifest []byte, config *Blob, err error) {
 	return data, &c, err
 }
 
+// Manifest is a manifest as what is put.
+func Manifest(data []byte) Blob { return blobOf(ocispec.MediaTypeImageManifest, data) }
+
 // has says whether a signature is among others: the same payload, signed the same.
 func has(layers []ocispec.Descriptor, l ocispec.Descriptor) bool {
 	return slices.ContainsFunc(layers, func(o ocispec.Descriptor) bool {

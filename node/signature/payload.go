@@ -10,6 +10,7 @@ import (
 	"crypto/sha512"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"strings"
 )
 
@@ -63,11 +64,14 @@ func (s Subject) named(text []byte) error {
 	return nil
 }
 
+// hostPort is a registry with a port, as the mesh keeps what came from there.
+var hostPort = regexp.MustCompile(`__[0-9]{1,5}$`)
+
 // bare is a repository without the registry that it is reached at, which differs
 // from peer to peer, and without a tag or digest.
 func bare(reference string) string {
 	reference, _, _ = strings.Cut(reference, "@")
-	if host, rest, ok := strings.Cut(reference, "/"); ok && (host == "localhost" || strings.ContainsAny(host, ".:")) {
+	if host, rest, ok := strings.Cut(reference, "/"); ok && (host == "localhost" || strings.ContainsAny(host, ".:") || hostPort.MatchString(host)) {
 		reference = rest
 	}
 	reference, _, _ = strings.Cut(reference, ":")

@@ -130,6 +130,7 @@ func TestSubject(t *testing.T) {
 	for name, of := range map[string]Subject{
 		"another repository": {"shop/worker", api.Digest},
 		"below":              {"shop/api/v2", api.Digest},
+		"above":              {"my__team/shop/api", api.Digest},
 		"another image":      {"shop/api", digests.FromString("another").String()},
 		"no repository":      {"", api.Digest},
 	} {
@@ -141,7 +142,7 @@ func TestSubject(t *testing.T) {
 			t.Errorf("%s, with no repository: %v", name, err)
 		}
 	}
-	for _, name := range []string{"shop/api", "127.0.0.1:7601/shop/api", "localhost/shop/api:1.4", "registry.example/shop/api@" + api.Digest} {
+	for _, name := range []string{"shop/api", "127.0.0.1:7601/shop/api", "localhost/shop/api:1.4", "localhost__5000/shop/api", "registry.example/shop/api@" + api.Digest} {
 		found := read(t, b, signAs(t, b, key, Subject{name, api.Digest}, nil))
 		if err := Check(found, api, publics(key)); err != nil {
 			t.Errorf("%s: %v", name, err)

@@ -160,6 +160,11 @@ func (p *Repository) fetchManifest(ctx context.Context, to Store, digest string)
 	if _, err := sum.Write(data); err != nil || !sum.Verified() {
 		return fmt.Errorf("%s: manifest %s: %w", p.ref.Host, digest, ErrLies)
 	}
+	return Keep(ctx, to, digest, data)
+}
+
+// Keep puts a short file into a store.
+func Keep(ctx context.Context, to Store, digest string, data []byte) error {
 	w, err := to.Create(ctx, digest, int64(len(data)))
 	if err != nil {
 		return err
@@ -295,8 +300,11 @@ func (p *Repository) ask(ctx context.Context, method, path, bytes string) (*http
 	if err != nil {
 		return nil, p.said(err)
 	}
-	if strings.HasPrefix(path, "/manifests/") {
+	switch {
+	case strings.HasPrefix(path, "/manifests/"):
 		q.Header.Set("Accept", accepted)
+	case strings.HasPrefix(path, "/referrers/"):
+		q.Header.Set("Accept", ocispec.MediaTypeImageIndex)
 	}
 	if bytes != "" {
 		q.Header.Set("Range", bytes)

@@ -60,7 +60,7 @@ type server struct {
 }
 
 func newServer(t *testing.T) *server {
-	s := &server{inner: ggcr.New(ggcr.Logger(log.New(io.Discard, "", 0)))}
+	s := &server{inner: ggcr.New(ggcr.Logger(log.New(io.Discard, "", 0)), ggcr.WithReferrersSupport(true))}
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()
 		if strings.Contains(r.URL.Path, "/blobs/") && r.Method == http.MethodGet {
