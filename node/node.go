@@ -229,6 +229,7 @@ func (n *Node) openDrivers() (err error) {
 		Labels:         placement.Labels,
 		Secret:         n.vault.Get,
 		SecretsChanged: n.vault.Changed,
+		Credentials:    n.engineCredentials,
 		Permit: func(ctx context.Context, spec placement.WorkSpec) error {
 			return n.permitted(ctx, spec.Key.Namespace, spec.Spec, ownArch)
 		},

@@ -1,12 +1,12 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -62,6 +62,9 @@ func (n *Node) pinOutside(ctx context.Context, namespace string, key pinKey, ref
 		if cached {
 			text = fmt.Sprintf("the mesh has what was pulled at %s (%s), and now ", pulledAt(have), have.Image.Digest)
 		}
+		if errors.Is(err, upstream.ErrDenied) && key.credentials == "" {
+			err = fmt.Errorf("%w (credentials of registries are in the secret %q of namespace %s, if it has one: docs/REGISTRY.md)", err, upstream.DefaultSecret, namespace)
+		}
 		return pinOf{err: fmt.Errorf("%w: %s%w", placement.ErrInvalid, text, err)}
 	case err != nil && !cached:
 		return pinOf{image: key.image, note: fmt.Sprintf("%s is not in the mesh, and is left to each host's engine: %v", key.image, err)}
@@ -113,27 +116,42 @@ func (n *Node) openOutside(ctx context.Context, namespace, secret string, ref up
 	if n.upstreams.registries == nil {
 		return nil, errors.New("this peer asks no registry outside of the mesh (--upstream none)")
 	}
-	credentials, err := n.credentialsOf(ctx, namespace, secret)
+	credentials, err := n.credentialsOf(ctx, namespace, secret, ref.Host)
 	if err != nil {
 		return nil, err
 	}
 	return n.upstreams.registries.Open(ctx, ref, credentials)
 }
 
-// credentialsOf are those that a secret holds, nobody's for none.
-func (n *Node) credentialsOf(ctx context.Context, namespace, secret string) (upstream.Credentials, error) {
-	if secret == "" {
-		return upstream.Credentials{}, nil
-	}
-	value, err := n.vault.Get(ctx, namespace, secret)
+// credentialsOf are those for a registry: of the secret that the component names, or
+// else of the one that the namespace has for all, if it has it and this peer may.
+func (n *Node) credentialsOf(ctx context.Context, namespace, secret, host string) (upstream.Credentials, error) {
+	name := cmp.Or(secret, upstream.DefaultSecret)
+	value, err := n.vault.Get(ctx, namespace, name)
 	if err != nil {
+		if secret == "" && (errors.Is(err, placement.ErrNotFound) || errors.Is(err, placement.ErrConflict)) {
+			return upstream.Credentials{}, nil
+		}
 		return upstream.Credentials{}, err
 	}
-	user, password, ok := strings.Cut(strings.TrimRight(string(value), "\r\n"), ":")
-	if !ok || user == "" {
-		return upstream.Credentials{}, fmt.Errorf("%w: secret %s holds no user:password for the image's registry", placement.ErrInvalid, secret)
+	c, ok, err := upstream.ParseCredentials(value, host)
+	switch {
+	case err != nil:
+		return c, fmt.Errorf("%w: secret %s of namespace %s: %w", placement.ErrInvalid, name, namespace, err)
+	case !ok && secret != "":
+		return c, fmt.Errorf("%w: secret %s of namespace %s holds nothing for the registry %s", placement.ErrInvalid, name, namespace, host)
 	}
-	return upstream.Credentials{User: user, Password: password}, nil
+	return c, nil
+}
+
+// engineCredentials are those that the engine of this machine needs to pull an image.
+func (n *Node) engineCredentials(ctx context.Context, namespace string, c placement.Container) (user, password string, err error) {
+	ref, err := upstream.Parse(c.Image)
+	if err != nil {
+		return "", "", err
+	}
+	found, err := n.credentialsOf(ctx, namespace, c.Credentials, ref.Host)
+	return found.User, found.Password, err
 }
 
 // pullThrough waits for the one pull of an image, which it begins if there is none.

@@ -118,7 +118,7 @@ var manifestFields = map[string]fieldDoc{
 	"Component.disconnect":   {text: "What happens when a site is cut off"},
 	"Component.exclusive":    {text: "At most one copy of each slot runs at a time; {keepers: SELECTOR} chooses the peers that vote on it", value: false},
 	"Container.image":        {text: "Reference of the image"},
-	"Container.credentials":  {text: "Name of a secret that holds user:password for its registry"},
+	"Container.credentials":  {text: "Name of a secret that holds user:password for its registry, or a config.json of Docker; default: the namespace's secret registries"},
 	"Container.user":         {text: "name, uid or uid:gid; by default the image's"},
 	"Container.dir":          {text: "Working folder; by default the image's"},
 	"Container.read_only":    {text: "Nothing but volumes and tmpfs can be written", value: false},

@@ -62,6 +62,9 @@ type Config struct {
 	// there may be another answer. Nil: none.
 	Secret         func(ctx context.Context, namespace, name string) ([]byte, error)
 	SecretsChanged func() <-chan struct{}
+	// Credentials are those for the registry of a container's image; empty for
+	// nobody's. Nil where there are none.
+	Credentials func(ctx context.Context, namespace string, c placement.Container) (user, password string, err error)
 	// Address is the IP address under which the work's ports are reached.
 	// Default 127.0.0.1.
 	Address string
@@ -341,6 +344,9 @@ func (r *Runner) start(ctx context.Context, id placement.AllocationID, t *task, 
 	}
 	if err == nil {
 		err = r.giveSecrets(ctx, id, t, spec, &built)
+	}
+	if err == nil {
+		err = r.authorize(ctx, spec, &built)
 	}
 	if err != nil {
 		r.reportIf(id, t, placement.WorkState{State: placement.AllocFailed, Driver: t.driver, Reason: err.Error()},

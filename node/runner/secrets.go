@@ -111,12 +111,16 @@ func give(c placement.Component, values map[string][]byte, built *driver.Task) e
 			built.Files = append(built.Files, driver.File{Path: use.File, Content: value, Mode: mode, Secret: true})
 		}
 	}
-	if c.Container != nil && c.Container.Credentials != "" {
-		user, password, ok := bytes.Cut(bytes.TrimRight(values[c.Container.Credentials], "\r\n"), []byte(":"))
-		if !ok || len(user) == 0 {
-			return fmt.Errorf("secret %s holds no user:password for the image's registry", c.Container.Credentials)
-		}
-		built.Container.Username, built.Container.Password = string(user), string(password)
-	}
 	return nil
+}
+
+// authorize gives a container's task the credentials for its image's registry. That
+// a secret is not there the wait for those of the component has told.
+func (r *Runner) authorize(ctx context.Context, spec placement.WorkSpec, built *driver.Task) (err error) {
+	to := built.Container
+	if to == nil || to.Digest != "" || r.cfg.Credentials == nil { // what is in the mesh comes from no registry
+		return nil
+	}
+	to.Username, to.Password, err = r.cfg.Credentials(ctx, spec.Key.Namespace, *spec.Spec.Container)
+	return err
 }

@@ -142,26 +142,43 @@ func TestSecretsOfOtherSites(t *testing.T) {
 
 func TestSecretsThatDoNotFit(t *testing.T) {
 	const value = "canary"
-	container := placement.Component{Container: &placement.Container{Image: "x", Credentials: "r"}}
 	for name, c := range map[string]struct {
 		value string
 		comp  placement.Component
 		want  string
 	}{
-		"a NUL":         {value + "\x00", placement.Component{Secrets: map[string]placement.SecretUse{"r": {Env: "A"}}}, "secret r holds a NUL byte"},
-		"too much":      {value + strings.Repeat("x", driver.EnvBytesMax), placement.Component{Secrets: map[string]placement.SecretUse{"r": {Env: "A"}}}, "secret r: with it the environment has more than"},
-		"no user":       {":" + value, container, "secret r holds no user:password"},
-		"no password":   {value, container, "secret r holds no user:password"},
-		"nothing of it": {"\n", container, "secret r holds no user:password"},
+		"a NUL":    {value + "\x00", placement.Component{Secrets: map[string]placement.SecretUse{"r": {Env: "A"}}}, "secret r holds a NUL byte"},
+		"too much": {value + strings.Repeat("x", driver.EnvBytesMax), placement.Component{Secrets: map[string]placement.SecretUse{"r": {Env: "A"}}}, "secret r: with it the environment has more than"},
 	} {
-		built := driver.Task{Env: map[string]string{}, Container: &driver.Container{}}
+		built := driver.Task{Env: map[string]string{}}
 		err := give(c.comp, map[string][]byte{"r": []byte(c.value)}, &built)
 		if err == nil || !strings.HasPrefix(err.Error(), c.want) || strings.Contains(err.Error(), value) {
 			t.Errorf("%s: %v; want %s…", name, err, c.want)
 		}
 	}
-	built := driver.Task{Env: map[string]string{}, Container: &driver.Container{}}
-	if err := give(container, map[string][]byte{"r": []byte("anna:p:w\n")}, &built); err != nil || built.Container.Username != "anna" || built.Container.Password != "p:w" {
+}
+
+// A container's task gets the credentials for its image, or the start fails with what
+// is wrong with them.
+func TestCredentials(t *testing.T) {
+	spec := placement.WorkSpec{Key: placement.AppKey{Namespace: "prod", App: "shop"}, Spec: placement.Component{Container: &placement.Container{Image: "registry.example/x", Credentials: "r"}}}
+	r := &Runner{cfg: Config{Credentials: func(_ context.Context, namespace string, c placement.Container) (string, string, error) {
+		if namespace != "prod" || c.Image != "registry.example/x" {
+			return "", "", fmt.Errorf("asked for %s in %s", c.Image, namespace)
+		}
+		return "anna", "p:w", nil
+	}}}
+	built := driver.Task{Container: &driver.Container{}}
+	if err := r.authorize(t.Context(), spec, &built); err != nil || built.Container.Username != "anna" || built.Container.Password != "p:w" {
 		t.Errorf("%v, %+v", err, built.Container)
+	}
+	spec.Key.Namespace = "other"
+	if err := r.authorize(t.Context(), spec, &built); err == nil {
+		t.Error("what is wrong with them was not told")
+	}
+	for name, task := range map[string]driver.Task{"no container": {}, "one of the mesh": {Container: &driver.Container{Digest: "sha256:00"}}} {
+		if err := r.authorize(t.Context(), spec, &task); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

@@ -62,9 +62,6 @@ func New(cfg Config) *Registries {
 // Close gives up connections that nobody uses.
 func (g *Registries) Close() { g.next.CloseIdleConnections() }
 
-// Credentials are for one registry; the zero value is nobody's.
-type Credentials struct{ User, Password string }
-
 // Repository is where one image comes from.
 type Repository struct {
 	ref    Ref
