@@ -226,9 +226,10 @@ func runScript(t *testing.T, path string) {
 	for i := range 3 {
 		term.backend.Happen(api.Event{Type: "running", Namespace: "default", App: "old", Component: "x", Slots: "0-2", PeerName: "fra-1", Site: "fra", Message: fmt.Sprintf("event %d", i)})
 	}
-	for i, tag := range []string{"1.3", "1.4"} {
-		term.backend.AddImage(api.Image{Repository: "shop/api", Reference: tag, Digest: "sha256:" + strings.Repeat(tag[2:], 64), Size: 5 << 20,
-			MediaType: "application/vnd.oci.image.index.v1+json", Created: noon}, i+1)
+	for i, reference := range []string{"1.3", "1.4"} {
+		digest := "sha256:" + strings.Repeat(fmt.Sprint(i+3), 64)
+		term.backend.AddImage(api.Image{Repository: "shop/api", Reference: reference, Digest: digest, Size: 5 << 20,
+			MediaType: "application/vnd.oci.image.index.v1+json", Created: noon}, min(i+1, 2))
 	}
 	for _, reference := range []string{"sha256:" + strings.Repeat("5", 64), "sha256-" + strings.Repeat("4", 64) + ".sig"} {
 		term.backend.AddImage(api.Image{Repository: "shop/api", Reference: reference, Digest: "sha256:" + strings.Repeat("5", 64), Size: 5 << 10,

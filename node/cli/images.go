@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,24 +13,26 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/hansa-mesh/hansa/node/api"
+	"github.com/hansa-mesh/hansa/node/signature"
 )
 
 // stageTimeDefault is how long a staging is waited for.
 const stageTimeDefault = 30 * time.Minute
 
 func (s *session) imagesVerb() *cobra.Command {
+	var all bool
 	cmd := &cobra.Command{
 		Use: "images [REPOSITORY[:TAG]]", Short: "Images in the mesh's registry, and where they are",
 		Long: `Lists the names in the mesh's registry and which peers hold what they stand for.
 KEPT is how many of the peers that have to hold it do; HELD BY are all that do, the
 nearest first. Peers say what they hold some two seconds after it came.
 
-Signatures, and what packages are made of, are not listed unless a repository is named,
-or with -o wide.
+What has no name but its digest, as the images in a package, and the signatures of
+others are shown with --all, or when they are asked for.
 
 Examples:
   hansa images
-  hansa images shop/api
+  hansa images shop/api --all
   hansa images shop/api:1.4 -o wide
   hansa images stage shop/api:1.4 --where 'tier=edge'`,
 		Args: takes(0, 1, "at most one repository, or image"), ValidArgsFunction: cobra.NoFileCompletions,
@@ -51,25 +52,25 @@ Examples:
 			if len(args) > 0 && len(l.Items) == 0 {
 				return s.noImage(cmd.Context(), c, args[0], q)
 			}
+			hidden := 0
+			if !all && q.Reference == "" {
+				before := len(l.Items)
+				l.Items = slices.DeleteFunc(l.Items, ofAnother)
+				hidden = before - len(l.Items)
+			}
 			return s.print(l, func(w io.Writer) error {
-				if len(l.Items) == 0 {
+				if hidden > 0 {
+					s.say("%s without a tag, or with signatures: --all shows them", plural(hidden, "more name"))
+				}
+				if len(l.Items) == 0 && hidden == 0 {
 					s.say("the mesh's registry is empty: hansa push and hansa pack, or any OCI client, bring images there")
 					return nil
 				}
-				shown := l.Items
-				if len(args) == 0 && s.output != "wide" {
-					shown = slices.DeleteFunc(slices.Clone(shown), ofAnother)
-				}
-				if err := s.imagesTable(shown).write(w); err != nil {
-					return err
-				}
-				if hidden := len(l.Items) - len(shown); hidden > 0 {
-					s.say("%s more, by digest alone or of signatures: hansa images -o wide", plural(hidden, "name"))
-				}
-				return nil
+				return s.imagesTable(l.Items).write(w)
 			})
 		},
 	}
+	cmd.Flags().BoolVarP(&all, "all", "a", false, "also what has no tag, and signatures")
 	cmd.AddCommand(s.stageVerb())
 	return cmd
 }
@@ -97,13 +98,11 @@ func (s *session) noImage(ctx context.Context, c *api.Client, name string, q api
 }
 
 // ofAnother says whether an image is there for another one: a part of a package, which
-// has no name but its digest, or a signature.
+// has no name but its digest, or what is said about one, as a signature.
 func ofAnother(i api.Image) bool {
-	return strings.Contains(i.Reference, ":") || i.Subject != "" || signatureTag.MatchString(i.Reference)
+	_, signs := signature.Signs(i.Reference)
+	return signs || i.Subject != "" || i.Reference == i.Digest
 }
-
-// signatureTag is how cosign names the signatures of an image.
-var signatureTag = regexp.MustCompile(`^sha256-[0-9a-f]{64}\.sig$`)
 
 // splitImage parts a name from its tag, or its digest.
 func splitImage(name string) (repository, reference string) {
