@@ -257,7 +257,7 @@ func (p *Peer) editTimer(id string) {
 	case e.phase == editStoring && late && !e.written && !p.stands(e):
 		p.finish(e, Result{Err: fmt.Errorf("edit of %s: %w: another edit came first", e.req.key, ErrConflict)})
 		return
-	case e.phase == editStoring && late && !e.written && p.lacks(e, a):
+	case e.phase == editStoring && late && !e.written && p.lacks(e):
 		p.takeBack(e)
 		p.finish(e, Result{Err: fmt.Errorf("edit of %s: %w: its artifacts did not arrive", e.req.key, ErrUnavailable)})
 		return
@@ -292,14 +292,24 @@ func (p *Peer) editTimer(id string) {
 
 // stands says whether this peer still holds an edit: one that was superseded
 // before it was on disk is gone.
-func (p *Peer) stands(e *edit) bool {
-	r := p.keeper.records[e.uid]
-	return r != nil && slices.ContainsFunc(r.versions, func(v version) bool { return v.intent.Version == e.version })
-}
+func (p *Peer) stands(e *edit) bool { return p.keptEdit(e) != nil }
 
 // lacks says whether artifacts of an edit are not here.
-func (p *Peer) lacks(e *edit, a *app) bool {
-	return slices.ContainsFunc(a.versions, func(v version) bool { return v.intent.Version == e.version && p.awaits(&v.intent) })
+func (p *Peer) lacks(e *edit) bool {
+	v := p.keptEdit(e)
+	return v != nil && p.awaits(&v.intent)
+}
+
+func (p *Peer) keptEdit(e *edit) *version {
+	r := p.keeper.records[e.uid]
+	if r == nil {
+		return nil
+	}
+	n := slices.IndexFunc(r.versions, func(v version) bool { return v.intent.Version == e.version })
+	if n < 0 {
+		return nil
+	}
+	return &r.versions[n]
 }
 
 // awaits says whether bytes of an intent are not here that a keeper of it has to
