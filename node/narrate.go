@@ -87,6 +87,12 @@ func (n *Node) sentence(e placement.Happened) string {
 		return fmt.Sprintf("%s was edited on both sides of a cut%s; 'hansa conflicts' shows it", e.Key, because)
 	case "conflict-ended":
 		return fmt.Sprintf("%s is in conflict no more%s", e.Key, because)
+	case "pushed":
+		return fmt.Sprintf("%s was pushed%s", e.Key.App, because)
+	case "image-removed":
+		return fmt.Sprintf("the name %s was removed%s", e.Key.App, because)
+	case "policy-set", "policy-removed":
+		return fmt.Sprintf("the policy of namespace %s was %s%s", e.Key.App, strings.TrimPrefix(e.Type, "policy-"), because)
 	case "deployed", "removed", "deputy", "deposed", "taken-over", "merged":
 		return fmt.Sprintf("%s %s%s", e.Key, e.Type, because)
 	}
