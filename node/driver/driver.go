@@ -61,6 +61,10 @@ var (
 	// ErrInvalid: the task can never run as it is written; trying again
 	// elsewhere or later is of no use.
 	ErrInvalid = errors.New("invalid task")
+	// ErrNotFound: what the task is made of does not exist where the task says that
+	// it does, on the word of whoever has it; a start here that is tried again fails
+	// for the same reason.
+	ErrNotFound = errors.New("not found")
 )
 
 // Driver runs tasks by means of one runtime. See the package comment for the

@@ -375,7 +375,9 @@ func (r *Runner) start(ctx context.Context, id placement.AllocationID, t *task, 
 	status, err := r.startOn(startCtx, d, built)
 	news := untilChecked(spec, workState(t.driver, status))
 	if err != nil {
-		news = placement.WorkState{State: placement.AllocFailed, Driver: t.driver, Reason: startReason(built.ID, err)}
+		news = placement.WorkState{
+			State: placement.AllocFailed, Driver: t.driver, Reason: startReason(built.ID, err), Final: errors.Is(err, driver.ErrNotFound),
+		}
 	}
 	r.reportIf(id, t, news, func() bool {
 		t.cancel = nil

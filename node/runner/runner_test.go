@@ -3,6 +3,7 @@ package runner
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"maps"
@@ -169,8 +170,13 @@ func TestRunnerFails(t *testing.T) {
 		defer g.close()
 		world.OnStart(func(driver.Task) error { return errors.New("no such file") })
 		g.runner.Start(anID, spec("run"))
-		if s := g.last(); s.State != placement.AllocFailed || !strings.Contains(s.Reason, "no such file") {
+		if s := g.last(); s.State != placement.AllocFailed || !strings.Contains(s.Reason, "no such file") || s.Final {
 			t.Errorf("%+v", s)
+		}
+		world.OnStart(func(driver.Task) error { return fmt.Errorf("pull x: %w", driver.ErrNotFound) })
+		g.runner.Start(anID, spec("run"))
+		if s := g.last(); s.State != placement.AllocFailed || !s.Final {
+			t.Errorf("what does not exist: %+v", s)
 		}
 		other := anID
 		other.Slot = 4

@@ -208,11 +208,20 @@ func refused(err error, user string) error {
 			who = fmt.Sprintf("its registry refuses the credentials of %q", user)
 		}
 		return fmt.Errorf("%s: %s", who, text)
+	case strings.Contains(low, "dial "), strings.Contains(low, "lookup "): // the registry was not found, not the image
 	case cerrdefs.IsNotFound(err), strings.Contains(low, "not found"), strings.Contains(low, "manifest unknown"):
-		return fmt.Errorf("its registry has no such image: %s", text)
+		return noImage(text)
 	}
 	return errors.New(text)
 }
+
+// noImage is a registry's word that it has no such image.
+type noImage string
+
+func (e noImage) Error() string { return "its registry has no such image: " + string(e) }
+
+// Is says that trying again is of no use: driver.ErrNotFound.
+func (noImage) Is(target error) bool { return target == driver.ErrNotFound }
 
 func (p *pull) tell(what string) {
 	p.mu.Lock()

@@ -148,6 +148,9 @@ func TestPullsThatFail(t *testing.T) {
 			if err == nil || errors.Is(err, driver.ErrInvalid) != tc.invalid {
 				t.Fatalf("Start: %v", err)
 			}
+			if errors.Is(err, driver.ErrNotFound) != (name == "no such image") {
+				t.Errorf("whether it is not found: %v", err)
+			}
 			for _, want := range tc.says {
 				if !strings.Contains(err.Error(), want) {
 					t.Errorf("the error lacks %q: %v", want, err)

@@ -48,9 +48,17 @@ func (d *Driver) fromMesh(ctx context.Context, cli *client.Client, job driver.Ta
 	full := from.Addr + "/" + reference.Path(name) + "@" + digest
 	d.pulling(digest, full)
 	if err := d.pull(ctx, job, full, from.User, from.Password); err != nil {
-		return imageRef{}, fmt.Errorf("pull %s from this peer, as %s: %w", name, full, err)
+		return imageRef{}, fmt.Errorf("pull %s from this peer, as %s: %w", name, full, notYet(err))
 	}
 	return d.present(ctx, cli, full)
+}
+
+// notYet is an error of a pull from this peer: what it has not it may have soon.
+func notYet(err error) error {
+	if errors.Is(err, driver.ErrNotFound) {
+		return errors.New(err.Error())
+	}
+	return err
 }
 
 // withDigest is the id of an image that the engine once pulled by its digest, from

@@ -1,0 +1,29 @@
+package docker
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/hansa-mesh/hansa/node/driver"
+)
+
+// Only a registry's own word makes an image one that does not exist: one that is not
+// reached, that refuses, or this peer, which may have it soon, is asked again.
+func TestNotFoundIsTheRegistrysWord(t *testing.T) {
+	for text, want := range map[string]bool{
+		"Error response from daemon: manifest for r.example/shop:2 not found: manifest unknown": true,
+		"failed to resolve reference \"r.example/shop:2\": r.example/shop:2: not found":         true,
+		"dial tcp: lookup r.example: host not found":                                            false,
+		"Get https://r.example/v2/: dial tcp 192.0.2.1:443: connect: connection refused":        false,
+		"pull access denied for shop, repository does not exist":                                false,
+		"500 Internal Server Error":                                                             false,
+	} {
+		err := refused(errors.New(text), "")
+		if got := errors.Is(err, driver.ErrNotFound); got != want {
+			t.Errorf("%q is final: %t", text, got)
+		}
+		if errors.Is(notYet(err), driver.ErrNotFound) {
+			t.Errorf("%q of this peer is final", text)
+		}
+	}
+}
