@@ -48,7 +48,9 @@ func (n *Node) allocations(ctx context.Context) ([]api.Allocation, map[string]ti
 	}
 	n.tellStarts(own)
 	now := time.Now().UTC()
-	answers := ask[allocationsQuery, allocationsAnswer](ctx, n, n.others(), methodAllocations, allocationsQuery{})
+	asking, cancel := context.WithTimeout(ctx, listMax)
+	answers := ask[allocationsQuery, allocationsAnswer](asking, n, n.others(), methodAllocations, allocationsQuery{})
+	cancel()
 	n.mu.Lock()
 	for _, a := range answers {
 		if a.err == nil {
@@ -63,6 +65,9 @@ func (n *Node) allocations(ctx context.Context) ([]api.Allocation, map[string]ti
 	n.mu.Unlock()
 
 	asOf := map[string]time.Time{}
+	for _, a := range answers {
+		asOf[a.peer] = time.Time{} // what it runs is not known, unless it said so once
+	}
 	placed := map[string]bool{} // slots that some peer in reach holds
 	var rows, old []api.Allocation
 	for peer, h := range all {

@@ -21,6 +21,8 @@ const (
 
 	// queryMax is how long a person waits for a peer that does not answer.
 	queryMax = 2 * time.Second
+	// listMax is how long a list of what runs waits for one: as last heard will do.
+	listMax = time.Second
 	// askedMax bounds the peers that are asked at once.
 	askedMax = 64
 	// queryEventsMax bounds the events of one answer.

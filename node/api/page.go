@@ -27,7 +27,8 @@ type Page struct {
 // Listing is what a Backend answers for a Page.
 type Listing[T any] struct {
 	Items []T
-	// AsOf says how old each peer's part of the list is, by peer id.
+	// AsOf says how old each peer's part of the list is, by peer id; the zero time is
+	// of one that has never answered.
 	AsOf map[string]time.Time
 	// Next is the key of the last item when there are more, else "".
 	Next string
@@ -36,7 +37,7 @@ type Listing[T any] struct {
 // List is a list as the API answers it.
 type List[T any] struct {
 	Items  []T                  `json:"items"`
-	AsOf   map[string]time.Time `json:"as_of" doc:"How old each peer's part of the list is, by peer id"`
+	AsOf   map[string]time.Time `json:"as_of" doc:"How old each peer's part of the list is, by peer id; the year 1 for one that is in reach and never answered"`
 	Cursor string               `json:"cursor,omitempty" doc:"Where the list goes on; good at any peer. Absent at the end"`
 }
 

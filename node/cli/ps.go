@@ -48,6 +48,11 @@ Examples:
 			if err != nil {
 				return err
 			}
+			for _, peer := range slices.Sorted(maps.Keys(l.AsOf)) {
+				if l.AsOf[peer].IsZero() {
+					s.say("peer %.12s does not answer: what it runs is not listed", peer)
+				}
+			}
 			return s.print(l, func(w io.Writer) error {
 				if len(l.Items) == 0 {
 					s.say("%s", nothingRuns(q))
