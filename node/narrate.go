@@ -84,17 +84,30 @@ func (n *Node) sentence(e placement.Happened) string {
 	case "rollout-done", "rollout-stalled", "rollout-reverted":
 		return fmt.Sprintf("the roll-out of %s is %s%s", e.Component, strings.TrimPrefix(e.Type, "rollout-"), because)
 	case "conflict":
-		return fmt.Sprintf("%s was edited on both sides of a cut%s; 'hansa conflicts' shows it", e.Key, because)
+		return fmt.Sprintf("%s was edited on both sides of a cut%s; 'hansa conflicts' shows it", keyName(e.Key), because)
 	case "conflict-ended":
-		return fmt.Sprintf("%s is in conflict no more%s", e.Key, because)
+		return fmt.Sprintf("%s is in conflict no more%s", keyName(e.Key), because)
 	case "pushed":
-		return fmt.Sprintf("%s was pushed%s", e.Key.App, because)
+		return fmt.Sprintf("%s was pushed%s", keyName(e.Key), because)
 	case "image-removed":
-		return fmt.Sprintf("the name %s was removed%s", e.Key.App, because)
+		return fmt.Sprintf("the name of %s was removed%s", keyName(e.Key), because)
 	case "policy-set", "policy-removed":
-		return fmt.Sprintf("the policy of namespace %s was %s%s", e.Key.App, strings.TrimPrefix(e.Type, "policy-"), because)
+		return fmt.Sprintf("%s was %s%s", keyName(e.Key), strings.TrimPrefix(e.Type, "policy-"), because)
 	case "deployed", "removed", "deputy", "deposed", "taken-over", "merged":
-		return fmt.Sprintf("%s %s%s", e.Key, e.Type, because)
+		return fmt.Sprintf("%s %s%s", keyName(e.Key), e.Type, because)
 	}
 	return e.Type + because
+}
+
+// keyName is what stands under a key as people call it, who know nothing of the
+// namespaces in which images and policies are kept.
+func keyName(k placement.AppKey) string {
+	switch k.Namespace {
+	case placement.NamespaceImages:
+		repository, reference, _ := strings.Cut(k.App, ":")
+		return "image " + imageName(placement.Image{Repository: repository, Reference: reference})
+	case placement.NamespacePolicies:
+		return "the policy of namespace " + k.App
+	}
+	return k.String()
 }

@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/hansa-mesh/hansa/node/api"
+	"github.com/hansa-mesh/hansa/placement"
 )
 
 // eventsMax is how many events of the past one call may ask for.
@@ -96,6 +98,9 @@ func (s *session) events(ctx context.Context, q api.EventQuery, follow bool) err
 // about is what an event is about: "shop/api[0-5]".
 func about(e api.Event) string {
 	text := e.App
+	if repository, digest, ok := strings.Cut(e.App, ":"); ok && e.Namespace == placement.NamespaceImages && strings.Contains(digest, ":") {
+		text = repository + "@" + digest
+	}
 	if e.Component != "" {
 		text += "/" + e.Component
 	}
