@@ -388,6 +388,10 @@ func TestDeployWaitsForEach(t *testing.T) {
 	if n := strings.Count(term.out.String(), "---\n"); n != 1 {
 		t.Errorf("%d marks between two documents:\n%s", n, term.out)
 	}
+	term.run(t.Context(), apps, "deploy", "-", "--timeout", "500ms", "-n", "prod")
+	if said := term.err.String(); !strings.Contains(said, "hansa explain bad -n prod and hansa logs bad/COMPONENT -n prod say more") {
+		t.Errorf("it does not say in which namespace to look: %s", said)
+	}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	run := term.start(apps)
 	ended := make(chan int, 1)

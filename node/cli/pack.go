@@ -261,12 +261,17 @@ func (s *session) tellSent(c *pack.Counted, done string) (quiet func()) {
 		defer close(ended)
 		tick := time.NewTicker(tellEvery)
 		defer tick.Stop()
+		last := ""
 		for {
 			select {
 			case <-stop:
 				return
 			case <-tick.C:
-				s.say("%s %s so far, %s were there already", size(c.SentBytes.Load()), done, size(c.ThereBytes.Load()))
+				text := fmt.Sprintf("%s %s so far, %s were there already", size(c.SentBytes.Load()), done, size(c.ThereBytes.Load()))
+				if text != last { // a registry may take long to acknowledge what it has
+					s.say("%s", text)
+				}
+				last = text
 			}
 		}
 	}()
