@@ -191,6 +191,9 @@ func btoi(b bool) int {
 
 // referenced asks the core which artifacts anything in the mesh needs.
 func (n *Node) referenced(ctx context.Context) (refs []placement.Reference, err error) {
-	err = n.loop.look(ctx, func(core *placement.Peer) { refs = core.Referenced() })
-	return refs, err
+	var needs placement.Needs
+	if err := n.loop.look(ctx, func(core *placement.Peer) { needs = core.Needs() }); err != nil {
+		return nil, err
+	}
+	return needs.References(), nil
 }

@@ -116,19 +116,28 @@ func (p *Peer) nameGone(i *Intent) bool {
 // Referenced are the artifacts that intents, revisions, claims and open edits
 // need, anywhere in the mesh as far as this peer knows, sorted by digest. What is
 // not among them, nobody needs.
-func (p *Peer) Referenced() []Reference {
-	all := map[Artifact]Reference{} // without sizes: one of which two are said is still one
-	add := func(here bool, artifacts ...Artifact) {
-		for _, a := range artifacts {
-			key := Artifact{Digest: a.Digest, Tree: a.Tree, Arch: a.Arch}
-			old := all[key]
-			a.Size = max(a.Size, old.Size)
-			all[key] = Reference{a, here || old.Here}
+func (p *Peer) Referenced() []Reference { return p.Needs().References() }
+
+// Needs is what Referenced is made of. A peer knows many names, and has other things
+// to do: it only notes where to look, and the rest can be done beside it.
+type Needs []need
+
+type need struct {
+	artifacts []Artifact // of an intent or a claim: they are never changed
+	here      bool
+}
+
+// Needs notes what needs artifacts.
+func (p *Peer) Needs() Needs {
+	all := make(Needs, 0, len(p.catalog.byKey)+len(p.keeper.records)+len(p.ledger.claims)+len(p.edits.open))
+	add := func(here bool, artifacts []Artifact) {
+		if len(artifacts) > 0 {
+			all = append(all, need{artifacts, here})
 		}
 	}
 	intent := func(here bool, i *Intent) {
 		if !i.Removed {
-			add(here, i.Artifacts...)
+			add(here, i.Artifacts)
 		}
 	}
 	for _, versions := range p.catalog.byKey {
@@ -138,25 +147,69 @@ func (p *Peer) Referenced() []Reference {
 			}
 		}
 	}
+	read := map[UID]pastNeeds{}
 	for uid, r := range p.keeper.records {
+		here := p.keeper.votesIn(r)
 		for i := range r.versions {
 			if !r.gone(i) {
-				intent(p.keeper.votesIn(r), &r.versions[i].intent)
+				intent(here, &r.versions[i].intent)
 			}
 		}
 		if past := p.keeper.pasts[uid]; past != nil && len(r.versions) > 0 && !r.versions[0].intent.Key.Recorded() {
-			for _, rev := range past.Past {
-				if v, err := p.catalog.readIntent(rev.Intent); err == nil {
-					intent(p.keeper.votesIn(r), &v.intent)
-				}
+			read[uid] = p.needsOf(uid, past)
+			add(here, read[uid].artifacts)
+		}
+	}
+	p.keeper.pastNeeds = read
+	for _, c := range p.ledger.claims {
+		add(true, c.artifacts())
+	}
+	for _, e := range p.edits.open {
+		add(true, e.req.artifacts)
+	}
+	return all
+}
+
+// pastNeeds are the artifacts of a chronicle's revisions.
+type pastNeeds struct {
+	of        *chronicle
+	artifacts []Artifact
+}
+
+// needsOf reads revisions, unless they are those of the last time: each is signed.
+func (p *Peer) needsOf(uid UID, past *chronicle) pastNeeds {
+	if known := p.keeper.pastNeeds[uid]; known.of == past {
+		return known
+	}
+	out := pastNeeds{of: past}
+	for _, rev := range past.Past {
+		v, err := p.catalog.readIntent(rev.Intent)
+		if err != nil {
+			out.of = nil // who made it may not be known yet
+			continue
+		}
+		if v.intent.Removed {
+			continue
+		}
+		for _, a := range v.intent.Artifacts {
+			if !slices.Contains(out.artifacts, a) {
+				out.artifacts = append(out.artifacts, a)
 			}
 		}
 	}
-	for _, c := range p.ledger.claims {
-		add(true, c.artifacts()...)
-	}
-	for _, e := range p.edits.open {
-		add(true, e.req.artifacts...)
+	return out
+}
+
+// References are the artifacts that are needed, each once, sorted by digest.
+func (n Needs) References() []Reference {
+	all := make(map[Artifact]Reference, len(n)) // without sizes: one of which two are said is still one
+	for _, need := range n {
+		for _, a := range need.artifacts {
+			key := Artifact{Digest: a.Digest, Tree: a.Tree, Arch: a.Arch}
+			old := all[key]
+			a.Size = max(a.Size, old.Size)
+			all[key] = Reference{a, need.here || old.Here}
+		}
 	}
 	out := make([]Reference, 0, len(all))
 	for _, r := range all {

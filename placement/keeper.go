@@ -76,7 +76,9 @@ type Keeper struct {
 	catalog *Catalog
 	records map[UID]*keepRecord
 	ended   map[UID]ending // apps that it keeps no more
-	pasts   map[UID]*chronicle
+	pasts   map[UID]*chronicle // replaced, never changed
+
+	pastNeeds map[UID]pastNeeds // of pasts, as far as they were read
 }
 
 // ending is what a keeper remembers of an app that it keeps no more: what it

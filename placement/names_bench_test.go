@@ -11,7 +11,8 @@ import (
 
 // BenchmarkNames is a peer whose mesh has 10,000 names of images, all of which it
 // keeps: what it takes to start with them, in time and memory, and to take one
-// push more.
+// push more. It looks often what is needed of files: for that much of the time
+// (needs-ms) nothing else happens, the rest (beside-ms) goes on beside.
 func BenchmarkNames(b *testing.B) {
 	const names = 10_000
 	public, private, _ := ed25519.GenerateKey(nil)
@@ -52,6 +53,7 @@ func BenchmarkNames(b *testing.B) {
 		runtime.ReadMemStats(&m)
 		return m.HeapAlloc
 	}
+	var needs Needs
 	for b.Loop() {
 		before, began := memory(), time.Now()
 		p := New(Config{Self: PeerRef{"a", 1}, Name: "a", Site: "s", Seed: 1, Verify: verify})
@@ -85,6 +87,18 @@ func BenchmarkNames(b *testing.B) {
 		p.roles = true
 		step(p, now, TimerFired{Key: wakeTimer})
 		b.ReportMetric(float64(time.Since(began).Microseconds())/1000, "round-ms")
+		began = time.Now()
+		const looks = 20
+		for range looks {
+			needs = p.Needs()
+		}
+		b.ReportMetric(float64(time.Since(began).Microseconds())/1000/looks, "needs-ms")
+		began = time.Now()
+		refs := needs.References()
+		b.ReportMetric(float64(time.Since(began).Microseconds())/1000, "beside-ms")
+		if len(refs) < names {
+			b.Fatal(len(refs))
+		}
 		runtime.KeepAlive(p)
 	}
 }

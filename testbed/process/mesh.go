@@ -217,6 +217,9 @@ func (m *Mesh) Log(site string) string {
 // Dir is the data folder of a site's peer.
 func (m *Mesh) Dir(site string) string { return m.daemons[site].dir }
 
+// Pid is the process of a site's peer.
+func (m *Mesh) Pid(site string) int { return m.daemons[site].cmd.Process.Pid }
+
 // Listen is the address of a site's peer behind the relay, for newcomers.
 func (m *Mesh) Listen(site string) string { return m.daemons[site].Listen }
 

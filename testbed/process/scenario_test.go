@@ -19,7 +19,7 @@ import (
 )
 
 // build builds a program of this module into a file.
-func build(t *testing.T, out, pkg string, env ...string) {
+func build(t testing.TB, out, pkg string, env ...string) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", out, pkg)
 	cmd.Dir, cmd.Env = filepath.Join("..", ".."), append(append(os.Environ(), "CGO_ENABLED=0"), env...)
@@ -29,7 +29,7 @@ func build(t *testing.T, out, pkg string, env ...string) {
 }
 
 // daemon builds the daemon, as make does.
-func daemon(t *testing.T) (hansa string) {
+func daemon(t testing.TB) (hansa string) {
 	t.Helper()
 	if runtime.GOOS != "linux" {
 		t.Skip("real daemons run on Linux only: the process driver does")
