@@ -103,7 +103,15 @@ type Reference struct {
 // to what it stood for, so that may go.
 func (r *keepRecord) gone(i int) bool {
 	v := &r.versions[i].intent
-	return v.Key.Recorded() && slices.ContainsFunc(r.versions, func(o version) bool { return o.intent.Removed && o.intent.supersedes(v) })
+	if !v.Key.Recorded() {
+		return false
+	}
+	for k := range r.versions { // which are large, and there are many records
+		if o := &r.versions[k].intent; o.Removed && o.supersedes(v) {
+			return true
+		}
+	}
+	return false
 }
 
 // nameGone says whether a version that the catalog lists is one of a name of which

@@ -75,7 +75,7 @@ type Keeper struct {
 	tune    Tuning
 	catalog *Catalog
 	records map[UID]*keepRecord
-	ended   map[UID]ending // apps that it keeps no more
+	ended   map[UID]ending     // apps that it keeps no more
 	pasts   map[UID]*chronicle // replaced, never changed
 
 	pastNeeds map[UID]pastNeeds // of pasts, as far as they were read

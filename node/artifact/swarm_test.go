@@ -87,11 +87,17 @@ func swarmOf(t *testing.T, m *mesh, n int, size int, rate int64) (file []byte, d
 	return file, c.Digest()
 }
 
-// Fifty peers want what one has, all at once and each behind a link of its own:
+// Many peers want what one has, all at once and each behind a link of its own:
 // they have it in less than twice the time that one link takes for it, and the
 // origin sends no more than three copies.
 func TestSwarm(t *testing.T) {
-	const n, size, rate = 50, 64 * mib, 8 << 20
+	for _, n := range []int{10, 50} {
+		t.Run(fmt.Sprint(n, " peers"), func(t *testing.T) { fanOut(t, n) })
+	}
+}
+
+func fanOut(t *testing.T, n int) {
+	const size, rate = 64 * mib, 8 << 20
 	synctest.Test(t, func(t *testing.T) {
 		m := newMesh(t)
 		_, digest := swarmOf(t, m, n, size, rate)

@@ -84,6 +84,18 @@ func BenchmarkChange(b *testing.B) {
 	}
 }
 
+// BenchmarkCut is how fast a disk is cut into chunks and compressed, half of which is
+// empty and half of which nothing makes smaller.
+func BenchmarkCut(b *testing.B) {
+	data := append(content(12, 64<<20), make([]byte, 64<<20)...)
+	b.SetBytes(int64(len(data)))
+	for b.Loop() {
+		if _, _, err := Cut(b.Context(), bytes.NewReader(data), int64(len(data)), newShelf().keep); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 // BenchmarkJoin is how fast a disk is put together, without the disk below.
 func BenchmarkJoin(b *testing.B) {
 	data, s := content(12, 128<<20), newShelf()
