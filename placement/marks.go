@@ -44,7 +44,6 @@ const (
 	MarkEditRefused        Mark = "edit-refused"         // an edit lost to a higher term
 	MarkEditRetried        Mark = "edit-retried"         // a retry got the recorded answer
 	MarkEditedAlone        Mark = "edited-alone"         // an edit below a majority
-	MarkFailedForGood      Mark = "failed-for-good"      // a start that no other here will do better than
 	MarkForwardUnanswered  Mark = "forward-unanswered"   // the steward never answered
 	MarkFoundGivenBack     Mark = "found-given-back"     // work whose claim was given back
 	MarkHandedBack         Mark = "handed-back"          // the first keeper leads again after calm
@@ -87,7 +86,7 @@ func Marks() []Mark {
 		MarkBackWithin, MarkBegunAnew, MarkBookedAgain, MarkBudgetUsedUp, MarkCensusWaitedOut, MarkClaimsOutlast, MarkClockAhead,
 		MarkCommitExpired, MarkCommitUnknown, MarkCounterNotWritten, MarkDeposed, MarkDropTooLate, MarkDuplicateEnded,
 		MarkEditLostMajority, MarkEditNotWritten, MarkEditOfNewer, MarkEditRefused, MarkEditRetried, MarkEditedAlone,
-		MarkFailedForGood, MarkForwardUnanswered, MarkHandedBack, MarkLearned, MarkLeftOver, MarkLetGo,
+		MarkForwardUnanswered, MarkHandedBack, MarkLearned, MarkLeftOver, MarkLetGo,
 		MarkListedTooLate, MarkMadeRoom, MarkMassLossOver, MarkMassLossWaits, MarkNeverConfirmed, MarkOutlivedRemoval,
 		MarkPastRefused, MarkPinOfNothing, MarkReleaseNotWritten, MarkReleaseOutdated, MarkReleasePinned, MarkReservationExpired,
 		MarkRestated, MarkReverted, MarkStalled, MarkStoreRefused, MarkStoredTooLate, MarkTakenBackAgain, MarkTermDoubted, MarkTooFewCopies,

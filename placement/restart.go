@@ -62,9 +62,10 @@ func (w *Work) exited(a *alloc, s WorkState) verdict {
 	a.last = &Exit{Code: s.ExitCode, Reason: s.Reason, At: w.out.now.Wall.UnixMilli()}
 	if s.Final || len(a.exits) > rules.budget {
 		s.State = AllocFailed
-		if s.Final {
-			w.tune.mark(MarkFailedForGood)
-		} else if w.tune.mark(MarkBudgetUsedUp); rules.budget > 0 {
+		if !s.Final {
+			w.tune.mark(MarkBudgetUsedUp)
+		}
+		if !s.Final && rules.budget > 0 {
 			s.Reason = fmt.Sprintf("ended %d times: %s", len(a.exits), s.Reason)
 		}
 		w.enter(a, s)
