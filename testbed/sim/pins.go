@@ -128,8 +128,8 @@ func (w *world) bytesLost(views []placement.AppView) bool {
 	})
 }
 
-// bytesThere: after healing, what runs has its bytes, and the keepers of an app hold
-// its image, or know others that do. An amnesiac goes on with work that it
+// bytesThere: after healing, what runs has its bytes, if anybody does, and the keepers
+// of an app hold its image, or know others that do. An amnesiac goes on with work that it
 // found, and fetches nothing for it until it starts anew.
 func (w *world) bytesThere(views []placement.AppView, note func(string, ...any)) {
 	if !w.plan.Pins || w.forgot {
@@ -138,7 +138,7 @@ func (w *world) bytesThere(views []placement.AppView, note func(string, ...any))
 	for _, p := range w.in() {
 		for id, r := range p.runs {
 			for _, digest := range p.needs(r.spec.Spec) {
-				if !p.blobs[digest] {
+				if !p.blobs[digest] && w.anyHolds(digest) {
 					note("%s runs %s %s, and has not %s", p.id, r.spec.Component, id, digest)
 				}
 			}
