@@ -19,6 +19,9 @@ var shell = []string{"/bin/sh", "-c", "command -v bash >/dev/null 2>&1 && exec b
 // endOfInput is what ends the input of a terminal's programs: control-D.
 const endOfInput = "\x04"
 
+// killMax bounds the wait for an engine that is to say which process a command is.
+const killMax = 15 * time.Second
+
 // Exit codes of an engine that could not run a command at all.
 const (
 	codeNotRun   = 126
@@ -94,12 +97,15 @@ func (d *Driver) attach(ctx context.Context, cli *client.Client, id string, size
 	if x.TTY {
 		go d.resize(cli, id, size, x.Resize, over)
 	}
-	taken := make(chan error, 1)
-	go func() { taken <- takeOutput(conn, x) }()
+	taken := make(chan struct{})
+	go func() {
+		err = takeOutput(conn, x)
+		close(taken)
+	}()
 	select {
-	case err = <-taken:
+	case <-taken:
 	case <-ctx.Done():
-		d.killExec(cli, id)
+		d.killExec(cli, id, taken)
 		conn.Close()
 		<-taken
 		return -1, ctx.Err()
@@ -180,16 +186,19 @@ func (d *Driver) exitCode(ctx context.Context, cli *client.Client, id string) (i
 			return seen.ExitCode, nil
 		}
 		if !driver.Pause(ctx, wait) {
-			d.killExec(cli, id)
+			over := make(chan struct{})
+			close(over)
+			d.killExec(cli, id, over)
 			return -1, ctx.Err()
 		}
 	}
 }
 
 // killExec ends a command. The API has nothing for that, so it is done from the
-// host, where the daemon may.
-func (d *Driver) killExec(cli *client.Client, id string) {
-	ctx, cancel := context.WithTimeout(context.Background(), probeMax)
+// host, where the daemon may. An engine that has just started a command may not
+// say so yet: it is asked again until all that the command wrote was taken.
+func (d *Driver) killExec(cli *client.Client, id string, taken <-chan struct{}) {
+	ctx, cancel := context.WithTimeout(context.Background(), killMax)
 	defer cancel()
 	pid := func() int {
 		seen, err := cli.ExecInspect(ctx, id, client.ExecInspectOptions{})
@@ -198,7 +207,21 @@ func (d *Driver) killExec(cli *client.Client, id string) {
 		}
 		return seen.PID
 	}
-	if err := killSession(pid); err != nil {
-		d.c.Log.Warn("a command in a container is not ended", "exec", id, "error", err)
+	for wait := 2 * time.Millisecond; ; wait = min(2*wait, time.Second/4) {
+		if pid() > 0 {
+			if err := killSession(pid); err != nil {
+				d.c.Log.Warn("a command in a container is not ended", "exec", id, "error", err)
+			}
+			return
+		}
+		select {
+		case <-taken:
+			return
+		default:
+		}
+		if !driver.Pause(ctx, wait) {
+			d.c.Log.Warn("a command in a container is not ended: its engine does not say which process it is", "exec", id)
+			return
+		}
 	}
 }
