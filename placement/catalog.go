@@ -142,11 +142,11 @@ func (c *Catalog) setIntents(key AppKey, siblings [][]byte) []UID {
 // firstKeepers takes the list that an app was made with, where no other is known
 // and who made it is gone for good: its record may have been lost with them.
 func (c *Catalog) firstKeepers(i *Intent) bool {
-	if _, known := c.keepers[i.UID]; known || i.Keepers == nil || c.gone == nil || !c.gone(i.Version.Peer) {
+	if _, known := c.keepers[i.UID]; known || i.Keepers == nil || c.gone == nil || !c.gone(i.Keepers.By) {
 		return false
 	}
 	k, err := c.readKeepers(*i.Keepers)
-	if err != nil || k.list.UID != i.UID || k.list.Epoch != 1 || k.signed.By != i.Version.Peer {
+	if err != nil || k.list.UID != i.UID || k.list.Epoch != 1 {
 		return false
 	}
 	c.keepers[i.UID] = k
@@ -155,11 +155,18 @@ func (c *Catalog) firstKeepers(i *Intent) bool {
 
 // adopt looks once more at apps of which no keepers are known, and tells of each
 // that it finds some for.
-func (c *Catalog) adopt(changed func(UID)) {
-	for _, uid := range sortedKeys(c.keyOf) {
+func (c *Catalog) adopt(found func(UID, keeperList)) {
+	var orphans []UID
+	for uid := range c.keyOf {
+		if _, known := c.keepers[uid]; !known {
+			orphans = append(orphans, uid)
+		}
+	}
+	slices.Sort(orphans)
+	for _, uid := range orphans {
 		for _, v := range c.versions(uid) {
 			if c.firstKeepers(&v.intent) {
-				changed(uid)
+				found(uid, c.keepers[uid])
 			}
 		}
 	}

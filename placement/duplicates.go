@@ -97,7 +97,7 @@ func (c *course) oneWaits(older []fact, open Slots) {
 	}
 	waits := Slots{}
 	for _, f := range older {
-		c.ends(f, f.Slots.Intersect(open).Intersect(waits), "a newer version came, and neither it nor another copy has begun to run")
+		c.ends(f, f.Slots.Intersect(open).Intersect(waits), "a newer version came, and neither it nor another copy runs")
 		waits = waits.Union(f.Slots)
 	}
 }

@@ -331,6 +331,9 @@ func (p *Peer) intent(e *edit, a *app) *Intent {
 		i.Created = p.out.now.Wall.UnixMilli()
 		return i
 	}
+	if a.keepers.list.Epoch == 1 {
+		i.Keepers = &a.keepers.signed
+	}
 	newest := a.versions[0].intent.Version
 	i.Over, i.Past = ancestors(a.versions), pasts(a.versions)
 	i.UID, i.Created, i.Version = a.uid, a.win.intent.Created, p.clock.after(newest, p.out.now.Wall)

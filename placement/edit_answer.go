@@ -254,6 +254,8 @@ func (p *Peer) editTimer(id string) {
 	case e.phase == editStoring && a == nil: // removed meanwhile
 		p.finish(e, Result{UID: e.uid, Version: e.version, Created: e.created, Copies: len(e.copied()), Peers: e.copied()})
 		return
+	case e.phase == editStoring && late && !e.written && p.merged(e, a):
+		return
 	case e.phase == editStoring && late && !e.written && !p.stands(e):
 		p.finish(e, Result{Err: fmt.Errorf("edit of %s: %w: another edit came first", e.req.key, ErrConflict)})
 		return
@@ -275,6 +277,7 @@ func (p *Peer) editTimer(id string) {
 		// Written under a term that has no majority (any more): it stands as
 		// an edit made alone, which belongs to this side and which no other
 		// edit supersedes unseen.
+		e.req.ifNone = e.req.ifNone && !e.created // what exists is this
 		if err := p.check(e, a, p.liveKeepers(a)); err != nil {
 			p.takeBack(e)
 			p.finish(e, Result{Err: err})
@@ -290,6 +293,11 @@ func (p *Peer) editTimer(id string) {
 	}
 }
 
+// merged answers an edit that another peer has made part of what the mesh lists.
+func (p *Peer) merged(e *edit, a *app) bool {
+	return p.lists(a.uid, a.win.intent.Version) && a.win.intent.Version != e.version && p.madeBefore(e, a, false)
+}
+
 // stands says whether this peer still holds an edit: one that was superseded
 // before it was on disk is gone.
 func (p *Peer) stands(e *edit) bool { return p.keptEdit(e) != nil }
@@ -300,6 +308,7 @@ func (p *Peer) lacks(e *edit) bool {
 	return v != nil && p.awaits(&v.intent)
 }
 
+// keptEdit is an edit as this peer keeps it, nil if it does not.
 func (p *Peer) keptEdit(e *edit) *version {
 	r := p.keeper.records[e.uid]
 	if r == nil {

@@ -17,10 +17,10 @@ func (s *Steward) failsEverywhere(in PlanInput) bool {
 	}
 	comp := in.App.Components[name]
 	comp.Resources, comp.Volumes, comp.Place.Near = Resources{}, nil, nil
-	any := PlanInput{App: in.App.with(name, comp), Component: name, Slots: SlotsOf(0), Refused: failed, Rand: rand.New(rand.NewPCG(0, 0))}
+	free := PlanInput{App: in.App.with(name, comp), Component: name, Slots: SlotsOf(0), Refused: failed, Rand: rand.New(rand.NewPCG(0, 0))}
 	for _, c := range in.Candidates {
 		c.Digest.Full = "" // it may take work again
-		any.Candidates = append(any.Candidates, c)
+		free.Candidates = append(free.Candidates, c)
 	}
-	return len(Plan(any).Assign) == 0
+	return len(Plan(free).Assign) == 0
 }

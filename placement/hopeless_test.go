@@ -30,6 +30,11 @@ func TestFailedForGoodEverywhere(t *testing.T) {
 	if fewest < 1 {
 		t.Errorf("%d of 2 slots ran meanwhile", fewest)
 	}
+	m.do(Submit{Ticket: 4, App: shopOf("2", 2, nil)})
+	m.pass(14*time.Second, nil)
+	if got = m.rollout(t); got.State != RolloutDone || m.at() != "map[2:2]" {
+		t.Fatalf("and then one that works: %s, %+v", m.at(), got)
+	}
 }
 
 // A peer that can't be had now, or has no room, may do better: the roll-out waits.

@@ -223,7 +223,7 @@ func (p *Peer) onMember(ev MemberChanged) {
 	if ev.State == MemberForgotten {
 		p.roles = true
 		p.catalog.again(p.refresh) // a forced list may count now
-		p.catalog.adopt(p.refresh)
+		p.catalog.adopt(p.adopted)
 	}
 	if !changed {
 		return
@@ -248,6 +248,15 @@ func (p *Peer) onMember(ev MemberChanged) {
 			}
 			p.ensureStored(uid)
 		}
+	}
+}
+
+// adopted has found the keepers of an app whose record of them was lost, and
+// writes it again if it is one of them.
+func (p *Peer) adopted(uid UID, k keeperList) {
+	p.refresh(uid)
+	if k.list.has(p.cfg.Self.Peer) {
+		p.publish(Publish{Table: TableKeepers, Key: string(uid), Value: Encode(k.signed)})
 	}
 }
 

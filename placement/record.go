@@ -48,7 +48,7 @@ type Intent struct {
 	// that Before had for a component.
 	Alone  bool           `json:"alone,omitempty"`
 	Before map[string]int `json:"before,omitempty"`
-	// Keepers is, in the first version, the list that was made with it: whoever
+	// Keepers is the list that the app was made with, until another counts: whoever
 	// hears of an app also hears who keeps it.
 	Keepers *Signed `json:"keepers,omitempty"`
 }

@@ -138,6 +138,8 @@ func (s *Steward) watchRollOut(name string, sit *situation) {
 			Spec: spec, Version: s.a.win.intent.Version, App: app, Began: now.Wall.UnixMilli(), Verdict: RolloutGoing,
 			Good: r.Good, GoodSpec: r.GoodSpec,
 		})
+		delete(s.hopeless, name) // that was the one before
+		delete(s.short, name)
 	case r.Version != s.a.win.intent.Version:
 		r.Version, r.App = s.a.win.intent.Version, app
 		s.past.set(name, r) // written with whatever comes next: it is only for telling a retry
