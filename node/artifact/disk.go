@@ -7,15 +7,19 @@ import (
 	"github.com/hansa-mesh/hansa/store/chain"
 )
 
+// errNoFile says that a fetch has no file open: it could not be, or not any more.
+var errNoFile = errors.New("there is no file to write to")
+
 // begin opens the file, once its size is known.
 func (f *fetch) begin(size int64) error {
 	f.fileMu.Lock()
 	defer f.fileMu.Unlock()
 	if f.file != nil {
-		if err := f.file.Drop(); err != nil {
+		err := f.file.Drop()
+		f.file = nil
+		if err != nil {
 			return fmt.Errorf("artifact: fetch %s: %w", f.digest, err)
 		}
-		f.file = nil
 	}
 	file, err := f.m.cfg.Store.Assemble(f.digest, size)
 	if err != nil {
@@ -30,15 +34,29 @@ func (f *fetch) begin(size int64) error {
 func (f *fetch) commit() (done bool, err error) {
 	f.awaitWriters()
 	f.fileMu.RLock() // others read it meanwhile
-	err = f.file.Commit()
+	err = errNoFile
+	if f.file != nil {
+		err = f.file.Commit()
+	}
 	f.fileMu.RUnlock()
+	if errors.Is(err, errNoFile) { // its size turned out to be another: nothing is here
+		return false, nil
+	}
 	if err == nil {
 		f.m.count(func(c *Moved) { c.Fetched++ })
 		return true, nil
 	}
 	f.m.cfg.Log.Warn("a file that was fetched can't be taken over; it is looked through", "digest", f.digest, "err", err)
-	c, _ := f.chainNow()
+	f.judging.Lock() // else the chain may be another meanwhile
+	defer f.judging.Unlock()
+	c, chained := f.chainNow()
+	if !chained {
+		return false, nil
+	}
 	have, _, readErr := f.lookThrough(c)
+	if errors.Is(readErr, errNoFile) {
+		return false, nil
+	}
 	if readErr != nil || have.count() == c.Chunks() { // the disk's own trouble
 		return true, fmt.Errorf("artifact: fetch %s: %w", f.digest, errors.Join(err, readErr))
 	}
@@ -66,6 +84,9 @@ func (f *fetch) hold(have bitset) {
 func (f *fetch) lookThrough(c chain.Chain) (bitset, int64, error) {
 	f.fileMu.RLock()
 	defer f.fileMu.RUnlock()
+	if f.file == nil {
+		return nil, 0, errNoFile
+	}
 	have, bytes := newBitset(c.Chunks()), int64(0)
 	buffer := make([]byte, chain.ChunkLen)
 	for i := range c.Chunks() {

@@ -224,8 +224,11 @@ func (s *session) learnChain() error {
 	}
 	f.judging.Lock()
 	defer f.judging.Unlock()
-	if _, ok := f.chainNow(); ok {
-		return nil
+	f.mu.Lock()
+	late := f.chained || f.size != size
+	f.mu.Unlock()
+	if late || s.ctx.Err() != nil { // it was judged meanwhile
+		return s.ctx.Err()
 	}
 	return f.adopt(c, s.candidate.peer)
 }
