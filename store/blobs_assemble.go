@@ -46,21 +46,30 @@ func (b *Blobs) Assemble(digest string, size int64) (*Assembly, error) {
 	if err != nil {
 		return nil, fmt.Errorf("blob %s: %w", digest, err)
 	}
-	info, err := file.Stat()
-	if err == nil && info.Size() != size { // new, or of another size than was said before
-		err = errors.Join(file.Truncate(0), file.Truncate(size))
-	}
-	if err == nil && info.Size() != size {
-		info, err = file.Stat()
-	}
-	if err == nil {
-		err = b.space.checkFile(max(0, size-taken(info)))
-	}
-	if err != nil {
+	if err := b.resize(file, size); err != nil {
 		return nil, errors.Join(fmt.Errorf("blob %s: %w", digest, err), file.Close())
 	}
 	b.busy[digest+assemblySuffix] = true
 	return &Assembly{blobs: b, digest: digest, size: size, file: file}, nil
+}
+
+// resize gives a file its size. What was written of one of another size is worth
+// nothing, but goes only when there is room for the new one: the size may be a lie.
+func (b *Blobs) resize(file *os.File, size int64) error {
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	if err := b.space.checkFile(max(0, size-taken(info))); err != nil {
+		if info.Size() == 0 { // it is new
+			return errors.Join(err, os.Remove(file.Name()))
+		}
+		return err
+	}
+	if info.Size() == size {
+		return nil
+	}
+	return errors.Join(file.Truncate(0), file.Truncate(size))
 }
 
 // taken is what a file takes of the disk, in bytes: holes take nothing.

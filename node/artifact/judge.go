@@ -43,10 +43,14 @@ func (f *fetch) sizeIs(s *session, size int64) error {
 	peer := s.candidate.peer
 	switch {
 	case sized && size == known:
-		return f.needFile(size)
+		if err := f.needFile(size); err != nil {
+			f.fail(err)
+			return err
+		}
+		return nil
 	case !sized:
 		if err := f.needFile(size); err != nil {
-			return err
+			return f.noFile(peer, size, err)
 		}
 		f.mu.Lock()
 		f.size, f.sized, f.sizer = size, true, peer
@@ -91,11 +95,19 @@ func (f *fetch) needFile(size int64) error {
 	if open {
 		return nil
 	}
-	if err := f.begin(size); err != nil {
+	return f.begin(size)
+}
+
+// noFile takes it that there is no room for a file of the size that a peer says it
+// has: that ends the fetch once another says so too, since one alone may lie. The
+// caller holds judging.
+func (f *fetch) noFile(peer string, size int64, err error) error {
+	if by, ok := f.refused[size]; ok && by != peer {
 		f.fail(err)
 		return err
 	}
-	return nil
+	f.refused[size] = peer
+	return fmt.Errorf("%w: it says that the artifact has %d bytes: %w", errGone, size, err)
 }
 
 // judge finds out why a chunk was wrong: its sender lied, or whoever gave the

@@ -102,3 +102,37 @@ func TestChainThatComesLate(t *testing.T) {
 		}
 	}
 }
+
+// A size for which there is no room ends a fetch only when two peers say it, or the
+// caller: one alone may lie.
+func TestSizeWithoutRoom(t *testing.T) {
+	file := content(3 * mib)
+	digest := digestOf(file)
+	for name, c := range map[string]struct {
+		holders []string
+		size    int64
+		most    int64
+		want    error
+	}{
+		"one that lies":        {[]string{"liar", "good"}, 0, 3 * mib, nil},
+		"one that lies, alone": {[]string{"liar"}, 0, 3 * mib, ErrNoHolder},
+		"one that does not":    {[]string{"good"}, 0, mib, errNoRoom},
+		"two that do not":      {[]string{"good", "good2", "liar"}, 0, mib, errNoRoom},
+		"the caller":           {[]string{"good"}, 3 * mib, mib, errNoRoom},
+	} {
+		m := newMesh(t)
+		m.add("good", file)
+		m.add("good2", file)
+		l := honest(file)
+		l.size = SizeMax
+		m.add("liar").serve = l.serve
+		here := m.add("here")
+		here.Mover.cfg.Store = narrow{here.store, func(size int64) bool { return size > c.most }}
+		if err := here.Fetch(t.Context(), digest, c.size, c.holders); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if c.want == nil {
+			m.holds("here", file)
+		}
+	}
+}
