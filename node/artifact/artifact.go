@@ -93,7 +93,7 @@ type Mover struct {
 	slots   chan struct{} // one for each fetch under way
 	buffers chan []byte   // of ChunkLen, free
 	readers chan struct{} // one for each file that is read while it comes
-	sends   lanes
+	sends   *lanes
 
 	mu       sync.Mutex // guards what follows
 	underway map[string]*fetch
@@ -117,7 +117,7 @@ type Moved struct {
 func New(cfg Config) *Mover {
 	m := &Mover{
 		cfg:   cfg,
-		slots: make(chan struct{}, FetchesMax), buffers: make(chan []byte, buffersMax), readers: make(chan struct{}, ReadersMax), sends: newLanes(),
+		slots: make(chan struct{}, FetchesMax), buffers: make(chan []byte, buffersMax), readers: make(chan struct{}, ReadersMax), sends: &lanes{},
 		underway: map[string]*fetch{}, swarms: map[string]*swarm{}, visits: map[string]int{}, avoided: map[string]time.Time{},
 	}
 	for range buffersMax {
