@@ -17,6 +17,10 @@ const (
 	Kind = "artifact/2"
 	// FetchesMax bounds the files that are fetched at once.
 	FetchesMax = 8
+	// smallFetches bounds those beside them of files that are known to be small, of
+	// at most smallMax bytes: they need not wait for large ones.
+	smallFetches = 2
+	smallMax     = 4 << 20
 	// ServesMax bounds the streams that are served at once, most of which are
 	// idle, and servesPeerMax those of one peer.
 	ServesMax     = 256
@@ -91,6 +95,7 @@ type Config struct {
 type Mover struct {
 	cfg     Config
 	slots   chan struct{} // one for each fetch under way
+	small   chan struct{} // one for each small one beside those
 	buffers chan []byte   // of ChunkLen, free
 	readers chan struct{} // one for each file that is read while it comes
 	sends   *lanes
@@ -117,7 +122,7 @@ type Moved struct {
 func New(cfg Config) *Mover {
 	m := &Mover{
 		cfg:   cfg,
-		slots: make(chan struct{}, FetchesMax), buffers: make(chan []byte, buffersMax), readers: make(chan struct{}, ReadersMax), sends: &lanes{},
+		slots: make(chan struct{}, FetchesMax), small: make(chan struct{}, smallFetches), buffers: make(chan []byte, buffersMax), readers: make(chan struct{}, ReadersMax), sends: &lanes{},
 		underway: map[string]*fetch{}, swarms: map[string]*swarm{}, visits: map[string]int{}, avoided: map[string]time.Time{},
 	}
 	for range buffersMax {

@@ -72,7 +72,8 @@ type fetch struct {
 	errs       []error
 	fatal      error
 	answered   bool      // a peer said what it has
-	moved      time.Time // when the last byte came
+	bytesAt    time.Time // when the last byte came
+	moved      time.Time // when it did, or a peer was at work for this
 	typical    time.Duration
 }
 
@@ -162,9 +163,17 @@ func (f *fetch) run() {
 }
 
 func (f *fetch) bring() error {
+	f.mu.Lock()
+	var small chan struct{}
+	if f.sized && f.size <= smallMax {
+		small = f.m.small
+	}
+	f.mu.Unlock()
 	select {
 	case f.m.slots <- struct{}{}:
 		defer func() { <-f.m.slots }()
+	case small <- struct{}{}:
+		defer func() { <-small }()
 	case <-f.ctx.Done():
 		return f.ctx.Err()
 	}
@@ -173,6 +182,7 @@ func (f *fetch) bring() error {
 	}
 	f.mu.Lock()
 	f.moved = time.Now()
+	f.bytesAt = f.moved
 	f.mu.Unlock()
 	tick := time.NewTicker(tickEvery)
 	defer tick.Stop()

@@ -99,7 +99,7 @@ func (f *fetch) came(s *session, _ int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	s.last = time.Now()
-	f.moved = s.last
+	f.moved, f.bytesAt = s.last, s.last
 }
 
 // landed notes how long a chunk took.

@@ -15,9 +15,9 @@ const (
 	// not wait for ours, and depthAlone if it is the only one.
 	depth      = 2
 	depthAlone = 4
-	// waitsMax bounds the "wait" frames before one answer: a large file is read
-	// through in that time.
-	waitsMax = 4800
+	// waitMax is how long a peer may only say that its answer comes later: a large
+	// file is read through in that time.
+	waitMax = time.Minute
 	// backOffMin and backOffMax are between two requests to a busy peer.
 	backOffMin = 100 * time.Millisecond
 	backOffMax = 1600 * time.Millisecond
@@ -150,7 +150,7 @@ func (s *session) ask(q request) error {
 
 // answer reads past "wait" frames.
 func (s *session) answer() (answer, error) {
-	for range waitsMax {
+	for begun := time.Now(); time.Since(begun) < waitMax; {
 		var a answer
 		if err := s.receive(&a); err != nil {
 			return a, err
@@ -166,8 +166,8 @@ func (s *session) answer() (answer, error) {
 		if a.Sent != nil {
 			s.sent = a.Sent
 		}
-		if s.waits { // it is at work for this fetch
-			s.f.moved = time.Now()
+		if now := time.Now(); s.waits && now.Sub(s.f.bytesAt) < waitMax { // it is at work for this fetch
+			s.f.moved = now
 		}
 		s.f.mu.Unlock()
 		switch a.Say {
