@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -20,8 +21,17 @@ import (
 	"github.com/hansa-mesh/hansa/placement"
 )
 
-// referrersMax bounds the manifests that are read for one answer.
-const referrersMax = 200
+const (
+	// referrersMax bounds the manifests that are read for one answer.
+	referrersMax = 200
+	// referrersBytesMax is the length of an answer after which what is left is on the
+	// next page.
+	referrersBytesMax = 4 << 20
+	// annotationsMax is how long annotations of one manifest may be in a list.
+	annotationsMax = 64 << 10
+	// typeMax bounds an artifact's type; a media type is no longer.
+	typeMax = 255
+)
 
 // tags answers which tags a repository has.
 func (g *Registry) tags(w http.ResponseWriter, r *http.Request, t target) error {
@@ -107,22 +117,24 @@ func (g *Registry) referrers(w http.ResponseWriter, r *http.Request, t target) e
 	q := r.URL.Query()
 	wanted, last := q.Get("artifactType"), q.Get("last")
 	found = slices.DeleteFunc(found, func(n placement.Image) bool { return n.Digest <= last })
-	if len(found) > referrersMax {
-		found = found[:referrersMax]
-		next := url.Values{"last": {found[referrersMax-1].Digest}}
-		if wanted != "" {
-			next.Set("artifactType", wanted)
-		}
-		link(w, r, next)
-	}
 	list := ocispec.Index{Versioned: ocispecs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, Manifests: []ocispec.Descriptor{}}
-	for _, n := range found {
-		d, err := g.describe(r.Context(), n)
+	length := 0
+	for i, n := range found {
+		if i == referrersMax || length > referrersBytesMax {
+			next := url.Values{"last": {found[i-1].Digest}}
+			if wanted != "" {
+				next.Set("artifactType", wanted)
+			}
+			link(w, r, next)
+			break
+		}
+		d, size, err := g.describe(r.Context(), n)
 		if err != nil {
 			return err
 		}
 		if wanted == "" || d.ArtifactType == wanted {
 			list.Manifests = append(list.Manifests, d)
+			length += size
 		}
 	}
 	if wanted != "" {
@@ -131,32 +143,49 @@ func (g *Registry) referrers(w http.ResponseWriter, r *http.Request, t target) e
 	return answer(w, ocispec.MediaTypeImageIndex, list)
 }
 
-// describe reads from a manifest what a list of referrers says of it. One that
-// is out of reach now is listed without.
-func (g *Registry) describe(ctx context.Context, n placement.Image) (ocispec.Descriptor, error) {
-	d := ocispec.Descriptor{MediaType: n.MediaType, Digest: digests.Digest(n.Digest), Size: n.Size}
+// describe reads from a manifest what a list of referrers says of it, and how long
+// that is. One that is out of reach now is listed without, and so are annotations
+// that are too long for a list.
+func (g *Registry) describe(ctx context.Context, n placement.Image) (d ocispec.Descriptor, size int, err error) {
+	d = ocispec.Descriptor{MediaType: n.MediaType, Digest: digests.Digest(n.Digest), Size: n.Size}
 	data, err := g.read(ctx, n.Digest)
-	if errors.Is(err, ErrNotFound) {
-		return d, nil
+	switch {
+	case errors.Is(err, ErrNotFound):
+	case err != nil:
+		return d, 0, err
+	default:
+		m, err := image.Parse(n.MediaType, data)
+		if err != nil {
+			return d, 0, fmt.Errorf("registry: %s: %w", n.Digest, err)
+		}
+		if len(m.ArtifactType) <= typeMax {
+			d.ArtifactType = m.ArtifactType
+		}
+		if text, err := encode(m.Annotations); err == nil && len(text) <= annotationsMax {
+			d.Annotations = m.Annotations
+		}
 	}
-	if err != nil {
-		return d, err
-	}
-	m, err := image.Parse(n.MediaType, data)
-	if err != nil {
-		return d, fmt.Errorf("registry: %s: %w", n.Digest, err)
-	}
-	d.ArtifactType, d.Annotations = m.ArtifactType, m.Annotations
-	return d, nil
+	text, err := encode(d)
+	return d, len(text), err
 }
 
 func answer(w http.ResponseWriter, contentType string, body any) error {
-	data, err := json.Marshal(body)
+	data, err := encode(body)
 	if err != nil {
 		return fmt.Errorf("registry: %w", err)
 	}
 	w.Header().Set("Content-Type", contentType)
-	w.Header().Set("Content-Length", strconv.Itoa(len(data)+1))
-	_, _ = w.Write(append(data, '\n'))
+	w.Header().Set("Content-Length", strconv.Itoa(len(data)))
+	_, _ = w.Write(data)
 	return nil
+}
+
+// encode is JSON and a line's end. What browsers read as HTML stays as it is: six bytes
+// for one would make an answer far longer than what was pushed.
+func encode(body any) ([]byte, error) {
+	var out bytes.Buffer
+	e := json.NewEncoder(&out)
+	e.SetEscapeHTML(false)
+	err := e.Encode(body)
+	return out.Bytes(), err
 }
