@@ -1,6 +1,7 @@
 package image
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -48,6 +49,37 @@ func isImage(mediaType string) bool {
 	return mediaType == ocispec.MediaTypeImageManifest || mediaType == dockerManifest
 }
 
+// descriptors ends at the first that is too many, so that a short text does not
+// become very many of them.
+type descriptors []ocispec.Descriptor
+
+// UnmarshalJSON reads them one by one.
+func (d *descriptors) UnmarshalJSON(text []byte) error {
+	in := json.NewDecoder(bytes.NewReader(text))
+	begin, err := in.Token()
+	switch {
+	case err != nil:
+		return err
+	case begin == nil:
+		*d = nil
+		return nil
+	case begin != json.Delim('['):
+		return fmt.Errorf("blobs are listed as %.80q, want a list", text)
+	}
+	*d = descriptors{}
+	for in.More() {
+		if len(*d) == ChildrenMax {
+			return fmt.Errorf("it is made of more than %d blobs", ChildrenMax)
+		}
+		var one ocispec.Descriptor
+		if err := in.Decode(&one); err != nil {
+			return err
+		}
+		*d = append(*d, one)
+	}
+	return nil
+}
+
 // Parse reads a manifest. mediaType is what whoever sent it called it, or "" for
 // what it calls itself. The error is ErrInvalid and says what is wrong.
 func Parse(mediaType string, data []byte) (Manifest, error) {
@@ -55,15 +87,15 @@ func Parse(mediaType string, data []byte) (Manifest, error) {
 		return Manifest{}, fmt.Errorf("%w: %d bytes, at most %d", ErrInvalid, len(data), ManifestMax)
 	}
 	var raw struct {
-		SchemaVersion int                  `json:"schemaVersion"`
-		MediaType     string               `json:"mediaType"`
-		ArtifactType  string               `json:"artifactType"`
-		Config        *ocispec.Descriptor  `json:"config"`
-		Layers        []ocispec.Descriptor `json:"layers"`
-		Blobs         []ocispec.Descriptor `json:"blobs"`
-		Manifests     []ocispec.Descriptor `json:"manifests"`
-		Subject       *ocispec.Descriptor  `json:"subject"`
-		Annotations   map[string]string    `json:"annotations"`
+		SchemaVersion int                 `json:"schemaVersion"`
+		MediaType     string              `json:"mediaType"`
+		ArtifactType  string              `json:"artifactType"`
+		Config        *ocispec.Descriptor `json:"config"`
+		Layers        descriptors         `json:"layers"`
+		Blobs         descriptors         `json:"blobs"`
+		Manifests     descriptors         `json:"manifests"`
+		Subject       *ocispec.Descriptor `json:"subject"`
+		Annotations   map[string]string   `json:"annotations"`
 	}
 	if err := json.Unmarshal(data, &raw); err != nil {
 		return Manifest{}, fmt.Errorf("%w: %w", ErrInvalid, err)
@@ -72,7 +104,7 @@ func Parse(mediaType string, data []byte) (Manifest, error) {
 	case raw.SchemaVersion != 2:
 		return Manifest{}, fmt.Errorf("%w: schemaVersion %d, only 2 is understood", ErrInvalid, raw.SchemaVersion)
 	case mediaType != "" && raw.MediaType != "" && mediaType != raw.MediaType:
-		return Manifest{}, fmt.Errorf("%w: it was sent as %q and calls itself %q", ErrInvalid, mediaType, raw.MediaType)
+		return Manifest{}, fmt.Errorf("%w: it was sent as %.80q and calls itself %.80q", ErrInvalid, mediaType, raw.MediaType)
 	}
 	m := Manifest{
 		MediaType: raw.MediaType, ArtifactType: raw.ArtifactType, Annotations: raw.Annotations,

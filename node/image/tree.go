@@ -71,9 +71,9 @@ func Walk(store Store, root, arch string) (Tree, error) {
 					next = append(next, c)
 				}
 			}
-		}
-		if len(seen) > PartsMax {
-			return Tree{}, fmt.Errorf("image %s: %w: it is made of more than %d blobs", root, ErrInvalid, PartsMax)
+			if len(seen) > PartsMax {
+				return Tree{}, fmt.Errorf("image %s: %w: it is made of more than %d blobs", root, ErrInvalid, PartsMax)
+			}
 		}
 		level = next
 	}

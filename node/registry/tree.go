@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync"
 
 	"github.com/hansa-mesh/hansa/node/image"
@@ -16,44 +17,59 @@ import (
 func (g *Registry) checkTree(ctx context.Context, m image.Manifest, own int64) (int64, error) {
 	seen := map[string]bool{}
 	total := own
-	level := []image.Manifest{m}
-	for depth := 0; len(level) > 0; depth++ {
-		if depth > image.DepthMax {
-			return 0, problem(http.StatusBadRequest, codeManifestInvalid, "indexes within indexes: at most %d deep", image.DepthMax)
-		}
-		var fresh []image.Part
-		for _, m := range level {
-			for _, p := range m.Parts() {
-				if !seen[p.Digest] {
-					seen[p.Digest] = true
-					fresh = append(fresh, p)
-					total += p.Size
-				}
+	var next []image.Part
+	note := func(m image.Manifest) error {
+		for _, p := range m.Parts() {
+			if !seen[p.Digest] {
+				seen[p.Digest] = true
+				next = append(next, p)
+				total += p.Size
 			}
 		}
 		if len(seen) > image.PartsMax {
-			return 0, problem(http.StatusBadRequest, codeManifestInvalid, "more than %d blobs under one manifest", image.PartsMax)
+			return problem(http.StatusBadRequest, codeManifestInvalid, "more than %d blobs under one manifest", image.PartsMax)
 		}
-		if err := g.gather(ctx, fresh); err != nil {
+		return nil
+	}
+	if err := note(m); err != nil {
+		return 0, err
+	}
+	for depth := 1; len(next) > 0; depth++ {
+		level := next
+		next = nil
+		if depth > image.DepthMax && slices.ContainsFunc(level, func(p image.Part) bool { return p.Manifest }) {
+			return 0, problem(http.StatusBadRequest, codeManifestInvalid, "indexes within indexes: at most %d deep", image.DepthMax)
+		}
+		if err := g.gather(ctx, level); err != nil {
 			return 0, err
 		}
-		level = level[:0]
-		for _, p := range fresh {
+		for _, p := range level {
 			if !p.Manifest {
 				continue
 			}
-			data, err := g.read(ctx, p.Digest)
+			child, err := g.child(ctx, p)
 			if err != nil {
-				return 0, absent(err, p)
+				return 0, err
 			}
-			child, err := image.Parse("", data)
-			if err != nil {
-				return 0, problem(http.StatusBadRequest, codeManifestInvalid, "%s: %s", p.Digest, err)
+			if err := note(child); err != nil {
+				return 0, err
 			}
-			level = append(level, child)
 		}
 	}
 	return total, nil
+}
+
+// child reads a manifest that another one names.
+func (g *Registry) child(ctx context.Context, p image.Part) (image.Manifest, error) {
+	data, err := g.read(ctx, p.Digest)
+	if err != nil {
+		return image.Manifest{}, absent(err, p)
+	}
+	child, err := image.Parse("", data)
+	if err != nil {
+		return image.Manifest{}, problem(http.StatusBadRequest, codeManifestInvalid, "%s: %.500s", p.Digest, err)
+	}
+	return child, nil
 }
 
 // gather brings blobs here, some at once, and checks their lengths. It ends at
