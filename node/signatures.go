@@ -1,14 +1,12 @@
 package node
 
 import (
-	"cmp"
 	"context"
 	"crypto"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -22,8 +20,7 @@ import (
 const (
 	// signatureManifestMax bounds the manifest of an image of signatures.
 	signatureManifestMax = 1 << 20
-	// signersMax bounds the images of signatures that are looked at for one file: its
-	// own first, then those of what it may be a part of, the newest first.
+	// signersMax bounds the images of signatures that are looked at for one file.
 	signersMax = 1024
 	// signaturesWait is how long it may take to find whether one component is signed,
 	// with all that has to be fetched for it.
@@ -40,14 +37,6 @@ type refused struct{ error }
 func (r refused) Unwrap() []error { return []error{api.ErrForbidden, r.error} }
 
 func refusef(format string, args ...any) error { return refused{fmt.Errorf(format, args...)} }
-
-// signer is an image of signatures, and what it signs.
-type signer struct {
-	repository string
-	digest     string // of the image of signatures
-	subject    string // of what it signs
-	at         placement.Version
-}
 
 // permitted says why a component may not run under the policy of a namespace, on an
 // architecture or with "" on all, as this peer's catalog and files tell; nil if it
@@ -135,11 +124,15 @@ func (n *Node) signedBy(ctx context.Context, need placement.Need, repositories [
 		return err
 	}
 	why, missing := signature.ErrUnsigned, error(nil)
-	for _, s := range signers {
+	for looked := 0; len(signers) > 0 && looked < signersMax; signers = signers[1:] {
+		s := signers[0]
 		err := n.vouches(ctx, s, need.Digest, keys, refs)
+		looked += btoi(!errors.Is(err, errNoSignatures))
 		switch {
 		case err == nil:
 			return nil
+		case ctx.Err() != nil:
+			return unavailable(ctx.Err())
 		case errors.Is(err, placement.ErrUnavailable):
 			missing = err
 		case s.subject == need.Digest && errors.Is(err, signature.ErrNotSigned):
@@ -152,71 +145,15 @@ func (n *Node) signedBy(ctx context.Context, need placement.Need, repositories [
 	return why
 }
 
-// signersOf are the images of signatures that may be about something.
-func (n *Node) signersOf(ctx context.Context, need placement.Need, repositories []string) ([]signer, error) {
-	var views []placement.ImageView
-	if err := n.loop.look(ctx, func(core *placement.Peer) {
-		views = core.ImagesWhere(func(i placement.Image) bool {
-			return (need.Repository == "" || slices.Contains(repositories, i.Repository)) && signedBySubject(i) != ""
-		})
-	}); err != nil {
-		return nil, err
-	}
-	signers := signersIn(views)
-	rank := make(map[string]int, len(signers)) // its own come first
-	for _, s := range signers {
-		rank[s.subject] = btoi(s.subject != need.Digest)
-	}
-	order := func(a, b signer) int {
-		return cmp.Or(rank[a.subject]-rank[b.subject], b.at.Compare(a.at), strings.Compare(a.digest, b.digest))
-	}
-	slices.SortFunc(signers, order)
-	signers = signers[:min(len(signers), signersMax)]
-	for _, s := range signers { // then those of what is known here to have it
-		if tree, err := n.images.trees.Tree(s.subject, ""); err != nil || !slices.Contains(digestsOf(tree.Parts), need.Digest) {
-			rank[s.subject]++
-		}
-	}
-	slices.SortFunc(signers, order)
-	return signers, nil
-}
-
-// signersIn are the images of signatures under some names, of all sides where several
-// stand: what was signed on two sides of a cut is signed by both.
-func signersIn(views []placement.ImageView) []signer {
-	var out []signer
-	for _, v := range views {
-		sides := v.Sides
-		if len(sides) == 0 {
-			sides = []placement.Image{v.Image}
-		}
-		for _, i := range sides {
-			s := signer{i.Repository, i.Digest, signedBySubject(i), v.Version}
-			if s.subject != "" && !slices.ContainsFunc(out, func(o signer) bool { return o.digest == s.digest && o.repository == s.repository }) {
-				out = append(out, s)
-			}
-		}
-	}
-	return out
-}
-
-// signedBySubject is the digest of what a name may be the signatures of, or "".
-func signedBySubject(i placement.Image) string {
-	if digest, ok := signature.Signs(i.Reference); ok {
-		return digest
-	}
-	return i.Subject
-}
-
 // vouches says why an image of signatures does not show that one of the keys signed
 // what a digest is of, or is a part of.
 func (n *Node) vouches(ctx context.Context, s signer, digest string, keys []crypto.PublicKey, refs []placement.Reference) error {
-	manifest, err := n.readFile(ctx, s.digest, signatureManifestMax)
+	manifest, _, err := n.signaturesIn(ctx, s)
 	if err != nil {
 		return err
 	}
 	found, err := signature.Read(ctx, manifest, func(ctx context.Context, d ocispec.Descriptor, max int64) ([]byte, error) {
-		return n.readFile(ctx, d.Digest.String(), max)
+		return n.readFile(ctx, d.Digest.String(), d.Size, max)
 	})
 	if err != nil {
 		return err
@@ -254,10 +191,16 @@ func (n *Node) partOf(ctx context.Context, root, digest string, refs []placement
 	return signature.ErrUnsigned
 }
 
-// readFile reads a short file, which is fetched if it is not here.
-func (n *Node) readFile(ctx context.Context, digest string, max int64) ([]byte, error) {
-	if err := n.fetchFile(ctx, digest, 0, nil); err != nil {
-		return nil, unavailable(err)
+// readFile reads a short file, which is fetched if it is not here and whoever names it
+// says that it is short.
+func (n *Node) readFile(ctx context.Context, digest string, size, max int64) ([]byte, error) {
+	if !n.store.Blobs().Has(digest) {
+		if size <= 0 || size > max {
+			return nil, fmt.Errorf("%s: %w: said to have %d bytes, want 1 to %d", digest, image.ErrInvalid, size, max)
+		}
+		if err := n.fetchFile(ctx, digest, size, nil); err != nil {
+			return nil, unavailable(err)
+		}
 	}
 	file, size, err := n.store.Blobs().Open(digest)
 	if err != nil { // put aside, or let go since
@@ -272,26 +215,3 @@ func (n *Node) readFile(ctx context.Context, digest string, max int64) ([]byte, 
 
 // unavailable says that something can't be had now, whatever kind of error says so.
 func unavailable(err error) error { return fmt.Errorf("%w: %v", placement.ErrUnavailable, err) }
-
-// fetchSignatures brings the signatures of an image here, so that they are where it
-// is also when nobody is in reach. What does not come now is asked for when it is
-// wanted.
-func (n *Node) fetchSignatures(ctx context.Context, root string) {
-	ctx, cancel := context.WithTimeout(ctx, signaturesFetch)
-	defer cancel()
-	var views []placement.ImageView
-	if err := n.loop.look(ctx, func(core *placement.Peer) {
-		views = core.ImagesWhere(func(i placement.Image) bool { return signedBySubject(i) == root })
-	}); err != nil {
-		return
-	}
-	signers := signersIn(views)
-	for _, s := range signers[:min(len(signers), signersMax)] {
-		if n.holds(placement.Artifact{Digest: s.digest, Tree: true}) {
-			continue
-		}
-		if err := n.fetchParts(ctx, placement.Artifact{Digest: s.digest, Tree: true}, nil); err != nil {
-			n.log.Debug("signatures of an image did not come", "image", root, "signatures", s.digest, "err", err)
-		}
-	}
-}

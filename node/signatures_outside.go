@@ -78,7 +78,7 @@ func (n *Node) mirror(ctx context.Context, repo *upstream.Repository, ref upstre
 		return false, err
 	}
 	if known {
-		old, err := n.readFile(ctx, have.Image.Digest, signatureManifestMax)
+		old, err := n.readFile(ctx, have.Image.Digest, have.Image.Size, signatureManifestMax)
 		if err != nil {
 			return false, err
 		}

@@ -39,7 +39,7 @@ func (m *mesh) sign(s *testSite, key crypto.Signer, repository, digest, as strin
 	m.t.Helper()
 	n, ctx := s.node, m.t.Context()
 	open := func(ctx context.Context, d ocispec.Descriptor, max int64) ([]byte, error) {
-		return n.readFile(ctx, d.Digest.String(), max)
+		return n.readFile(ctx, d.Digest.String(), d.Size, max)
 	}
 	var old []byte
 	var view placement.ImageView
@@ -50,7 +50,7 @@ func (m *mesh) sign(s *testSite, key crypto.Signer, repository, digest, as strin
 	}
 	if view.Image.Digest != "" {
 		var err error
-		if old, err = n.readFile(ctx, view.Image.Digest, 1<<20); err != nil {
+		if old, err = n.readFile(ctx, view.Image.Digest, view.Image.Size, 1<<20); err != nil {
 			m.t.Fatal(err)
 		}
 	}
