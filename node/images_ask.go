@@ -62,6 +62,9 @@ func (n *Node) serveSweeps() {
 		return a, nil
 	})
 	transport.HandleTyped(n.link, methodDrop, func(ctx context.Context, _ string, q dropQuery) (dropAnswer, error) {
+		if err := n.tells(ctx); err != nil {
+			return dropAnswer{}, err
+		}
 		user, err := n.drop(ctx, q.Digest)
 		return dropAnswer{user}, err
 	})
@@ -150,6 +153,19 @@ func (n *Node) promises(ctx context.Context, files []sweep.Blob) map[string]int 
 	}
 	all.Wait()
 	return promised
+}
+
+// tells says why this peer can't tell what it needs: of something that it has to hold
+// the manifest is not here. Until it is, nobody else has a file deleted here.
+func (n *Node) tells(ctx context.Context) error {
+	refs, err := n.referenced(ctx)
+	if err != nil {
+		return err
+	}
+	if need, _ := n.needsOf(refs); need.blind {
+		return fmt.Errorf("%w: a manifest is not here that this peer has to hold, and what it is made of is not known", placement.ErrUnavailable)
+	}
+	return nil
 }
 
 // drop deletes a file here, unless something needs it: then it says what.

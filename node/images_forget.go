@@ -53,6 +53,9 @@ func (n *Node) cameTooLate(digest string) {
 		return
 	}
 	n.work.Go(func() {
+		if n.tells(n.ctx) != nil {
+			return // it goes later, if nothing needs it
+		}
 		if _, err := n.drop(n.ctx, digest); err != nil && n.ctx.Err() == nil {
 			n.log.Warn("a file that was deleted came back, and is not deleted again; it goes when nothing has needed it for long", "digest", digest, "err", err)
 		}

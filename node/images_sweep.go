@@ -101,7 +101,9 @@ func (n *Node) needsOf(refs []placement.Reference) (needs, []placement.Reference
 				out.files[p.Digest] = out.files[p.Digest] || r.Here
 			}
 			out.trees = append(out.trees, tree.Parts)
-			out.blind = out.blind || r.Here && (err != nil || slices.ContainsFunc(tree.Missing, func(p image.Part) bool { return p.Manifest }))
+			// What is no manifest is made of nothing, now and ever.
+			out.blind = out.blind || r.Here && (err != nil && !errors.Is(err, image.ErrInvalid) ||
+				slices.ContainsFunc(tree.Missing, func(p image.Part) bool { return p.Manifest }))
 		} else {
 			whole = n.store.Blobs().Has(r.Digest)
 		}
