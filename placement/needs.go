@@ -13,7 +13,8 @@ type Need struct {
 }
 
 // Needs is all that a component runs on an architecture, or with "" on any, each
-// once. A program of the host itself has neither a repository nor a digest.
+// once. A program of the host itself has neither a repository nor a digest. The command
+// that asks a process for its health is one, unless it is the process's own artifact.
 func (c Component) Needs(arch string) []Need {
 	var out []Need
 	add := func(names ...string) {
@@ -40,12 +41,26 @@ func (c Component) Needs(arch string) []Need {
 		if len(out) == 0 {
 			out = append(out, Need{Name: strings.Join(c.Server.Process.Command, " ")})
 		}
+		if h := c.Health; h != nil && h.Exec != nil && !c.Server.Process.isArtifact(h.Exec.Command) {
+			add(strings.Join(h.Exec.Command, " "))
+		}
 	case c.Server != nil:
 		for _, p := range []Package{c.Server.Image, c.Server.Kernel, c.Server.Initrd} {
 			add(files(p)...)
 		}
 	}
 	return out
+}
+
+// isArtifact says whether a command that is run inside runs what the artifact stands
+// for: it names that by the same path below the process's folder. A bare name is looked
+// up on the host.
+func (p *Process) isArtifact(command []string) bool {
+	if p.Artifact == "" || len(p.Command) == 0 || len(command) == 0 || command[0] != p.Command[0] {
+		return false
+	}
+	steps := strings.Split(command[0], "/")
+	return len(steps) > 1 && steps[0] != "" && !slices.Contains(steps, "..")
 }
 
 // needOf is a file by its digest, or what a name of a registry pins.
