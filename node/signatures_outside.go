@@ -1,14 +1,26 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/hansa-mesh/hansa/node/api"
 	"github.com/hansa-mesh/hansa/node/signature"
 	"github.com/hansa-mesh/hansa/node/upstream"
 	"github.com/hansa-mesh/hansa/placement"
+)
+
+const (
+	// mirrorTries is how often signatures from outside are joined with those of the
+	// mesh, when these change meanwhile.
+	mirrorTries = 8
+	mirrorEvery = 250 * time.Millisecond
 )
 
 // deployable is permitted for a deploy: what is not signed as far as is known in the
@@ -60,7 +72,7 @@ func (n *Node) mirrorSignatures(ctx context.Context, namespace, credentials stri
 }
 
 // mirror brings one image of signatures, together with what the mesh has under its
-// name: who signed a copy in the mesh has signed it still.
+// name: who signed a copy in the mesh has signed it still, also who does meanwhile.
 func (n *Node) mirror(ctx context.Context, repo *upstream.Repository, ref upstream.Ref, s upstream.Signatures) (isNew bool, err error) {
 	named := placement.Image{Repository: ref.Cached(), Reference: s.Tag, Digest: s.Digest(), MediaType: s.Parsed.MediaType, Size: int64(len(s.Manifest))}
 	if s.Tag == "" {
@@ -70,50 +82,99 @@ func (n *Node) mirror(ctx context.Context, repo *upstream.Repository, ref upstre
 		named.Subject = s.Parsed.Subject.Digest.String()
 	}
 	have, known, err := n.imageNamed(ctx, named.Repository, named.Reference)
-	if err != nil || known && have.Image.Digest == named.Digest {
+	if err != nil || known && isSide(have, named.Digest) {
 		return false, err
 	}
-	files := n.incoming()
-	if err := repo.PullSignatures(ctx, files, s); err != nil {
+	if err := repo.PullSignatures(ctx, n.incoming(), s); err != nil {
+		return false, err
+	}
+	for try := 1; ; try++ {
+		isNew, err := n.mirrorOver(ctx, named, s.Manifest)
+		if err == nil {
+			return isNew, nil
+		}
+		if !errors.Is(err, placement.ErrConflict) || try == mirrorTries {
+			return false, fmt.Errorf("the mesh did not take signatures of %s: %w", ref, err)
+		}
+		select {
+		case <-time.After(mirrorEvery): // this peer may not have heard yet of what is there now
+		case <-ctx.Done():
+			return false, fmt.Errorf("the mesh did not take signatures of %s: %w", ref, err)
+		}
+	}
+}
+
+// mirrorOver puts an image of signatures, whose files are here, over what has its name
+// now and nothing else, joined with that. It is ErrConflict when another is there since.
+func (n *Node) mirrorOver(ctx context.Context, named placement.Image, manifest []byte) (isNew bool, err error) {
+	have, known, err := n.imageNamed(ctx, named.Repository, named.Reference)
+	if err != nil {
 		return false, err
 	}
 	if known {
-		old, err := n.readFile(ctx, have.Image.Digest, have.Image.Size, signatureManifestMax)
-		if err != nil {
+		top, err := n.joinSides(ctx, sidesOf(have), manifest)
+		if err != nil || top == nil {
 			return false, err
 		}
-		joined, config, err := signature.Join(old, s.Manifest)
-		if err != nil {
-			return false, err
-		}
-		top := signature.Manifest(joined)
-		if top.Descriptor.Digest.String() == have.Image.Digest {
-			return false, nil
-		}
-		blobs := []signature.Blob{top}
-		if config != nil {
-			blobs = []signature.Blob{*config, top}
-		}
-		for _, b := range blobs {
-			if err := upstream.Keep(ctx, files, b.Descriptor.Digest.String(), b.Data); err != nil {
-				return false, err
-			}
-		}
-		named.Digest, named.MediaType, named.Size = top.Descriptor.Digest.String(), top.Descriptor.MediaType, top.Descriptor.Size
+		named.Digest, named.MediaType, named.Size = top.Digest.String(), top.MediaType, top.Size
 	}
 	size, err := n.sizeOf(ctx, named.Digest)
 	if err != nil {
 		return false, err
 	}
 	result, err := n.submit(ctx, func(ticket uint64) placement.Event {
-		return placement.Submit{Ticket: ticket, App: named.App(), Copies: copiesDefault,
+		return placement.Submit{Ticket: ticket, App: named.App(), Copies: copiesDefault, IfMatch: have.ETag, IfNoneMatch: !known,
 			Artifacts: []placement.Artifact{{Digest: named.Digest, Size: size, Tree: true}}}
 	})
 	if err != nil {
-		return false, fmt.Errorf("the mesh did not take signatures of %s: %w", ref, err)
+		return false, err
 	}
 	n.shown(ctx, shownQuery{Key: named.Key(), Version: result.Version, Digest: named.Digest})
 	return true, nil
+}
+
+// joinSides is one image of signatures with those of all that stand under a name and
+// those of one more; nil when the ones that stand have all of these.
+func (n *Node) joinSides(ctx context.Context, sides []placement.Image, more []byte) (*ocispec.Descriptor, error) {
+	var joined []byte
+	for _, side := range sides {
+		data, err := n.readFile(ctx, side.Digest, side.Size, signatureManifestMax)
+		if err != nil {
+			return nil, err
+		}
+		if joined == nil {
+			joined = data
+		} else if joined, _, err = signature.Join(joined, data); err != nil {
+			return nil, err
+		}
+	}
+	all, config, err := signature.Join(joined, more)
+	if err != nil || bytes.Equal(all, joined) {
+		return nil, err
+	}
+	top := signature.Manifest(all)
+	blobs := []signature.Blob{top}
+	if config != nil {
+		blobs = []signature.Blob{*config, top}
+	}
+	for _, b := range blobs {
+		if err := upstream.Keep(ctx, n.incoming(), b.Descriptor.Digest.String(), b.Data); err != nil {
+			return nil, err
+		}
+	}
+	return &top.Descriptor, nil
+}
+
+// sidesOf are all images that stand under a name.
+func sidesOf(v placement.ImageView) []placement.Image {
+	if len(v.Sides) == 0 {
+		return []placement.Image{v.Image}
+	}
+	return v.Sides
+}
+
+func isSide(v placement.ImageView, digest string) bool {
+	return slices.ContainsFunc(sidesOf(v), func(i placement.Image) bool { return i.Digest == digest })
 }
 
 // isOutside says whether a name means an image of a registry outside: it says so, or

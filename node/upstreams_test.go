@@ -32,6 +32,7 @@ type outside struct {
 	*httptest.Server
 	password atomic.Value // that it wants; "" for none
 	asked    asked
+	between  atomic.Value // func(path string), called before an answer
 }
 
 func newOutside(t *testing.T) *outside {
@@ -45,6 +46,9 @@ func newOutside(t *testing.T) *outside {
 			w.Header().Set("WWW-Authenticate", `Basic realm="test"`)
 			http.Error(w, `{"errors":[{"code":"UNAUTHORIZED","message":"not `+got+`"}]}`, http.StatusUnauthorized)
 			return
+		}
+		if f, ok := o.between.Load().(func(string)); ok {
+			f(r.URL.Path)
 		}
 		inner.ServeHTTP(w, r)
 	}))

@@ -1,0 +1,145 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	digests "github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/hansa-mesh/hansa/node/pack"
+	"github.com/hansa-mesh/hansa/node/signature"
+	"github.com/hansa-mesh/hansa/node/upstream"
+	"github.com/hansa-mesh/hansa/placement"
+)
+
+// Somebody signs a copy in the mesh, also through another peer, while the signatures of
+// its registry are on their way here: that push was acknowledged, and stands.
+func TestSignedWhileSignaturesComeFromOutside(t *testing.T) {
+	for _, beforeToo := range []bool{false, true} {
+		t.Run(fmt.Sprintf("signed before: %v", beforeToo), func(t *testing.T) {
+			m := wallMesh(t, 3)
+			for _, s := range m.sites {
+				s.node.upstreams.registries = upstream.New(upstream.Config{})
+			}
+			o := newOutside(t)
+			key, public := signingKey(t)
+			own, ownPublic := signingKey(t)
+			digest := o.push(t, "shop/api:1")
+			at, target := o.packages(t, "shop/api:1")
+			if _, err := pack.Sign(t.Context(), key, at, target, digests.Digest(digest)); err != nil {
+				t.Fatal(err)
+			}
+			ref, err := upstream.Parse(o.name("shop/api@" + digest))
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := []string{public, ownPublic}
+			if beforeToo {
+				first, firstPublic := signingKey(t)
+				m.sign(m.sites[0], first, ref.Cached(), digest, ref.Cached())
+				want = append(want, firstPublic)
+			}
+			var once sync.Once
+			o.between.Store(func(path string) {
+				if strings.Contains(path, "/blobs/") { // what was there before is known by now
+					once.Do(func() { m.sign(m.sites[1], own, ref.Cached(), digest, ref.Cached()) })
+				}
+			})
+			if n, err := m.sites[0].node.mirrorSignatures(t.Context(), "default", "", ref); err != nil || n != 1 {
+				t.Fatal(n, err)
+			}
+			for i, public := range want {
+				m.demand(m.sites[0], fmt.Sprintf("by%d", i), "", public)
+				c := webOf("x", o.name("shop/api@"+digest)).Components["web"]
+				if err := m.sites[0].node.permitted(t.Context(), fmt.Sprintf("by%d", i), c, ""); err != nil {
+					t.Errorf("the signature of key %d is gone: %v", i, err)
+				}
+			}
+		})
+	}
+}
+
+// Two sides of a cut signed the same image, by a key each. What is brought from its
+// registry then ends the conflict, and all three have signed it.
+func TestSignaturesFromOutsideJoinBothSides(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMesh(t, 4, 20*time.Millisecond)
+		defer m.close()
+		here, there := m.sites[0], m.sites[2]
+		parts, err := m.push(here, "shop", "1.4", 50_000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		root := parts[len(parts)-1]
+		m.net.Partition([]string{here.addr, m.sites[1].addr}, []string{there.addr, m.sites[3].addr})
+		for _, s := range m.sites {
+			m.until("it is cut in two", time.Minute, func() error {
+				if n := s.node.PeersReady(t.Context()); n != 2 {
+					return fmt.Errorf("%s sees %d", s.name, n)
+				}
+				return nil
+			})
+		}
+		var publics []string
+		for _, s := range []*testSite{here, there} {
+			key, public := signingKey(t)
+			m.sign(s, key, "shop", root, "shop")
+			publics = append(publics, public)
+		}
+		m.net.Heal()
+		var view placement.ImageView
+		see := func() (err error) {
+			view, _, err = here.node.imageNamed(t.Context(), "shop", signature.Tag(root))
+			return err
+		}
+		m.until("the conflict is known", 5*time.Minute, func() error {
+			if err := see(); err != nil || len(view.Sides) != 2 {
+				return fmt.Errorf("%+v %w", view, err)
+			}
+			return nil
+		})
+		for _, side := range view.Sides { // nothing is new in what a side has
+			data, err := here.node.readFile(t.Context(), side.Digest, side.Size, 1<<20)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if isNew, err := here.node.mirrorOver(t.Context(), side, data); isNew || err != nil {
+				t.Errorf("what a side has: %v, %v", isNew, err)
+			}
+		}
+		key, public := signingKey(t)
+		top, blobs, err := signature.Sign(t.Context(), key, signature.Subject{Repository: "shop", Digest: root}, nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, b := range append(blobs, *top) {
+			m.write(here, b.Descriptor.MediaType, b.Data)
+		}
+		named := placement.Image{Repository: "shop", Reference: signature.Tag(root), Digest: top.Descriptor.Digest.String(),
+			MediaType: ocispec.MediaTypeImageManifest, Size: top.Descriptor.Size}
+		m.until("those who decide know of both sides", 5*time.Minute, func() error {
+			isNew, err := here.node.mirrorOver(t.Context(), named, top.Data)
+			if err != nil && !errors.Is(err, placement.ErrConflict) || err == nil && !isNew {
+				t.Fatal(isNew, err)
+			}
+			return err
+		})
+		if err := see(); err != nil || view.Conflict {
+			t.Errorf("%+v, %v", view, err)
+		}
+		for i, public := range append(publics, public) {
+			namespace := fmt.Sprintf("by%d", i)
+			m.demand(here, namespace, "", public)
+			c := placement.Component{Container: &placement.Container{Image: "shop@" + root}}
+			if err := here.node.permitted(t.Context(), namespace, c, ""); err != nil {
+				t.Errorf("the signature of key %d is gone: %v", i, err)
+			}
+		}
+	})
+}
