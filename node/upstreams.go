@@ -1,7 +1,6 @@
 package node
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,6 +29,8 @@ type upstreams struct {
 
 	mu    sync.Mutex // guards what follows
 	pulls map[string]*pulling
+	// unreadable is why the credentials of a namespace can't be read, where they can't.
+	unreadable map[string]string
 }
 
 // pulling is an image on its way from outside.
@@ -40,7 +41,7 @@ type pulling struct {
 }
 
 func (n *Node) openUpstreams() {
-	n.upstreams = &upstreams{pulls: map[string]*pulling{}, registries: n.deps.Upstream}
+	n.upstreams = &upstreams{pulls: map[string]*pulling{}, unreadable: map[string]string{}, registries: n.deps.Upstream}
 	if n.cfg.Upstream != upstreamNone && n.upstreams.registries == nil {
 		n.upstreams.registries = upstream.New(upstream.Config{})
 	}
@@ -124,24 +125,56 @@ func (n *Node) openOutside(ctx context.Context, namespace, secret string, ref up
 }
 
 // credentialsOf are those for a registry: of the secret that the component names, or
-// else of the one that the namespace has for all, if it has it and this peer may.
+// else of the one that the namespace has for all.
 func (n *Node) credentialsOf(ctx context.Context, namespace, secret, host string) (upstream.Credentials, error) {
-	name := cmp.Or(secret, upstream.DefaultSecret)
-	value, err := n.vault.Get(ctx, namespace, name)
+	if secret == "" {
+		return n.credentialsOfAll(ctx, namespace, host), nil
+	}
+	value, err := n.vault.Get(ctx, namespace, secret)
 	if err != nil {
-		if secret == "" && (errors.Is(err, placement.ErrNotFound) || errors.Is(err, placement.ErrConflict)) {
-			return upstream.Credentials{}, nil
-		}
 		return upstream.Credentials{}, err
 	}
 	c, ok, err := upstream.ParseCredentials(value, host)
 	switch {
 	case err != nil:
-		return c, fmt.Errorf("%w: secret %s of namespace %s: %w", placement.ErrInvalid, name, namespace, err)
-	case !ok && secret != "":
-		return c, fmt.Errorf("%w: secret %s of namespace %s holds nothing for the registry %s", placement.ErrInvalid, name, namespace, host)
+		return c, fmt.Errorf("%w: secret %s of namespace %s: %w", placement.ErrInvalid, secret, namespace, err)
+	case !ok:
+		return c, fmt.Errorf("%w: secret %s of namespace %s holds nothing for the registry %s", placement.ErrInvalid, secret, namespace, host)
 	}
 	return c, nil
+}
+
+// credentialsOfAll are those that a namespace has for a registry, if it has any and this
+// peer may and can read them. What no component asked for stops none: most images are
+// anybody's, and a registry that wants more says so.
+func (n *Node) credentialsOfAll(ctx context.Context, namespace, host string) upstream.Credentials {
+	value, err := n.vault.Get(ctx, namespace, upstream.DefaultSecret)
+	if errors.Is(err, placement.ErrNotFound) || errors.Is(err, placement.ErrConflict) {
+		return upstream.Credentials{} // there is none, or it is not for this site
+	}
+	var c upstream.Credentials
+	if err == nil {
+		c, _, err = upstream.ParseConfig(value, host)
+	}
+	if n.upstreams.unread(namespace, err) {
+		n.log.Warn("a namespace's credentials for registries can't be read: images are pulled without them",
+			"namespace", namespace, "secret", upstream.DefaultSecret, "registry", host, "err", err)
+	}
+	return c
+}
+
+// unread notes whether a namespace's credentials can be read, and says whether that they
+// can't is news.
+func (u *upstreams) unread(namespace string, err error) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if err == nil {
+		delete(u.unreadable, namespace)
+		return false
+	}
+	known := u.unreadable[namespace] == err.Error()
+	u.unreadable[namespace] = err.Error()
+	return !known
 }
 
 // engineCredentials are those that the engine of this machine needs to pull an image.

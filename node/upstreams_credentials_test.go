@@ -57,4 +57,30 @@ func TestCredentialsOfANamespace(t *testing.T) {
 	if user, _, err := s.node.engineCredentials(t.Context(), "free", placement.Container{Image: o.name("x:1")}); err != nil || user != "" {
 		t.Errorf("in another namespace it is %q: %v", user, err)
 	}
+
+	// One that can't be read, or does not say for which registry it is, is nobody's: it
+	// goes to no registry, and what needs none is not stopped. A component that names it
+	// is told.
+	for what, value := range map[string]string{"plain": "anna:canary", "malformed": "{canary", "kept by a helper": fmt.Sprintf(`{"auths": {%q: {}}}`, host)} {
+		if _, err := (backend{s.node}).PutSecret(t.Context(), "default", upstream.DefaultSecret, []byte(value)); err != nil {
+			t.Fatal(err)
+		}
+		got, err := s.node.credentialsOf(t.Context(), "default", "", host)
+		if err != nil || got != (upstream.Credentials{}) {
+			t.Errorf("%s: it is sent as %q: %v", what, got.User, err)
+		}
+		refused(what, "", `in the secret "registries"`)
+		_, err = s.node.credentialsOf(t.Context(), "default", upstream.DefaultSecret, host)
+		if plain := what == "plain"; plain != (err == nil) || err != nil && strings.Contains(err.Error(), "canary") {
+			t.Errorf("%s, named by a component: %v", what, err)
+		}
+	}
+	for _, c := range []struct {
+		err  error
+		news bool
+	}{{errors.New("sealed"), true}, {errors.New("sealed"), false}, {errors.New("broken"), true}, {nil, false}, {errors.New("broken"), true}} {
+		if news := s.node.upstreams.unread("warned", c.err); news != c.news {
+			t.Errorf("%v is news: %v", c.err, news)
+		}
+	}
 }

@@ -14,7 +14,7 @@ import (
 type Credentials struct{ User, Password string }
 
 // DefaultSecret is the secret of a namespace that holds credentials of registries for
-// components that name none.
+// components that name none: a config.json, since it is read for whichever is asked.
 const DefaultSecret = "registries"
 
 // hubHosts are what Docker Hub is called where credentials are kept.
@@ -22,21 +22,30 @@ var hubHosts = []string{"index.docker.io", "registry-1.docker.io", "registry.hub
 
 const hubHost = "docker.io"
 
-// errConfig is all that is said of one that can't be read: it holds secrets.
-var errConfig = errors.New("it is neither user:password nor a config.json of Docker")
+// errPlain and errConfig are all that is said of a secret that can't be read: it holds
+// secrets.
+var (
+	errPlain  = errors.New("it is neither user:password nor a config.json of Docker")
+	errConfig = errors.New("it is no config.json of Docker, which says for which registry each user and password is")
+)
 
-// ParseCredentials finds those for a registry in a secret: "user:password", which is for
-// whichever is asked, or what docker login writes to config.json, which says for which
-// each is. ok is false when that has none for it. No error holds any of it.
+// ParseCredentials finds those for a registry in a secret that was named for it:
+// "user:password", or what ParseConfig reads. No error holds any of it.
 func ParseCredentials(secret []byte, host string) (c Credentials, ok bool, err error) {
-	secret = bytes.TrimSpace(secret)
-	if !bytes.HasPrefix(secret, []byte("{")) {
-		user, password, parted := strings.Cut(string(secret), ":")
-		if !parted || user == "" {
-			return Credentials{}, false, errConfig
-		}
-		return Credentials{user, password}, true, nil
+	if secret = bytes.TrimSpace(secret); bytes.HasPrefix(secret, []byte("{")) {
+		return ParseConfig(secret, host)
 	}
+	user, password, parted := strings.Cut(string(secret), ":")
+	if !parted || user == "" {
+		return Credentials{}, false, errPlain
+	}
+	return Credentials{user, password}, true, nil
+}
+
+// ParseConfig finds those for a registry in what docker login writes to config.json,
+// which says for which each is. ok is false when it has none for it. No error holds any
+// of it.
+func ParseConfig(secret []byte, host string) (c Credentials, ok bool, err error) {
 	var config struct {
 		Auths map[string]json.RawMessage `json:"auths"`
 	}

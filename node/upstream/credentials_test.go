@@ -39,8 +39,8 @@ func TestParseCredentials(t *testing.T) {
 		"a longer name":       {config, "registry.example.evil.example", upstream.Credentials{}, false, ""},
 		"with a helper":       {config, "helped.example", upstream.Credentials{}, false, "helped.example"},
 		"with a token":        {config, "token.example", upstream.Credentials{}, false, "token.example"},
-		"broken":              {config, "broken.example", upstream.Credentials{}, false, "neither user:password"},
-		"broken JSON":         {`{"auths": ` + canary, "registry.example", upstream.Credentials{}, false, "neither user:password"},
+		"broken":              {config, "broken.example", upstream.Credentials{}, false, "no config.json"},
+		"broken JSON":         {`{"auths": ` + canary, "registry.example", upstream.Credentials{}, false, "no config.json"},
 		"no entries":          {`{}`, "registry.example", upstream.Credentials{}, false, ""},
 	} {
 		got, ok, err := upstream.ParseCredentials([]byte(c.secret), c.host)
@@ -49,6 +49,11 @@ func TestParseCredentials(t *testing.T) {
 		}
 		if err != nil && (strings.Contains(err.Error(), canary) || !strings.Contains(err.Error(), c.fails)) {
 			t.Errorf("%s: the error is %v", name, err)
+		}
+	}
+	for name, secret := range map[string]string{"plain": "anna:" + canary, "quoted": `"anna:` + canary + `"`, "nothing": "", "a number": "1"} {
+		if got, ok, err := upstream.ParseConfig([]byte(secret), "registry.example"); err == nil || ok || got != (upstream.Credentials{}) || strings.Contains(err.Error(), canary) {
+			t.Errorf("as a config.json, %s: %+v, %v, %v", name, got, ok, err)
 		}
 	}
 }
