@@ -209,10 +209,24 @@ func refused(err error, user string) error {
 		}
 		return fmt.Errorf("%s: %s", who, text)
 	case strings.Contains(low, "dial "), strings.Contains(low, "lookup "): // the registry was not found, not the image
-	case cerrdefs.IsNotFound(err), strings.Contains(low, "not found"), strings.Contains(low, "manifest unknown"):
+	case saysNoImage(low):
 		return noImage(text)
 	}
 	return errors.New(text)
+}
+
+// saysNoImage is whether an engine tells of a registry's word. That something is not
+// found it says too when a file of its own is gone, which the next pull brings again.
+func saysNoImage(low string) bool {
+	if strings.Contains(low, "manifest unknown") {
+		return true
+	}
+	for _, begin := range []string{"manifest for ", "failed to resolve reference "} {
+		if _, of, ok := strings.Cut(low, begin); ok && strings.Contains(of, "not found") {
+			return true
+		}
+	}
+	return false
 }
 
 // noImage is a registry's word that it has no such image.

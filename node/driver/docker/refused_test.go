@@ -4,6 +4,8 @@ import (
 	"errors"
 	"testing"
 
+	cerrdefs "github.com/containerd/errdefs"
+
 	"github.com/hansa-mesh/hansa/node/driver"
 )
 
@@ -17,8 +19,13 @@ func TestNotFoundIsTheRegistrysWord(t *testing.T) {
 		"Get https://r.example/v2/: dial tcp 192.0.2.1:443: connect: connection refused":        false,
 		"pull access denied for shop, repository does not exist":                                false,
 		"500 Internal Server Error":                                                             false,
+		// What is not found is the engine's own.
+		"content digest sha256:0123: not found":                                             false,
+		"failed to extract layer: snapshot sha256:0123 does not exist: not found":           false,
+		"blob sha256:0123 expected at /var/lib/containerd/io.containerd.content: not found": false,
+		"no such image: r.example/shop:2: image not found":                                  false,
 	} {
-		err := refused(errors.New(text), "")
+		err := refused(cerrdefs.ErrNotFound.WithMessage(text), "")
 		if got := errors.Is(err, driver.ErrNotFound); got != want {
 			t.Errorf("%q is final: %t", text, got)
 		}
