@@ -37,7 +37,8 @@ type pull struct {
 	done chan struct{} // closed when it is over
 	err  error         // set before
 
-	name string // of the image, as people know it
+	name   string // of the image, as people know it
+	digest string // of one of the mesh
 
 	mu   sync.Mutex // guards what follows
 	said string     // the last that the registry said
@@ -94,7 +95,7 @@ func (d *Driver) pull(ctx context.Context, job driver.Task, name, user, password
 	}
 	p := d.pulls.all[key]
 	if p == nil {
-		p = &pull{done: make(chan struct{}), name: job.Container.Image}
+		p = &pull{done: make(chan struct{}), name: job.Container.Image, digest: job.Container.Digest}
 		fetch := func() {
 			p.err = d.fetch(p, name, user, password)
 			d.pulls.mu.Lock()
@@ -123,6 +124,19 @@ func (d *Driver) pull(ctx context.Context, job driver.Task, name, user, password
 		defer p.mu.Unlock()
 		return fmt.Errorf("it goes on (%s): %w", p.said, ctx.Err())
 	}
+}
+
+// comes says whether an image of the mesh is being pulled, also when no start waits for
+// it any more.
+func (d *Driver) comes(digest string) bool {
+	d.pulls.mu.Lock()
+	defer d.pulls.mu.Unlock()
+	for _, p := range d.pulls.all {
+		if p.digest == digest {
+			return true
+		}
+	}
+	return false
 }
 
 // Starting implements driver.Teller.

@@ -181,7 +181,7 @@ func (d *Driver) pruneImage(ctx context.Context, cli *client.Client, digest stri
 		}
 		return false
 	})
-	if err != nil || image.Name == "" {
+	if err != nil || image.Name == "" || d.comes(digest) { // what still comes is to be known when it is there
 		return false, err
 	}
 	seen, err := d.present(ctx, cli, image.Name)

@@ -222,3 +222,36 @@ func TestPruneWithoutItsList(t *testing.T) {
 		t.Errorf("%v went, %v", gone, err)
 	}
 }
+
+// A start was given up while its image is pulled, and the pull goes on: what it brings
+// is known as the mesh's when it is there.
+func TestPruneWhilePulling(t *testing.T) {
+	h := engine(t, "docker")
+	peer, digest := meshImage(t, "coming")
+	peer.hang = true
+	p := newPlace(t, h)
+	p.from(peer)
+	d, _ := p.running(t, nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() {
+		_, err := d.Start(ctx, ofMesh("c/0", digest, "run"))
+		ended <- err
+	}()
+	drivertest.Eventually(t, "the pull to begin", func() bool {
+		peer.mu.Lock()
+		defer peer.mu.Unlock()
+		return peer.asked > 0
+	})
+	cancel()
+	if err := <-ended; err == nil {
+		t.Fatal("it started without its image")
+	}
+	if gone, err := d.PruneImages(t.Context(), none); err != nil || len(gone) > 0 {
+		t.Errorf("%v went, %v", gone, err)
+	}
+	list, err := os.ReadFile(filepath.Join(p.c.Dir, "images.json"))
+	if err != nil || !strings.Contains(string(list), digest) {
+		t.Errorf("what is being pulled is not on the list: %s, %v", list, err)
+	}
+}
