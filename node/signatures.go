@@ -177,18 +177,19 @@ func (n *Node) partOf(ctx context.Context, root, digest string, refs []placement
 			archs = append(archs, t.Arch)
 		}
 	}
+	missing := signature.ErrUnsigned
 	for _, arch := range archs {
 		tree, err := n.manifestsOf(ctx, root, arch)
 		switch {
-		case err != nil && !errors.Is(err, image.ErrInvalid):
-			return unavailable(err)
+		case err != nil && !errors.Is(err, image.ErrInvalid): // another may have it
+			missing = unavailable(err)
 		case err != nil:
 			return err
 		case slices.Contains(digestsOf(tree.Parts), digest):
 			return nil
 		}
 	}
-	return signature.ErrUnsigned
+	return missing
 }
 
 // readFile reads a short file, which is fetched if it is not here and whoever names it
