@@ -88,24 +88,29 @@ func (n *Node) mirror(ctx context.Context, repo *upstream.Repository, ref upstre
 	if err := repo.PullSignatures(ctx, n.incoming(), s); err != nil {
 		return false, err
 	}
+	if isNew, err = n.mirrorBeside(ctx, named, s.Manifest); err != nil {
+		return false, fmt.Errorf("the mesh did not take signatures of %s: %w", ref, err)
+	}
+	return isNew, nil
+}
+
+// mirrorBeside puts an image of signatures, whose files are here, beside what has its
+// name, also when that changes meanwhile.
+func (n *Node) mirrorBeside(ctx context.Context, named placement.Image, manifest []byte) (isNew bool, err error) {
 	for try := 1; ; try++ {
-		isNew, err := n.mirrorOver(ctx, named, s.Manifest)
-		if err == nil {
-			return isNew, nil
-		}
+		isNew, err := n.mirrorOver(ctx, named, manifest)
 		if !errors.Is(err, placement.ErrConflict) || try == mirrorTries {
-			return false, fmt.Errorf("the mesh did not take signatures of %s: %w", ref, err)
+			return isNew, err
 		}
 		select {
 		case <-time.After(mirrorEvery): // this peer may not have heard yet of what is there now
 		case <-ctx.Done():
-			return false, fmt.Errorf("the mesh did not take signatures of %s: %w", ref, err)
+			return false, err
 		}
 	}
 }
 
-// mirrorOver puts an image of signatures, whose files are here, over what has its name
-// now and nothing else, joined with that. It is ErrConflict when another is there since.
+// mirrorOver puts it over what has its name now and nothing else, joined with that. It is ErrConflict when another is there since.
 func (n *Node) mirrorOver(ctx context.Context, named placement.Image, manifest []byte) (isNew bool, err error) {
 	have, known, err := n.imageNamed(ctx, named.Repository, named.Reference)
 	if err != nil {

@@ -1,6 +1,8 @@
 package node
 
 import (
+	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -10,6 +12,7 @@ import (
 	"time"
 
 	digests "github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/hansa-mesh/hansa/node/pack"
@@ -113,18 +116,9 @@ func TestSignaturesFromOutsideJoinBothSides(t *testing.T) {
 				t.Errorf("what a side has: %v, %v", isNew, err)
 			}
 		}
-		key, public := signingKey(t)
-		top, blobs, err := signature.Sign(t.Context(), key, signature.Subject{Repository: "shop", Digest: root}, nil, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, b := range append(blobs, *top) {
-			m.write(here, b.Descriptor.MediaType, b.Data)
-		}
-		named := placement.Image{Repository: "shop", Reference: signature.Tag(root), Digest: top.Descriptor.Digest.String(),
-			MediaType: ocispec.MediaTypeImageManifest, Size: top.Descriptor.Size}
+		named, data, public := m.signedAlone(here, root)
 		m.until("those who decide know of both sides", 5*time.Minute, func() error {
-			isNew, err := here.node.mirrorOver(t.Context(), named, top.Data)
+			isNew, err := here.node.mirrorOver(t.Context(), named, data)
 			if err != nil && !errors.Is(err, placement.ErrConflict) || err == nil && !isNew {
 				t.Fatal(isNew, err)
 			}
@@ -142,4 +136,91 @@ func TestSignaturesFromOutsideJoinBothSides(t *testing.T) {
 			}
 		}
 	})
+}
+
+// signedAlone are the files of a signature at a peer, and the name that they are to get.
+func (m *mesh) signedAlone(s *testSite, root string) (named placement.Image, manifest []byte, public string) {
+	m.t.Helper()
+	key, public := signingKey(m.t)
+	top, blobs, err := signature.Sign(m.t.Context(), key, signature.Subject{Repository: "shop", Digest: root}, nil, nil)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	for _, b := range append(blobs, *top) {
+		m.write(s, b.Descriptor.MediaType, b.Data)
+	}
+	return placement.Image{Repository: "shop", Reference: signature.Tag(root), Digest: top.Descriptor.Digest.String(),
+		MediaType: ocispec.MediaTypeImageManifest, Size: top.Descriptor.Size}, top.Data, public
+}
+
+// All peers bring signatures of one image at once, each another's: none is lost.
+func TestSignaturesFromOutsideAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMesh(t, 4, 20*time.Millisecond)
+		defer m.close()
+		parts, err := m.push(m.sites[0], "shop", "1.4", 50_000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		root := parts[len(parts)-1]
+		var publics []string
+		var all sync.WaitGroup
+		for _, s := range m.sites {
+			named, data, public := m.signedAlone(s, root)
+			publics = append(publics, public)
+			all.Go(func() {
+				if isNew, err := s.node.mirrorBeside(t.Context(), named, data); !isNew || err != nil {
+					t.Errorf("%s: %v, %v", s.name, isNew, err)
+				}
+			})
+		}
+		all.Wait()
+		for i, public := range publics {
+			namespace := fmt.Sprintf("by%d", i)
+			m.demand(m.sites[0], namespace, "", public)
+			c := placement.Component{Container: &placement.Container{Image: "shop@" + root}}
+			m.until("all are known", time.Minute, func() error { return m.sites[0].node.permitted(t.Context(), namespace, c, "") })
+		}
+	})
+}
+
+// The mesh has an image for two architectures, and the manifest of the first can't be
+// had: what the second is made of is signed still, and what it is not made of may be.
+func TestPartOfWithoutAnArchitecture(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMesh(t, 1, 20*time.Millisecond)
+		defer m.close()
+		s := m.sites[0]
+		layer := m.write(s, ocispec.MediaTypeImageLayer, []byte("layer"))
+		config := m.write(s, ocispec.MediaTypeImageConfig, []byte("{}"))
+		here := ocispec.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest, Config: config, Layers: []ocispec.Descriptor{layer}}
+		manifest := m.write(s, ocispec.MediaTypeImageManifest, marshal(t, here))
+		manifest.Platform = &ocispec.Platform{OS: "linux", Architecture: "arm64"}
+		absent := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: absentDigest, Size: 100, Platform: &ocispec.Platform{OS: "linux", Architecture: "amd64"}}
+		root := m.write(s, ocispec.MediaTypeImageIndex, marshal(t, ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2},
+			MediaType: ocispec.MediaTypeImageIndex, Manifests: []ocispec.Descriptor{absent, manifest}})).Digest.String()
+		var refs []placement.Reference
+		for _, arch := range []string{"amd64", "arm64"} {
+			refs = append(refs, placement.Reference{Artifact: placement.Artifact{Digest: root, Tree: true, Arch: arch}})
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		other := digests.FromString("other").String()
+		if err := s.node.partOf(ctx, root, other, refs); !errors.Is(err, placement.ErrUnavailable) {
+			t.Errorf("what may be of the one that is not here: %v", err)
+		}
+		digest := layer.Digest.String()
+		if err := s.node.partOf(ctx, root, digest, refs); err != nil {
+			t.Errorf("what is of the other one: %v", err)
+		}
+	})
+}
+
+func marshal(t *testing.T, v any) []byte {
+	t.Helper()
+	data, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
 }
