@@ -335,19 +335,7 @@ func (r *Runner) start(ctx context.Context, id placement.AllocationID, t *task, 
 			Reason: fmt.Sprintf("this peer has no driver %q", t.driver)})
 		return
 	}
-	built, err := r.build(id, t, spec)
-	if err == nil && r.cfg.Permit != nil {
-		err = r.cfg.Permit(ctx, spec)
-	}
-	if err == nil {
-		err = r.giveDisk(ctx, t, spec, &built)
-	}
-	if err == nil {
-		err = r.giveSecrets(ctx, id, t, spec, &built)
-	}
-	if err == nil {
-		err = r.authorize(ctx, spec, &built)
-	}
+	built, err := r.prepare(ctx, id, t, spec)
 	if err != nil {
 		r.reportIf(id, t, placement.WorkState{State: placement.AllocFailed, Driver: t.driver, Reason: err.Error()},
 			func() bool { return ctx.Err() == nil && t.want != wantStop })
@@ -398,6 +386,25 @@ func (r *Runner) start(ctx context.Context, id placement.AllocationID, t *task, 
 	if err == nil {
 		r.watch(ctx, id, t, status, false)
 	}
+}
+
+// prepare makes what a driver is to start: all that has to be known, allowed and
+// fetched before.
+func (r *Runner) prepare(ctx context.Context, id placement.AllocationID, t *task, spec placement.WorkSpec) (driver.Task, error) {
+	built, err := r.build(id, t, spec)
+	if err == nil && r.cfg.Permit != nil {
+		err = r.cfg.Permit(ctx, spec)
+	}
+	if err == nil {
+		err = r.giveDisk(ctx, t, spec, &built)
+	}
+	if err == nil {
+		err = r.giveSecrets(ctx, id, t, spec, &built)
+	}
+	if err == nil {
+		err = r.authorize(ctx, spec, &built)
+	}
+	return built, err
 }
 
 // startReason is why a driver did not start a task, without what people see beside
