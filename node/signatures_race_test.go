@@ -153,7 +153,7 @@ func (m *mesh) signedAlone(s *testSite, root string) (named placement.Image, man
 		MediaType: ocispec.MediaTypeImageManifest, Size: top.Descriptor.Size}, top.Data, public
 }
 
-// All peers bring signatures of one image at once, each another's: none is lost.
+// All peers bring signatures of one image at once, each two other ones: none is lost.
 func TestSignaturesFromOutsideAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMesh(t, 4, 20*time.Millisecond)
@@ -165,7 +165,7 @@ func TestSignaturesFromOutsideAtOnce(t *testing.T) {
 		root := parts[len(parts)-1]
 		var publics []string
 		var all sync.WaitGroup
-		for _, s := range m.sites {
+		for _, s := range append(m.sites, m.sites...) {
 			named, data, public := m.signedAlone(s, root)
 			publics = append(publics, public)
 			all.Go(func() {
@@ -184,17 +184,18 @@ func TestSignaturesFromOutsideAtOnce(t *testing.T) {
 	})
 }
 
-// The mesh has an image for two architectures, and the manifest of the first can't be
-// had: what the second is made of is signed still, and what it is not made of may be.
+// The mesh has an image for two architectures, the manifest of the first can't be had,
+// and that of the second is at another peer: what that is made of is signed still, and
+// of what it is not made of nobody knows.
 func TestPartOfWithoutAnArchitecture(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := newMesh(t, 1, 20*time.Millisecond)
+		m := newMesh(t, 2, 20*time.Millisecond)
 		defer m.close()
-		s := m.sites[0]
-		layer := m.write(s, ocispec.MediaTypeImageLayer, []byte("layer"))
-		config := m.write(s, ocispec.MediaTypeImageConfig, []byte("{}"))
+		s, other := m.sites[0], m.sites[1]
+		layer := m.write(other, ocispec.MediaTypeImageLayer, []byte("layer"))
+		config := m.write(other, ocispec.MediaTypeImageConfig, []byte("{}"))
 		here := ocispec.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest, Config: config, Layers: []ocispec.Descriptor{layer}}
-		manifest := m.write(s, ocispec.MediaTypeImageManifest, marshal(t, here))
+		manifest := m.write(other, ocispec.MediaTypeImageManifest, marshal(t, here))
 		manifest.Platform = &ocispec.Platform{OS: "linux", Architecture: "arm64"}
 		absent := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: absentDigest, Size: 100, Platform: &ocispec.Platform{OS: "linux", Architecture: "amd64"}}
 		root := m.write(s, ocispec.MediaTypeImageIndex, marshal(t, ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2},
@@ -205,13 +206,12 @@ func TestPartOfWithoutAnArchitecture(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		other := digests.FromString("other").String()
-		if err := s.node.partOf(ctx, root, other, refs); !errors.Is(err, placement.ErrUnavailable) {
-			t.Errorf("what may be of the one that is not here: %v", err)
-		}
 		digest := layer.Digest.String()
 		if err := s.node.partOf(ctx, root, digest, refs); err != nil {
 			t.Errorf("what is of the other one: %v", err)
+		}
+		if err := s.node.partOf(ctx, root, digests.FromString("other").String(), refs); !errors.Is(err, placement.ErrUnavailable) {
+			t.Errorf("what may be of the one that is not here: %v", err)
 		}
 	})
 }
