@@ -23,6 +23,7 @@ type images struct {
 	sweeps    chan struct{} // has one when it is to be looked at once what may go
 	recent    recent
 	forgotten forgotten
+	claims    claims
 
 	mu      sync.Mutex // guards what follows
 	staged  map[stageKey]*staging

@@ -15,6 +15,7 @@ import (
 	"github.com/hansa-mesh/hansa/node/artifact"
 	"github.com/hansa-mesh/hansa/node/image"
 	"github.com/hansa-mesh/hansa/placement"
+	"github.com/hansa-mesh/hansa/store"
 	"github.com/hansa-mesh/hansa/transport"
 )
 
@@ -135,7 +136,11 @@ func (n *Node) fromHolders(ctx context.Context, digest string, hints []string, b
 	for i, h := range found {
 		names[i] = h.peer
 	}
-	return bring(n.nearestFirst(names))
+	err = bring(n.nearestFirst(names))
+	if errors.Is(err, artifact.ErrNoHolder) && !errors.Is(err, store.ErrFull) {
+		n.images.claims.hollow(digest, names, n.clock.mono())
+	}
+	return err
 }
 
 // nearestFirst are peers in the order in which they are best asked, each once: those
@@ -197,14 +202,17 @@ func (n *Node) search(ctx context.Context, digest string) []holder {
 }
 
 // findFile is the length of a file that this peer or one in reach holds, or
-// ErrNotFound.
+// ErrNotFound. Who said so before and then did not give it is not believed for a while:
+// else it could keep clients from pushing what nobody has.
 func (n *Node) findFile(ctx context.Context, digest string) (int64, error) {
 	if size, err := n.store.Blobs().Size(digest); err == nil {
 		return size, nil
 	}
 	sizes := map[int64]int{}
 	for _, h := range n.search(ctx, digest) {
-		sizes[h.size]++
+		if n.images.claims.counts(digest, h.peer, n.clock.mono()) {
+			sizes[h.size]++
+		}
 	}
 	best, votes := int64(-1), 0
 	for size, v := range sizes { // one that lies does not outvote two that don't

@@ -36,6 +36,7 @@ var registryErrors = []struct{ kind, words error }{
 	{store.ErrFull, registry.ErrNoRoom}, {store.ErrFailed, registry.ErrNoRoom}, {placement.ErrFull, registry.ErrNoRoom},
 	{placement.ErrConflict, registry.ErrConflict}, {placement.ErrLimit, registry.ErrTooMany},
 	{placement.ErrTooFew, registry.ErrCopies}, {placement.ErrUnavailable, registry.ErrCopies},
+	{artifact.ErrNoHolder, registry.ErrNotFound},
 }
 
 // registryError puts an error of the islands in the registry's words.
