@@ -98,7 +98,7 @@ type Mover struct {
 	small   chan struct{} // one for each small one beside those
 	buffers chan []byte   // of ChunkLen, free
 	readers chan struct{} // one for each file that is read while it comes
-	sends   *lanes
+	sends   lanes
 
 	mu       sync.Mutex // guards what follows
 	underway map[string]*fetch
@@ -122,7 +122,7 @@ type Moved struct {
 func New(cfg Config) *Mover {
 	m := &Mover{
 		cfg:   cfg,
-		slots: make(chan struct{}, FetchesMax), small: make(chan struct{}, smallFetches), buffers: make(chan []byte, buffersMax), readers: make(chan struct{}, ReadersMax), sends: &lanes{},
+		slots: make(chan struct{}, FetchesMax), small: make(chan struct{}, smallFetches), buffers: make(chan []byte, buffersMax), readers: make(chan struct{}, ReadersMax), sends: newLanes(),
 		underway: map[string]*fetch{}, swarms: map[string]*swarm{}, visits: map[string]int{}, avoided: map[string]time.Time{},
 	}
 	for range buffersMax {

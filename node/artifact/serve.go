@@ -224,8 +224,7 @@ func (v *visit) states(f *fetch) error {
 }
 
 func (v *visit) chunk(f *fetch, i int) error {
-	breakOff := func() { _ = v.stream.SetDeadline(time.Unix(1, 0)) }
-	lane, err := v.m.sends.enter(v.ctx, v.peer, breakOff, func() error { return v.send(answer{Say: sayWait}) })
+	lane, err := v.m.sends.enter(v.ctx, func() error { return v.send(answer{Say: sayWait}) })
 	if err != nil {
 		return err
 	}
@@ -270,9 +269,6 @@ func (v *visit) write(data []byte, lane *lane) error {
 		n, err := v.stream.Write(data[:min(len(data), progressMin)])
 		data = data[n:]
 		v.sent(n)
-		if lane != nil {
-			err = errors.Join(lane.moved(n), err)
-		}
 		if err != nil {
 			return err
 		}
