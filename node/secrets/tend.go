@@ -58,6 +58,9 @@ func (v *Vault) tend(ctx context.Context) {
 		return
 	}
 	v.rested = ""
+	if !slices.ContainsFunc(peers, func(p Peer) bool { return p.ID == v.cfg.Self.ID }) {
+		return // it was shut out of the mesh: nobody hears of the keys that it makes
+	}
 	open := false
 	for _, namespace := range v.namespaces() {
 		if ctx.Err() != nil {

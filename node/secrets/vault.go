@@ -203,6 +203,13 @@ func (v *Vault) keysOf(prefix string, f func(key string)) {
 	}
 }
 
+// sealedAnew says whether two records are one value that was sealed twice, and only
+// the first to a key that is known: whoever made the other key may have been shut out
+// of the mesh before anybody heard of it.
+func (s *space) sealedAnew(b, other *body) bool {
+	return b.At == other.At && b.By == other.By && s.keys[string(b.Public)] != nil && s.keys[string(other.Public)] == nil
+}
+
 func (s *space) take(b *body, limit int64) {
 	switch b.Kind {
 	case kindSites:
@@ -223,7 +230,8 @@ func (s *space) take(b *body, limit int64) {
 			s.secrets[b.Name] = &stands{b, 1}
 			return
 		}
-		if old.sides++; later(b, old.body, limit) {
+		old.sides++
+		if s.sealedAnew(b, old.body) || !s.sealedAnew(old.body, b) && later(b, old.body, limit) {
 			old.body = b
 		}
 	}

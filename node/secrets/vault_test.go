@@ -439,3 +439,23 @@ func TestDescribeTellsNoValue(t *testing.T) {
 		return true
 	})
 }
+
+// A value that somebody sealed to a key that nobody else heard of is read, and sealed
+// anew, from the record whose key there is; in whichever order they come.
+func TestSealedToAKeyThatIsUnknown(t *testing.T) {
+	known := &body{Kind: kindSecret, Name: "db", Public: []byte("known"), At: 7, By: "a", Sealed: []byte("x")}
+	lost := &body{Kind: kindSecret, Name: "db", Public: []byte("lost"), At: 7, By: "a", Sealed: []byte("y")}
+	other := &body{Kind: kindSecret, Name: "db", Public: []byte("lost"), At: 8, By: "b", Sealed: []byte("z")}
+	for _, c := range []struct {
+		records []*body
+		want    *body
+	}{{[]*body{known, lost}, known}, {[]*body{lost, known}, known}, {[]*body{known, other}, other}, {[]*body{other, known}, other}} {
+		s := &space{keys: map[string]*generation{"known": {}}, secrets: map[string]*stands{}}
+		for _, b := range c.records {
+			s.take(b, 100)
+		}
+		if got := s.secrets["db"]; got.body != c.want || got.sides != 2 {
+			t.Errorf("of %s and %s counts %s", c.records[0].Sealed, c.records[1].Sealed, got.Sealed)
+		}
+	}
+}
