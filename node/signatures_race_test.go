@@ -108,10 +108,11 @@ func TestSignaturesFromOutsideJoinBothSides(t *testing.T) {
 			return nil
 		})
 		for _, side := range view.Sides { // nothing is new in what a side has
-			data, err := here.node.readFile(t.Context(), side.Digest, side.Size, 1<<20)
-			if err != nil {
-				t.Fatal(err)
-			}
+			var data []byte
+			m.until("this peer reads what a side has", time.Minute, func() (err error) {
+				data, err = here.node.readFile(t.Context(), side.Digest, side.Size, 1<<20)
+				return err // its name may come before this peer reaches those who have it
+			})
 			if isNew, err := here.node.mirrorOver(t.Context(), side, data); isNew || err != nil {
 				t.Errorf("what a side has: %v, %v", isNew, err)
 			}
@@ -119,10 +120,13 @@ func TestSignaturesFromOutsideJoinBothSides(t *testing.T) {
 		named, data, public := m.signedAlone(here, root)
 		m.until("those who decide know of both sides", 5*time.Minute, func() error {
 			isNew, err := here.node.mirrorOver(t.Context(), named, data)
-			if err != nil && !errors.Is(err, placement.ErrConflict) || err == nil && !isNew {
+			switch {
+			case errors.Is(err, placement.ErrConflict) || errors.Is(err, placement.ErrUnavailable):
+				return err // or who has a side's bytes is not heard of again yet
+			case err != nil || !isNew:
 				t.Fatal(isNew, err)
 			}
-			return err
+			return nil
 		})
 		if err := see(); err != nil || view.Conflict {
 			t.Errorf("%+v, %v", view, err)
