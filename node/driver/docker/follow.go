@@ -10,6 +10,7 @@ import (
 	"hash/maphash"
 	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,9 +22,9 @@ import (
 )
 
 const (
-	// overlap is how far before the last line that was copied reading begins
-	// again: the two streams of a container are stamped one beside the other, and
-	// a line may come a little after one that is younger.
+	// overlap is how far before the last line that was copied the other stream is
+	// read again: the two streams of a container are stamped one beside the other,
+	// and a line may come a little after one of the other that is younger.
 	overlap = 250 * time.Millisecond
 	// recallMax is how many of the last lines are compared with what comes again.
 	recallMax = 20000
@@ -39,8 +40,7 @@ const (
 
 // position is where the copy of a container's output has got to.
 type position struct {
-	from time.Time // what is older was copied
-	last time.Time
+	from [2]time.Time   // by stream: what is older was copied, or lost
 	have map[uint64]int // lines from then on that were copied, by hash
 	part [2]piece       // of a line whose end is still to come, by stream
 }
@@ -62,60 +62,59 @@ var streams = [2]string{"stdout", "stderr"}
 
 var lineSeed = maphash.MakeSeed()
 
-// recall finds the position from the copy itself.
+// recall finds the position from the copy itself. The lines of one stream come in
+// the order of their times: one that is older than the newest that was copied, and
+// was not copied, is one that the engine dropped when it changed files under a
+// reader. It would stand in the wrong place now, and stays lost.
 func recall(ctx context.Context, dir string) (position, error) {
 	r, err := logs.Read(ctx, dir, driver.LogOptions{Tail: recallMax}, nil)
 	if err != nil {
 		return position{}, err
 	}
 	defer r.Close()
-	type line struct {
-		at   time.Time
-		hash uint64
-	}
-	var lines []line
-	var p position
+	p := position{have: map[uint64]int{}}
+	var first, newest time.Time
+	count := 0
 	scan := bufio.NewScanner(r)
 	scan.Buffer(nil, 2*textMax)
 	for scan.Scan() {
 		l, err := driver.ParseLogLine(scan.Text())
-		if err != nil || l.Stream == "hansa" {
+		i := slices.Index(streams[:], l.Stream)
+		if err != nil || i < 0 {
 			continue
 		}
-		lines = append(lines, line{l.Time, maphash.Bytes(lineSeed, scan.Bytes())})
-		if l.Time.After(p.last) {
-			p.last = l.Time
+		if count++; count == 1 {
+			first = l.Time
 		}
+		newest, p.from[i] = later(newest, l.Time), later(p.from[i], l.Time)
+		p.have[maphash.Bytes(lineSeed, scan.Bytes())]++
 	}
 	if err := scan.Err(); err != nil {
 		return position{}, err
 	}
-	if p.last.IsZero() {
-		return p, nil
+	if count == 0 {
+		return position{}, nil
 	}
-	p.from, p.have = p.last.Add(-overlap), map[uint64]int{}
-	switch first := lines[0].at; {
-	case first.Before(p.from):
-	case len(lines) >= recallMax:
-		p.from = first.Add(1) // of older ones it is not known which were copied
-	default:
-		p.from = first // older ones were copied, and dropped since where the log is full
-	}
-	for _, l := range lines {
-		if !l.at.Before(p.from) {
-			p.have[l.hash]++
-		}
+	if count >= recallMax {
+		first = first.Add(1) // of older ones it is not known which were copied
+	} // else older ones were copied, and dropped since where the log is full
+	for i, from := range p.from { // a stream may have been silent for long
+		p.from[i] = later(from, later(first, newest.Add(-overlap)))
 	}
 	return p, nil
 }
 
-// copied says whether the line was copied before; each that was counts once.
-func (p *position) copied(at time.Time, line []byte) bool {
-	if at.Before(p.from) {
-		return true
+func later(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
 	}
-	if len(p.have) == 0 || at.After(p.last) {
-		return false
+	return a
+}
+
+// copied says whether the line needs no copying: each that was copied counts once.
+func (p *position) copied(stream int, at time.Time, line []byte) bool {
+	if at.Before(p.from[stream]) {
+		return true
 	}
 	h := maphash.Bytes(lineSeed, bytes.TrimSuffix(line, []byte("\n")))
 	if p.have[h] == 0 {
@@ -183,8 +182,8 @@ func (d *Driver) copyFrom(t *task, w *logs.Writer, p *position, follow bool) err
 		return err
 	}
 	o := client.ContainerLogsOptions{ShowStdout: true, ShowStderr: true, Timestamps: true, Follow: follow}
-	if !p.from.IsZero() {
-		o.Since = since(p.from.Add(-cutMax)) // with the beginnings of lines that were cut
+	if from := slices.MinFunc(p.from[:], time.Time.Compare); !from.IsZero() {
+		o.Since = since(from.Add(-cutMax)) // with the beginnings of lines that were cut
 	}
 	ctx, cancel := context.WithCancel(d.ctx)
 	defer cancel()
@@ -289,7 +288,7 @@ func (p *position) appendLine(batch []byte, stream int, l driver.LogLine) []byte
 	l.Stream = streams[stream]
 	before := len(batch)
 	batch = l.Append(batch)
-	if p.copied(l.Time, batch[before:]) {
+	if p.copied(stream, l.Time, batch[before:]) {
 		batch = batch[:before]
 	}
 	return batch
