@@ -127,7 +127,9 @@ func openVerified(ctx context.Context, from Source, d ocispec.Descriptor) (io.Re
 	return &verified{ReadCloser: r, sum: d.Digest.Verifier(), want: d, left: d.Size}, nil
 }
 
-// verified reads what must have a digest and a length.
+// verified reads what must have a digest and a length. It keeps back the bytes that
+// would complete wrong ones: who is sent them never has as many as were announced,
+// and so can't answer before this side knows what is wrong.
 type verified struct {
 	io.ReadCloser
 	sum  digests.Verifier
@@ -142,12 +144,10 @@ func (v *verified) Read(p []byte) (int, error) {
 	switch {
 	case v.left < 0:
 		return 0, fmt.Errorf("%s: %w: there are more than %d", v.want.Digest, ErrDigest, v.want.Size)
-	case !errors.Is(err, io.EOF):
-		return n, err
-	case v.left > 0:
+	case v.left > 0 && errors.Is(err, io.EOF):
 		return n, fmt.Errorf("%s: %w: %d of %d are missing", v.want.Digest, ErrDigest, v.left, v.want.Size)
-	case !v.sum.Verified():
-		return n, fmt.Errorf("%s: %w", v.want.Digest, ErrDigest)
+	case v.left == 0 && !v.sum.Verified():
+		return 0, fmt.Errorf("%s: %w", v.want.Digest, ErrDigest)
 	}
 	return n, err
 }
