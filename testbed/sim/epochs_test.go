@@ -5,11 +5,9 @@ import (
 	"time"
 )
 
-// hasty is a plan in which keepers are replaced at every chance. Nothing in it waits
-// for images.
+// hasty is a plan in which keepers are replaced at every chance.
 func hasty(seed uint64) Plan {
 	plan := PlanOf(seed)
-	plan.Pins = false
 	plan.Sites, plan.PeersPerSite = max(plan.Sites, 4), 1
 	plan.Tune.KeeperLost, plan.Tune.Calm, plan.Tune.Grace = time.Second, time.Second, 2*time.Second
 	return plan

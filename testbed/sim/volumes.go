@@ -131,29 +131,32 @@ func (p *peer) dropVolume(e placement.DropVolume) {
 }
 
 // roomFor says whether a slot would fit where it may go: where its volume is, if
-// it has one.
+// it has one. Of several such places, of which all but one were left behind, this
+// check does not know the one: each must have room.
 func (w *world) roomFor(c placement.Component, k slotKey) bool {
-	v := placement.VolumeID{UID: k.uid, Component: k.component, Slot: k.slot}
-	homes := []placement.PeerID(nil)
+	var homes []placement.PeerID
 	if len(c.Volumes) > 0 {
-		homes = w.homes(v)
+		homes = w.homes(placement.VolumeID{UID: k.uid, Component: k.component, Slot: k.slot})
 	}
-	return slices.ContainsFunc(w.in(), func(p *peer) bool {
-		need := c.Need()
-		switch {
-		case !w.bytesFor(c), !p.runsHere(c), !p.gpusFor(c.Resources.GPU), len(homes) > 0 && !slices.Contains(homes, p.id):
-			return false
-		case len(homes) > 0:
-			need = c.Resources
-		}
-		granted, capacity := p.core.Used()
-		if w.forgot || w.plan.Exclusive { // what was booked again holds room until a person looks at it, what waits for a lease until it runs
-			return capacity.Sub(granted).Fits(need) > 0
-		}
-		free := p.capacity.Sub(p.used)
-		free.Disk = p.capacity.Disk - granted.Disk
-		return free.Fits(need) > 0
-	})
+	if len(homes) > 0 {
+		return !slices.ContainsFunc(w.in(), func(p *peer) bool {
+			return slices.Contains(homes, p.id) && !p.roomFor(c, c.Resources)
+		})
+	}
+	return slices.ContainsFunc(w.in(), func(p *peer) bool { return p.roomFor(c, c.Need()) })
+}
+
+func (p *peer) roomFor(c placement.Component, need placement.Resources) bool {
+	if !p.w.bytesFor(c) || !p.runsHere(c) || !p.gpusFor(c.Resources.GPU) {
+		return false
+	}
+	granted, capacity := p.core.Used()
+	if p.w.forgot || p.w.plan.Exclusive { // what was booked again holds room until a person looks at it, what waits for a lease until it runs
+		return capacity.Sub(granted).Fits(need) > 0
+	}
+	free := p.capacity.Sub(p.used)
+	free.Disk = p.capacity.Disk - granted.Disk
+	return free.Fits(need) > 0
 }
 
 // waitsForDead says whether slots of a component wait for a peer that is dead for
