@@ -278,8 +278,15 @@ func (n backend) Plan(ctx context.Context, app placement.App) (api.Plan, error) 
 	}
 	for _, c := range plan.Components {
 		spec := app.Components[c.Component]
+		refusal, note, err := n.wouldRefuse(ctx, key.Namespace, spec)
+		if err != nil {
+			return out, err
+		}
+		if note != "" {
+			out.Warnings = append(out.Warnings, c.Component+": "+note)
+		}
 		out.Components = append(out.Components, api.PlanComponent{
-			Name: c.Component, Kind: spec.Kind(), Driver: spec.Driver(), Wanted: c.Wanted, Placed: c.Placed,
+			Name: c.Component, Kind: spec.Kind(), Driver: spec.Driver(), Wanted: c.Wanted, Placed: c.Placed, Refused: refusal,
 			Decision: n.decision(c.Decision),
 		})
 		out.Complete = out.Complete && c.Placed >= c.Wanted

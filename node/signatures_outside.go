@@ -27,14 +27,8 @@ const (
 // mesh may be in the registry that it comes from.
 func (n *Node) deployable(ctx context.Context, namespace string, c placement.Component) error {
 	err := n.permitted(ctx, namespace, c, "")
-	if c.ImageDigest() == "" || !errors.Is(err, api.ErrForbidden) && !errors.Is(err, placement.ErrUnavailable) {
-		return err
-	}
-	ref, parseErr := upstream.Parse(c.Container.Image)
-	if parseErr != nil || n.upstreams.registries == nil {
-		return err
-	}
-	if outside, lookErr := n.isOutside(ctx, ref); lookErr != nil || !outside {
+	ref, asks, lookErr := n.asksOutside(ctx, c, err)
+	if lookErr != nil || !asks {
 		return errors.Join(err, lookErr)
 	}
 	brought, askErr := n.mirrorSignatures(ctx, namespace, c.Container.Credentials, ref)
@@ -45,6 +39,36 @@ func (n *Node) deployable(ctx context.Context, namespace string, c placement.Com
 		return err
 	}
 	return n.permitted(ctx, namespace, c, "")
+}
+
+// asksOutside says whether a deploy asks a registry outside for the signatures of a
+// component that the mesh has none of that will do.
+func (n *Node) asksOutside(ctx context.Context, c placement.Component, err error) (ref upstream.Ref, asks bool, lookErr error) {
+	if c.ImageDigest() == "" || n.upstreams.registries == nil || !errors.Is(err, api.ErrForbidden) && !errors.Is(err, placement.ErrUnavailable) {
+		return ref, false, nil
+	}
+	ref, parseErr := upstream.Parse(c.Container.Image)
+	if parseErr != nil {
+		return ref, false, nil
+	}
+	asks, lookErr = n.isOutside(ctx, ref)
+	return ref, asks, lookErr
+}
+
+// wouldRefuse says why deployable would refuse a component. It brings nothing into the
+// mesh: where a deploy asks a registry outside for signatures, a note says so.
+func (n *Node) wouldRefuse(ctx context.Context, namespace string, c placement.Component) (refusal, note string, err error) {
+	why := n.permitted(ctx, namespace, c, "")
+	ref, asks, err := n.asksOutside(ctx, c, why)
+	switch {
+	case err != nil:
+		return "", "", err
+	case asks:
+		return "", fmt.Sprintf("the mesh has no signature that will do (%v): a deploy asks %s for those of the image", why, ref.Host), nil
+	case errors.Is(why, api.ErrForbidden) || errors.Is(why, placement.ErrUnavailable):
+		return why.Error(), "", nil
+	}
+	return "", "", why
 }
 
 // mirrorSignatures brings the signatures of an image from its registry into the mesh,

@@ -76,6 +76,10 @@ func TestSignedImagesFromOutside(t *testing.T) {
 	if err := refuses(put(m.sites[0]), "no signature", "prod"); err != nil {
 		t.Errorf("unsigned: %v", err)
 	}
+	if plan, err := (backend{m.sites[0].node}).Plan(t.Context(), app); err != nil || plan.Components[0].Refused != "" ||
+		!strings.Contains(strings.Join(plan.Warnings, "\n"), "a deploy asks") {
+		t.Errorf("what only its registry can tell: a plan says %+v, %v", plan, err)
+	}
 	if _, err := pack.Sign(t.Context(), wrong, at, ref, digests.Digest(digest)); err != nil {
 		t.Fatal(err)
 	}

@@ -136,8 +136,11 @@ func TestSignaturesAreDemanded(t *testing.T) {
 		}
 		app := fileApp("prod", "shop", file)
 		for _, s := range m.sites {
-			if err := refuses(put(s, app), "not signed by a key that namespace prod demands", file); err != nil {
+			refusal := put(s, app)
+			if err := refuses(refusal, "not signed by a key that namespace prod demands", file); err != nil {
 				t.Errorf("%s, unsigned: %v", s.name, err)
+			} else if plan, err := (backend{s.node}).Plan(t.Context(), app); err != nil || "components.web: "+plan.Components[0].Refused != refusal.Error() {
+				t.Errorf("%s: a plan says %+v, %v; a deploy %v", s.name, plan, err, refusal)
 			}
 		}
 		m.sign(m.sites[0], wrong, "shop", root, "shop")
@@ -156,6 +159,9 @@ func TestSignaturesAreDemanded(t *testing.T) {
 		}
 		m.sign(m.sites[1], key, "shop", root, "127.0.0.1:7601/shop")
 		m.until("the signature is known", time.Minute, func() error { return put(m.sites[2], app) })
+		if plan, err := (backend{m.sites[2].node}).Plan(t.Context(), app); err != nil || plan.Components[0].Refused != "" {
+			t.Errorf("signed: a plan says %+v, %v", plan, err)
+		}
 		m.until("it runs", time.Minute, func() error { return m.runOnce(m.sites[0], "shop", 1, "s1", "s2", "s3") })
 		if err := put(m.sites[0], fileApp("test", "free", file)); err != nil {
 			t.Errorf("another namespace: %v", err)

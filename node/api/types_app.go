@@ -95,6 +95,7 @@ type PlanComponent struct {
 	Driver   string   `json:"driver"`
 	Wanted   int      `json:"wanted"`
 	Placed   int      `json:"placed"`
+	Refused  string   `json:"refused,omitempty" doc:"Why the namespace's policy would refuse it at a deploy, in the words of that"`
 	Decision Decision `json:"decision"`
 }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -87,7 +88,8 @@ func (s *session) planVerb() *cobra.Command {
 	return &cobra.Command{
 		Use: "plan FILE|PACKAGE…", Short: "What a deploy would do",
 		Long: `Says where each slot of the apps would go, and why, without writing or asking for
-anything. Exit code 1 when some slot finds no place.
+anything; also what the policy of a namespace would refuse. Exit code 1 when some slot
+finds no place, or something would be refused.
 
 Examples:
   hansa plan shop.yaml
@@ -109,7 +111,7 @@ Examples:
 }
 
 func (s *session) plan(ctx context.Context, c *api.Client, docs []document) error {
-	short := 0
+	short, refused := 0, 0
 	for i, doc := range docs {
 		p, err := c.Plan(ctx, doc.app)
 		if err != nil {
@@ -117,6 +119,9 @@ func (s *session) plan(ctx context.Context, c *api.Client, docs []document) erro
 		}
 		if !p.Complete {
 			short++
+		}
+		if slices.ContainsFunc(p.Components, func(c api.PlanComponent) bool { return c.Refused != "" }) {
+			refused++
 		}
 		if err := s.print(p, func(w io.Writer) error {
 			if i > 0 {
@@ -126,6 +131,9 @@ func (s *session) plan(ctx context.Context, c *api.Client, docs []document) erro
 		}); err != nil {
 			return err
 		}
+	}
+	if refused > 0 {
+		return fmt.Errorf("%s would be refused by the policy of its namespace", plural(refused, "app"))
 	}
 	if short > 0 {
 		return fmt.Errorf("%s would not find a place for every slot", plural(short, "app"))
@@ -144,6 +152,9 @@ func (s *session) writePlan(w io.Writer, p api.Plan) error {
 	}
 	for _, c := range p.Components {
 		fmt.Fprintf(w, "\n%s: %d of %s placed\n", c.Name, c.Placed, plural(c.Wanted, "slot"))
+		if c.Refused != "" {
+			fmt.Fprintf(w, "  would be refused: %s\n", clean(c.Refused))
+		}
 		if err := s.writeDecision(w, c.Decision); err != nil {
 			return err
 		}

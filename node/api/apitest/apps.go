@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/hansa-mesh/hansa/node/api"
@@ -177,7 +178,7 @@ func places(c placement.Component, peer int) []int {
 	return at
 }
 
-// Plan deals the slots round.
+// Plan deals the slots round; images called unsigned are refused.
 func (b *Backend) Plan(_ context.Context, spec placement.App) (api.Plan, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -191,7 +192,11 @@ func (b *Backend) Plan(_ context.Context, spec placement.App) (api.Plan, error) 
 		p.Complete = p.Complete && placed == c.Wanted()
 		d := decision(name, c)
 		d.At, d.By, d.Term = time.Time{}, api.PeerRef{}, 0
-		p.Components = append(p.Components, api.PlanComponent{Name: name, Kind: c.Kind(), Driver: c.Driver(), Wanted: c.Wanted(), Placed: placed, Decision: d})
+		of := api.PlanComponent{Name: name, Kind: c.Kind(), Driver: c.Driver(), Wanted: c.Wanted(), Placed: placed, Decision: d}
+		if c.Container != nil && strings.HasPrefix(c.Container.Image, "unsigned:") {
+			of.Refused = fmt.Sprintf("%q is not signed by a key that namespace %s demands", c.Container.Image, p.Namespace)
+		}
+		p.Components = append(p.Components, of)
 	}
 	return p, nil
 }
