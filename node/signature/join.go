@@ -37,6 +37,7 @@ func Is(m image.Manifest) bool {
 // Join makes of the images of signatures of one manifest, that came from two places,
 // one with the signatures of both. It is old itself, or more, when that has all; else
 // its config is to be put beside it, and its layers are where those of the two are.
+// What would hide those of old, or make of both none that is read, is an error.
 func Join(old, more []byte) (manifest []byte, config *Blob, err error) {
 	var a, b ocispec.Manifest
 	if err := errors.Join(json.Unmarshal(old, &a), json.Unmarshal(more, &b)); err != nil {
@@ -51,10 +52,10 @@ func Join(old, more []byte) (manifest []byte, config *Blob, err error) {
 	switch {
 	case len(both) == len(a.Layers):
 		return old, nil, nil
-	case !slices.ContainsFunc(a.Layers, func(l ocispec.Descriptor) bool { return !has(b.Layers, l) }):
-		return more, nil, nil
 	case len(both) > signaturesMax:
 		return nil, nil, fmt.Errorf("%d signatures are there and %d are to be added: at most %d are looked at, delete some first", len(a.Layers), len(both)-len(a.Layers), signaturesMax)
+	case !slices.ContainsFunc(a.Layers, func(l ocispec.Descriptor) bool { return !has(b.Layers, l) }):
+		return more, nil, isRead(more)
 	}
 	c, err := configOf(both)
 	if err != nil {
@@ -62,15 +63,28 @@ func Join(old, more []byte) (manifest []byte, config *Blob, err error) {
 	}
 	a.Layers, a.Config = both, c.Descriptor
 	data, err := json.Marshal(a)
+	if err == nil {
+		err = isRead(data)
+	}
 	return data, &c, err
+}
+
+// isRead says why what was joined is no image of signatures that is looked at.
+func isRead(manifest []byte) error {
+	m, err := image.Parse("", manifest)
+	if err == nil && (len(manifest) > ManifestMax || !Is(m)) {
+		err = fmt.Errorf("%w: the signatures that are there and those to be added are more than %d bytes, with a manifest of %d: delete some first", image.ErrInvalid, ImageMax, ManifestMax)
+	}
+	return err
 }
 
 // Manifest is a manifest as what is put.
 func Manifest(data []byte) Blob { return blobOf(ocispec.MediaTypeImageManifest, data) }
 
-// has says whether a signature is among others: the same payload, signed the same.
+// has says whether a signature is among others: the same payload, signed the same, and
+// looked at in the same way.
 func has(layers []ocispec.Descriptor, l ocispec.Descriptor) bool {
 	return slices.ContainsFunc(layers, func(o ocispec.Descriptor) bool {
-		return o.Digest == l.Digest && o.Annotations[annotation] == l.Annotations[annotation]
+		return o.Digest == l.Digest && o.MediaType == l.MediaType && o.Size == l.Size && o.Annotations[annotation] == l.Annotations[annotation]
 	})
 }
