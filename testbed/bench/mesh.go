@@ -72,6 +72,9 @@ type host struct {
 	now    placement.Digest
 	told   placement.Digest // as gossip has it everywhere by now
 	toldAt time.Duration    // when that was so
+
+	fragments   float64 // by fgd.go, of the digest with the sequence
+	fragmentsOf uint64
 }
 
 // mesh is hosts, and planners that know of them by digests of some age.
@@ -83,6 +86,7 @@ type mesh struct {
 	queue    []telling
 	clock    time.Duration
 	asked    int
+	typical  []typical
 	rounds   []int // how many requests took how many rounds of asks; 0: none was made
 }
 
@@ -226,26 +230,31 @@ func (m *mesh) free(g grant) {
 // Rule is how a host is chosen.
 type Rule string
 
-// The rules: the product's own plan, and the two simple ones that it is held
-// against, which see all hosts as they are.
+// The rules: the product's own plan, and those that it is held against, which
+// see all hosts as they are.
 const (
 	RuleHansa    Rule = "hansa"
 	RuleFirstFit Rule = "first-fit"
 	RuleBestFit  Rule = "best-fit"
+	RuleFGD      Rule = "fgd"
 )
 
 // ParseRule reads the name of one.
 func ParseRule(name string) (Rule, error) {
-	if r := Rule(name); r == RuleHansa || r == RuleFirstFit || r == RuleBestFit {
-		return r, nil
+	all := []Rule{RuleHansa, RuleFirstFit, RuleBestFit, RuleFGD}
+	if slices.Contains(all, Rule(name)) {
+		return Rule(name), nil
 	}
-	return "", fmt.Errorf("%q is no rule: want %s, %s or %s", name, RuleHansa, RuleFirstFit, RuleBestFit)
+	return "", fmt.Errorf("%q is no rule: want one of %s", name, all)
 }
 
 // choose places a request by a rule.
 func (m *mesh) choose(by Rule, at int, r Request) (grant, bool) {
-	if by == RuleHansa {
+	switch by {
+	case RuleHansa:
 		return m.place(at, r)
+	case RuleFGD:
+		return m.descent(r)
 	}
 	best, least := -1, 0.0
 	for n, h := range m.hosts {
