@@ -88,7 +88,7 @@ that has them, under openb/.`,
 	flags := cmd.Flags()
 	flags.StringVar(&data, "data", dataFolder(), "folder of recordings; also HANSA_DATA")
 	flags.StringSliceVar(&traces, "traces", bench.Traces, "lists of requests")
-	flags.StringSliceVar(&rules, "rules", []string{"hansa", "first-fit", "best-fit"}, "how hosts are chosen: the product's plan, and what it is held against")
+	flags.StringSliceVar(&rules, "rules", []string{"hansa", "first-fit", "best-fit"}, "how hosts are chosen: the product's plan, and what it is held against: first-fit, best-fit, fgd")
 	flags.UintSliceVar(&seeds, "seeds", []uint{42, 43, 44, 45, 46}, "orders of the requests; the mean is printed")
 	flags.IntVar(&peers, "peers", 1, "peers that take requests")
 	flags.DurationVar(&age, "age", 0, "of the digests that peers plan from")
