@@ -19,7 +19,8 @@ func main() {
 		Use: "hansa-testbed", Short: "Meshes of many peers, faults and benchmarks",
 		Version: version, SilenceUsage: true, SilenceErrors: true,
 	}
-	root.AddCommand(demoCommand(), healCommand(), chaosCommand(), failoverCommand(), guestCommand(), openbCommand(), azureCommand())
+	root.AddCommand(demoCommand(), healCommand(), chaosCommand(), failoverCommand(), guestCommand(),
+		scaleCommand(), openbCommand(), azureCommand())
 	if err := root.ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "hansa-testbed:", err)
 		os.Exit(1)

@@ -1,0 +1,18 @@
+// Package scale measures how fast a mesh places work, and what it takes for it:
+// many real peers in one process (QUIC, memberlist and Badger with its syncs are
+// what a daemon has), a network in memory without delay, and pretended work.
+//
+//	apps, several at once ──▶ any peer ──▶ answered ──▶ every slot started ──▶ every peer knows
+//	then single slots, one after another ──▶ answered ──▶ started
+//
+// # Usage
+//
+// Measure starts a mesh, measures, checks what the mesh says against what was
+// started, and ends it. Peers have one host each, of the size of Config.Hosts
+// hosts.
+//
+// # Concurrency
+//
+// Measure may be called from one goroutine at a time: it counts the CPU and the
+// memory of the whole process.
+package scale
