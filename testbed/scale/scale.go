@@ -50,6 +50,7 @@ type Figure struct {
 	Known   float64 `json:"known_seconds"`              // from the first submit until every peer counts every slot as running
 	CPU     float64 `json:"cpu_seconds_per_1000_slots"` // until all were placed
 	Answer  Spread  `json:"answer"`                     // of the apps of the burst
+	Late    int64   `json:"late_answers"`               // how often a peer gave up on one of them, and was asked again
 	Single  Spread  `json:"single_answer"`              // of the single slots: submit until it is durable
 	Started Spread  `json:"single_started"`             // and until it was started
 	Idle    int64   `json:"rss_idle_bytes"`             // before the burst; 0 where the system does not tell
@@ -99,6 +100,7 @@ type run struct {
 	fleet *fleet.Fleet
 	fig   Figure
 	made  []made
+	late  atomic.Int64 // see Figure.Late
 }
 
 // made is an app that was acknowledged.
@@ -170,7 +172,7 @@ func (r *run) burst(ctx context.Context) error {
 	r.fig.Placed, r.fig.Rate = placed.Seconds(), float64(r.fig.Slots)/placed.Seconds()
 	r.fig.CPU = (cpuTime() - used).Seconds() / float64(r.fig.Slots) * 1000
 	<-submitted
-	r.fig.Answer = spread(took)
+	r.fig.Answer, r.fig.Late = spread(took), r.late.Load()
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
@@ -221,8 +223,15 @@ func (r *run) submit(ctx context.Context, n int, name string, replicas int, m *m
 			Replicas: &replicas, Resources: placement.Resources{CPU: slotCPU, Memory: slotMemory},
 		}},
 	}
-	if _, err := p.Door().PutApp(ctx, app, api.PutOptions{}); err != nil {
-		return 0, fmt.Errorf("deploy %s at %s: %w", name, p.Name, err)
+	for {
+		_, err := p.Door().PutApp(ctx, app, api.PutOptions{IdempotencyKey: name})
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil { // else the peer gave up, and people ask again
+			return 0, fmt.Errorf("deploy %s at %s: %w", name, p.Name, err)
+		}
+		r.late.Add(1)
 	}
 	*m = made{key: app.Key(), want: replicas, peer: at}
 	return time.Since(began), nil

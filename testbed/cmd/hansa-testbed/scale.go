@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime/pprof"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -16,7 +17,7 @@ import (
 
 func scaleCommand() *cobra.Command {
 	var cfg scale.Config
-	var format, dir string
+	var format, dir, profile string
 	var quiet bool
 	var timeout time.Duration
 	cmd := &cobra.Command{
@@ -50,6 +51,17 @@ A peer has one host, of the size of --hosts hosts, and takes at most 16,384 slot
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
 			defer cancel()
+			if profile != "" {
+				file, err := os.Create(profile)
+				if err != nil {
+					return err
+				}
+				defer file.Close()
+				if err := pprof.StartCPUProfile(file); err != nil {
+					return err
+				}
+				defer pprof.StopCPUProfile()
+			}
 			f, err := scale.Measure(ctx, cfg)
 			if err != nil {
 				return err
@@ -68,6 +80,7 @@ A peer has one host, of the size of --hosts hosts, and takes at most 16,384 slot
 	flags.Uint64Var(&cfg.Seed, "seed", 1, "of the network in memory")
 	flags.StringVar(&dir, "dir", "", "where the peers' disks are; default the system's temporary folder")
 	flags.DurationVar(&timeout, "timeout", 10*time.Minute, "for all of it")
+	flags.StringVar(&profile, "cpuprofile", "", "a file for go tool pprof")
 	flags.BoolVar(&quiet, "quiet", false, "no progress on standard error")
 	flags.StringVarP(&format, "output", "o", formatTable, "table or json")
 	return cmd
@@ -80,12 +93,12 @@ func scaleTable(f scale.Figure) string {
 every slot started                 %.2f s: %.0f placements/s
 every peer counts every slot       %.2f s
 CPU for 1,000 placements           %.3f s, of all peers together
-apps of the burst answered         p50 %.1f ms, p99 %.1f ms
+apps of the burst answered         p50 %.1f ms, p99 %.1f ms, %d of them asked for again
 single deploys answered            p50 %.1f ms, p99 %.1f ms
 single deploys started             p50 %.1f ms, p99 %.1f ms
 resident memory                    %d MiB idle, %d MiB with all slots
 checked                            %d slots once each, status of %d apps, decisions of %d`,
-		f.Peers, f.Hosts, f.Apps, f.Replicas, f.Placed, f.Rate, f.Known, f.CPU, f.Answer.P50, f.Answer.P99,
+		f.Peers, f.Hosts, f.Apps, f.Replicas, f.Placed, f.Rate, f.Known, f.CPU, f.Answer.P50, f.Answer.P99, f.Late,
 		f.Single.P50, f.Single.P99, f.Started.P50, f.Started.P99, f.Idle/mib, f.Loaded/mib,
 		f.Checked.Slots, f.Checked.Apps, f.Checked.Decisions)
 }
