@@ -340,6 +340,9 @@ func (m *members) betterKeepers(list []PeerRef, want int, now time.Duration) (be
 			return rest, why
 		}
 	}
+	if len(list) >= want && len(m.sitesOf(list)) == len(list) {
+		return nil, "" // nobody would make it better: spare the look at all peers
+	}
 	c := m.newKeeper(list, now)
 	switch {
 	case c == nil:
@@ -385,7 +388,7 @@ func (m *members) newKeeper(list []PeerRef, now time.Duration) *member {
 		return btoi(sites[p.site]), btoi(p.digest.Full != ""), rtt
 	}
 	var best *member
-	for _, id := range sortedKeys(m.peers) {
+	for _, id := range m.order {
 		p := m.peers[id]
 		if p.digest == nil || !(m.calm(id, now) || id == m.self) || slices.ContainsFunc(list, func(ref PeerRef) bool { return ref.Peer == id }) {
 			continue

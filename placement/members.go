@@ -12,6 +12,7 @@ type members struct {
 	self  PeerID
 	tune  Tuning
 	peers map[PeerID]*member
+	order []PeerID // of peers, sorted
 
 	siteDead  map[SiteID]time.Duration // when the last live peer of a site died
 	massUntil time.Duration            // replacing is paused until then
@@ -42,7 +43,7 @@ type gpuCharge struct {
 }
 
 func newMembers(self PeerID, site SiteID, tune Tuning) *members {
-	m := &members{self: self, tune: tune, peers: map[PeerID]*member{}, siteDead: map[SiteID]time.Duration{}}
+	m := &members{self: self, tune: tune, peers: map[PeerID]*member{}, order: []PeerID{self}, siteDead: map[SiteID]time.Duration{}}
 	m.peers[self] = &member{id: self, site: site, state: MemberAlive, live: true}
 	return m
 }
@@ -52,6 +53,8 @@ func (m *members) get(id PeerID) *member {
 	if p == nil {
 		p = &member{id: id, rtt: -1}
 		m.peers[id] = p
+		at, _ := slices.BinarySearch(m.order, id)
+		m.order = slices.Insert(m.order, at, id)
 	}
 	return p
 }
@@ -222,21 +225,20 @@ func (m *members) charge(now time.Duration, id PeerID, slot Resources, slots int
 
 // alive is the live peers, this one among them, sorted.
 func (m *members) alive() []PeerID {
-	var ids []PeerID
-	for id, p := range m.peers {
-		if p.live {
+	ids := make([]PeerID, 0, len(m.order))
+	for _, id := range m.order {
+		if m.peers[id].live {
 			ids = append(ids, id)
 		}
 	}
-	slices.Sort(ids)
 	return ids
 }
 
 // candidates is what a planner chooses from, sorted by peer. What was asked
 // of a peer since its digest is taken off.
 func (m *members) candidates(now time.Duration) []Candidate {
-	var out []Candidate
-	for _, id := range sortedKeys(m.peers) {
+	out := make([]Candidate, 0, len(m.order))
+	for _, id := range m.order {
 		p := m.peers[id]
 		if p.digest == nil {
 			continue
