@@ -1,11 +1,14 @@
 package placement
 
 import (
+	"flag"
 	"fmt"
 	"syscall"
 	"testing"
 	"time"
 )
+
+var burstLarge = flag.Bool("burst.large", false, "BenchmarkBurst of many replicas over many hosts too, which takes minutes to hours")
 
 // burst is many cores with nothing between them: what one persists is on disk at
 // once, what it sends has arrived, what it starts runs. The first of them takes
@@ -183,9 +186,12 @@ func cpuTime(b *testing.B) time.Duration {
 // every slot runs and their steward was told so. Times are of CPU, of all cores
 // together.
 func BenchmarkBurst(b *testing.B) {
-	for _, c := range []struct{ hosts, apps, replicas int }{
-		{1, 100, 100}, {1, 1000, 1}, {100, 100, 100}, {1000, 1000, 1}, {1000, 100, 100}, {5000, 100, 500},
-	} {
+	type size struct{ hosts, apps, replicas int }
+	sizes := []size{{1, 100, 100}, {1, 1000, 1}, {1000, 1000, 1}}
+	if *burstLarge {
+		sizes = append(sizes, size{100, 100, 100}, size{1000, 100, 100}, size{5000, 100, 500})
+	}
+	for _, c := range sizes {
 		b.Run(fmt.Sprintf("hosts=%d/apps=%d/replicas=%d", c.hosts, c.apps, c.replicas), func(b *testing.B) {
 			slots := c.apps * c.replicas
 			var used time.Duration
