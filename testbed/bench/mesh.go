@@ -68,7 +68,6 @@ const wholeGPU placement.GPUShare = 1000
 type host struct {
 	book   *placement.Book
 	site   int
-	labels map[string]string
 	now    placement.Digest
 	told   placement.Digest // as gossip has it everywhere by now
 	toldAt time.Duration    // when that was so
