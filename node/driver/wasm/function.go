@@ -125,6 +125,7 @@ func (f *function) stop(grace time.Duration) bool {
 func (f *function) free(d *Driver) { f.freed.Do(func() { f.freeOnce(d) }) }
 
 func (f *function) freeOnce(d *Driver) {
+	f.memory.drop(time.Now(), 0) // first: nothing is left of what is said to have ended
 	f.mu.Lock()
 	f.s.State, f.s.ExitCode, f.s.ExitedAt = driver.StateExited, 0, time.Now()
 	if f.fenced {
@@ -134,7 +135,6 @@ func (f *function) freeOnce(d *Driver) {
 	}
 	f.mu.Unlock()
 	f.release()
-	f.memory.drop(time.Now(), 0)
 	d.meters.put(componentOf(f.task))
 	if err := f.log.Close(); err != nil {
 		d.c.Log.Warn("the log of a function is not closed", "task", f.task.ID, "error", err)

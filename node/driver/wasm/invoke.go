@@ -414,8 +414,8 @@ type responseBody struct{ c *call }
 func (b *responseBody) Read(p []byte) (int, error) { return b.c.body.Read(p) }
 
 func (b *responseBody) Close() error {
+	b.c.cancel(errClosed) // first: a guest that is told of a closed output could be done before
 	b.c.body.drop()
-	b.c.cancel(errClosed)
 	<-b.c.done
 	return nil
 }
