@@ -42,6 +42,17 @@ has it, under azure-vm/.`,
 			if err != nil {
 				return err
 			}
+			switch {
+			case sites < 1:
+				return fmt.Errorf("--sites %d: want 1 or more", sites)
+			case age < 0:
+				return fmt.Errorf("--age %v: want 0 or more", age)
+			case span <= 0:
+				return fmt.Errorf("--span %v: want more than 0", span)
+			}
+			if err := replayable(data, rules); err != nil {
+				return err
+			}
 			vms, err := bench.ReadAzure(cmd.Context(), data, span)
 			if err != nil {
 				return fmt.Errorf("azure: %w", err)

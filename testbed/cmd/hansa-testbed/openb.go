@@ -58,8 +58,18 @@ that has them, under openb/.`,
 			if err != nil {
 				return err
 			}
-			if len(seeds) == 0 {
+			switch {
+			case len(seeds) == 0:
 				return fmt.Errorf("--seeds is empty: name at least one")
+			case peers < 1:
+				return fmt.Errorf("--peers %d: want 1 or more", peers)
+			case !(rate > 0):
+				return fmt.Errorf("--rate %v: want more than 0 requests a second", rate)
+			case age < 0:
+				return fmt.Errorf("--age %v: want 0 or more", age)
+			}
+			if err := replayable(data, rules); err != nil {
+				return err
 			}
 			if format == formatTable {
 				fmt.Fprintln(cmd.OutOrStdout(), "SHARE OF GPUS ALLOCATED AT 100 % / 130 % ASKED FOR")
@@ -95,6 +105,20 @@ that has them, under openb/.`,
 	flags.Float64Var(&rate, "rate", 10, "requests a second; it matters with --age only")
 	flags.StringVarP(&format, "output", "o", formatTable, "table or json: a line for each trace")
 	return cmd
+}
+
+// replayable says why a recording can't be replayed: before it is read, which
+// takes its time.
+func replayable(data string, rules []string) error {
+	for _, name := range rules {
+		if _, err := bench.ParseRule(name); err != nil {
+			return fmt.Errorf("--rules: %w", err)
+		}
+	}
+	if _, err := os.Stat(data); err != nil {
+		return fmt.Errorf("--data: %w: name the folder that has the recordings, here or in HANSA_DATA", err)
+	}
+	return nil
 }
 
 func columns(rules []string) string {
