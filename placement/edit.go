@@ -22,6 +22,8 @@ import (
 //	   │ new app                                          ▲    deadline: 202     │
 //	   ├──────────────────────────────────────────────────┤                      │
 //	   └── below a majority of the keepers: alone ────────┘    refused ──────────┘
+//
+// One that named no version is not refused for a higher term: it is forwarded.
 type edit struct {
 	id       uint64
 	req      editRequest
@@ -137,6 +139,9 @@ func (p *Peer) onForward(from PeerID, m *forwardMsg) {
 	}
 	p.edit(e)
 }
+
+// conditional says whether it is to be made over a certain version only.
+func (r *editRequest) conditional() bool { return r.ifNone || r.ifMatch != "" }
 
 func reqName(r requestID) string {
 	return "req/" + string(r.Peer) + "/" + strconv.FormatUint(uint64(r.Incarnation), 36) + "/" + strconv.FormatUint(r.Count, 36)

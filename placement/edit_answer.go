@@ -147,8 +147,9 @@ func (p *Peer) acknowledge(e *edit, a *app) {
 		Message: fmt.Sprintf("version %s, on disk at %d of %d keepers", e.version, len(e.copied()), len(a.keeperIDs()))})
 }
 
-// editRefused ends the edits of an app whose keepers follow a higher term:
-// they lost the compare-and-set.
+// editRefused takes back the edits of an app whose keepers follow a higher term.
+// Those that named a version lost the compare-and-set; the others go on to who
+// drives it.
 func (p *Peer) editRefused(uid UID, higher Term) {
 	for _, id := range sortedKeys(p.edits.open) {
 		e := p.edits.open[id]
@@ -157,6 +158,20 @@ func (p *Peer) editRefused(uid UID, higher Term) {
 		}
 		p.tune.mark(MarkEditRefused)
 		p.takeBack(e)
+		if !e.again && !e.req.conditional() && p.out.now.Mono < e.deadline {
+			p.tune.mark(MarkEditSentOn)
+			e.phase, e.written, e.before, e.sentOn = editWaiting, false, nil, e.sentOn+1
+			switch {
+			case higher.Peer != p.cfg.Self.Peer && p.members.live(higher.Peer) && e.sentOn < sentOnMax:
+				p.forward(e, higher.Peer)
+			default:
+				p.route(e)
+			}
+			if p.edits.open[id] == e {
+				p.armEdit(e)
+			}
+			continue
+		}
 		p.finish(e, Result{Err: fmt.Errorf("edit of %s: %w: the app is driven under term %d by %s", e.req.key, ErrConflict, higher.Number, higher.Peer)})
 	}
 }

@@ -43,6 +43,7 @@ const (
 	MarkEditOfNewer        Mark = "edit-of-newer"        // an edit of an app of a newer release
 	MarkEditRefused        Mark = "edit-refused"         // an edit lost to a higher term
 	MarkEditRetried        Mark = "edit-retried"         // a retry got the recorded answer
+	MarkEditSentOn         Mark = "edit-sent-on"         // one refused, which named no version, went on to who holds that term
 	MarkEditedAlone        Mark = "edited-alone"         // an edit below a majority
 	MarkForwardUnanswered  Mark = "forward-unanswered"   // the steward never answered
 	MarkFoundGivenBack     Mark = "found-given-back"     // work whose claim was given back
@@ -85,7 +86,7 @@ func Marks() []Mark {
 		MarkAskOfOlderVersion, MarkAskRepeated, MarkAskSpent, MarkAskWhileCordoned, MarkAskedUnsure,
 		MarkBackWithin, MarkBegunAnew, MarkBookedAgain, MarkBudgetUsedUp, MarkCensusWaitedOut, MarkClaimsOutlast, MarkClockAhead,
 		MarkCommitExpired, MarkCommitUnknown, MarkCounterNotWritten, MarkDeposed, MarkDropTooLate, MarkDuplicateEnded,
-		MarkEditLostMajority, MarkEditNotWritten, MarkEditOfNewer, MarkEditRefused, MarkEditRetried, MarkEditedAlone,
+		MarkEditLostMajority, MarkEditNotWritten, MarkEditOfNewer, MarkEditRefused, MarkEditRetried, MarkEditSentOn, MarkEditedAlone,
 		MarkForwardUnanswered, MarkHandedBack, MarkLearned, MarkLeftOver, MarkLetGo,
 		MarkListedTooLate, MarkMadeRoom, MarkMassLossOver, MarkMassLossWaits, MarkNeverConfirmed, MarkOutlivedRemoval,
 		MarkPastRefused, MarkPinOfNothing, MarkReleaseNotWritten, MarkReleaseOutdated, MarkReleasePinned, MarkReservationExpired,
