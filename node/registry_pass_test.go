@@ -34,7 +34,7 @@ func TestBlobsArePassedOnWhileTheyCome(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMesh(t, 4, 20*time.Millisecond)
 		defer m.close()
-		data := layer("large", 8<<20)
+		data := layer("large", 24<<20) // many times what is on its way before the first chunk is whole
 		m.sites[0].pushImage(t, "shop/api:1", string(data))
 		d := digest.FromBytes(data).String()
 		m.until("the keepers hold it", time.Minute, func() error {

@@ -60,6 +60,7 @@ type fetch struct {
 	sizer      string // who said so; "" for a caller
 	chain      chain.Chain
 	chained    bool
+	chainedAt  time.Time
 	giver      string // of the chain
 	have       bitset
 	left       int

@@ -24,7 +24,7 @@ func (f *fetch) adopt(c chain.Chain, giver string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	first := f.version == 0
-	f.chain, f.chained, f.giver = c, true, giver
+	f.chain, f.chained, f.chainedAt, f.giver = c, true, time.Now(), giver
 	f.hold(have)
 	if first {
 		f.m.count(func(m *Moved) { m.ResumedBytes += bytes })

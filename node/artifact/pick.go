@@ -16,6 +16,9 @@ func (f *fetch) pick(s *session) int {
 		return -1
 	}
 	now := time.Now()
+	if f.held(now) {
+		return -1
+	}
 	flying := f.flying(s, now)
 	if i := f.ahead(s, flying, now); i >= 0 {
 		return i

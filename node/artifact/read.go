@@ -17,6 +17,9 @@ const (
 	ReadersMax = 16
 	// aheadMax is how many chunks before a reader come before all others.
 	aheadMax = 8
+	// agreeFor is for how long no chunk is asked for before readers know that peers
+	// agree: their answers would come behind the chunks, on a slow link.
+	agreeFor = 500 * time.Millisecond
 	// agreeMax bounds the peers that are asked for their chain before a file is
 	// read that is not here yet.
 	agreeMax = 8
@@ -44,6 +47,7 @@ type Reader struct {
 	file File        // once the fetch has ended
 	c    chain.Chain // by which it is read
 	next int         // the chunk that is read next; guarded by f.mu
+	sure bool        // peers agree; guarded by f.mu
 	data []byte      // that was read and not given out
 	room []byte
 	err  error
@@ -114,7 +118,7 @@ func (r *Reader) agree() error {
 	defer tick.Stop()
 	for {
 		f.mu.Lock()
-		c, chained := f.chain, f.chained
+		c, chained, news := f.chain, f.chained, f.news
 		f.mu.Unlock()
 		if chained && c.Chunks() > 1 && len(asked) < agreeMax {
 			if peer := f.wholeBut(asked); peer != "" {
@@ -122,12 +126,17 @@ func (r *Reader) agree() error {
 			}
 			if same(asked, c) >= 2 {
 				r.c = c
+				f.mu.Lock()
+				r.sure = true
+				f.changed()
+				f.mu.Unlock()
 				return nil
 			}
 		}
 		select {
 		case <-f.done:
 			return r.ended()
+		case <-news:
 		case <-tick.C:
 		case <-r.ctx.Done():
 			return r.ctx.Err()
@@ -253,6 +262,12 @@ func (r *Reader) Close() (err error) {
 		<-r.m.readers
 	}
 	return err
+}
+
+// held says that no chunk is asked for yet. The caller holds mu.
+func (f *fetch) held(now time.Time) bool {
+	return now.Sub(f.chainedAt) < agreeFor && f.have.count() == 0 &&
+		slices.ContainsFunc(f.readers, func(r *Reader) bool { return !r.sure })
 }
 
 // ahead chooses among the chunks that are read next, and those alike as pick does; -1
