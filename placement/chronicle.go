@@ -104,6 +104,7 @@ func (p *Peer) onChronicle(from PeerID, m *chronicleMsg) {
 	if m.Past.after(held) {
 		held = &m.Past
 		p.keeper.pasts[m.UID] = held
+		p.keeper.changed(m.UID)
 	}
 	if held.Term != m.Term {
 		return

@@ -78,7 +78,7 @@ type Keeper struct {
 	ended   map[UID]ending     // apps that it keeps no more
 	pasts   map[UID]*chronicle // replaced, never changed
 
-	pastNeeds map[UID]pastNeeds // of pasts, as far as they were read
+	changed func(UID) // told of each app of which something changed here
 }
 
 // ending is what a keeper remembers of an app that it keeps no more: what it
@@ -90,7 +90,8 @@ type ending struct {
 }
 
 func newKeeper(self PeerRef, tune Tuning, catalog *Catalog) *Keeper {
-	return &Keeper{self: self, tune: tune, catalog: catalog, records: map[UID]*keepRecord{}, ended: map[UID]ending{}, pasts: map[UID]*chronicle{}}
+	return &Keeper{self: self, tune: tune, catalog: catalog, records: map[UID]*keepRecord{}, ended: map[UID]ending{}, pasts: map[UID]*chronicle{},
+		changed: func(UID) {}}
 }
 
 // load restores one record. What does not decode is an error: a keeper must
@@ -127,6 +128,7 @@ func (k *Keeper) load(uid UID, data []byte) error {
 	}
 	r.wrote()()
 	k.records[uid] = r
+	k.changed(uid)
 	return nil
 }
 
@@ -138,6 +140,7 @@ func (k *Keeper) listed(list Keepers) bool { return slices.Contains(list.Peers, 
 func (k *Keeper) votesIn(r *keepRecord) bool { return k.listed(r.list) || k.listed(r.next) }
 
 func (k *Keeper) write(r *keepRecord) []Write {
+	k.changed(r.UID)
 	r.Intents = r.Intents[:0:0]
 	for _, v := range r.versions {
 		r.Intents = append(r.Intents, v.signed)
@@ -341,6 +344,7 @@ func (k *Keeper) forget(uid UID) []Write {
 // end ends a record; last is what it held before that.
 func (k *Keeper) end(r *keepRecord, last []version) []Write {
 	delete(k.records, r.UID)
+	k.changed(r.UID)
 	writes := []Write{{Table: tableKeep, Key: string(r.UID)}}
 	if k.pasts[r.UID] != nil {
 		delete(k.pasts, r.UID)

@@ -56,9 +56,10 @@ func New(cfg Config) *Peer {
 		edits: newEdits(), stores: map[UID]*storing{}, waiting: map[UID]map[PeerID]bool{},
 		reports:  reports{summaries: map[UID]string{}, nextPub: map[UID]time.Duration{}},
 		failures: map[UID]map[string]failure{}, decisions: newDecisions(), cuts: cuts{open: map[UID]*cut{}},
-		secretSites: map[string][]SiteID{},
+		secretSites: map[string][]SiteID{}, needs: newNeedIndex(),
 	}
 	p.keeper = newKeeper(cfg.Self, tune, p.catalog)
+	p.keeper.changed = p.needs.stale
 	p.catalog.follows = func(known, k keeperList) bool {
 		if now := p.listsOf(k.list.UID).now; now.after(known) {
 			known = now
@@ -429,6 +430,7 @@ func (p *Peer) Load(table, key string, value []byte) error {
 		var c chronicle
 		err := Decode(value, &c)
 		p.keeper.pasts[UID(key)] = &c
+		p.keeper.changed(UID(key))
 		return err
 	case tableEnded:
 		var e ending

@@ -39,6 +39,7 @@ type Peer struct {
 	work    *Work
 	votes   *LeaseKeeper
 	leases  leases
+	needs   *needIndex
 
 	apps    map[UID]*app
 	byKey   map[AppKey]map[UID]bool
@@ -234,7 +235,11 @@ func (p *Peer) list(ev RecordChanged) []UID {
 	switch ev.Table {
 	case TableIntents:
 		if key, ok := parseAppKey(ev.Key); ok {
-			return p.catalog.setIntents(key, ev.Siblings)
+			touched := p.catalog.setIntents(key, ev.Siblings)
+			for _, uid := range touched {
+				p.needs.stale(uid)
+			}
+			return touched
 		}
 	case TableKeepers:
 		p.catalog.setKeepers(UID(ev.Key), ev.Siblings)
@@ -248,6 +253,7 @@ func (p *Peer) list(ev RecordChanged) []UID {
 // refresh joins what the catalog and this peer's own keeping say of an app,
 // and lets everything that depends on it follow.
 func (p *Peer) refresh(uid UID) {
+	p.needs.stale(uid)
 	p.persistKeep(uid, p.keeper.follow(uid))
 	all, late := p.keeper.listing(uid)
 	if late && len(all) == 0 && p.keeper.records[uid] == nil {
@@ -370,9 +376,10 @@ type remembered[T comparable] struct {
 
 const rememberedMax = 4096
 
-func (r *remembered[T]) add(v T) {
+// add remembers one more; when that is too many, it says which it forgot.
+func (r *remembered[T]) add(v T) (forgot T, full bool) {
 	if r.set[v] {
-		return
+		return forgot, false
 	}
 	if r.set == nil {
 		r.set = map[T]bool{}
@@ -380,9 +387,11 @@ func (r *remembered[T]) add(v T) {
 	r.set[v] = true
 	r.order = append(r.order, v)
 	if len(r.order) > rememberedMax {
-		delete(r.set, r.order[0])
+		forgot, full = r.order[0], true
+		delete(r.set, forgot)
 		r.order = r.order[1:]
 	}
+	return forgot, full
 }
 
 // gone says whether an app has ended, as far as this peer knows.
@@ -390,8 +399,11 @@ func (p *Peer) gone(uid UID) bool { return p.ended.set[uid] && p.apps[uid] == ni
 
 func (p *Peer) endApp(a *app) {
 	if a.win.intent.Removed || a.listed {
-		p.ended.add(a.uid)
+		if forgot, full := p.ended.add(a.uid); full {
+			p.needs.stale(forgot)
+		}
 	}
+	p.needs.stale(a.uid)
 	p.endSteward(a)
 	p.endCut(a.uid)
 	delete(p.apps, a.uid)
