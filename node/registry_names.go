@@ -85,6 +85,14 @@ func (r registryNames) Put(ctx context.Context, image placement.Image, tree int6
 	if err == nil && now == image { // it is pushed again: what matters is that the copies are there
 		return n.copiesOf(ctx, image, placement.Version{})
 	}
+	if put, err := n.putSignatures(ctx, image); err != nil {
+		return 0, registryError(err)
+	} else if put {
+		if now, err = r.Get(ctx, image.Repository, image.Reference); err != nil {
+			return 0, err
+		}
+		return n.copiesOf(ctx, now, placement.Version{})
+	}
 	result, err := n.submit(ctx, func(ticket uint64) placement.Event {
 		return placement.Submit{Ticket: ticket, App: image.App(), Copies: copiesDefault,
 			Artifacts: []placement.Artifact{{Digest: image.Digest, Size: tree, Tree: true}}}

@@ -2,9 +2,12 @@ package node
 
 import (
 	"context"
+	"crypto"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -227,4 +230,71 @@ func marshal(t *testing.T, v any) []byte {
 		t.Fatal(err)
 	}
 	return data
+}
+
+// Two sign at once at two peers, as other programs do: each has read what was there,
+// and pushes that with its own. Neither is lost; what has all is put as it came, and
+// what is too large together is refused.
+func TestPushedSignaturesJoin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMesh(t, 3, 20*time.Millisecond)
+		defer m.close()
+		root := m.sites[0].pushImage(t, "shop:1", "layer")
+		path := "/v2/shop/manifests/" + signature.Tag(root)
+		push := func(s *testSite, key crypto.Signer, old []byte) ([]byte, *httptest.ResponseRecorder) {
+			open := func(ctx context.Context, d ocispec.Descriptor, max int64) ([]byte, error) {
+				return s.node.readFile(ctx, d.Digest.String(), d.Size, max)
+			}
+			top, blobs, err := signature.Sign(t.Context(), key, signature.Subject{Repository: "shop", Digest: root}, old, open)
+			if err != nil {
+				t.Error(err)
+				return nil, nil
+			}
+			for _, b := range blobs {
+				s.ask(t, "POST", "/v2/shop/blobs/uploads/?digest="+b.Descriptor.Digest.String(), string(b.Data))
+			}
+			return top.Data, s.ask(t, "PUT", path, string(top.Data))
+		}
+		s := m.sites[0]
+		var publics []string
+		var data []byte
+		for _, s := range m.sites[:2] {
+			key, public := signingKey(t)
+			publics = append(publics, public)
+			var w *httptest.ResponseRecorder
+			if data, w = push(s, key, data); w == nil || w.Code != http.StatusCreated || s.ask(t, "GET", path, "").Body.String() != string(data) {
+				t.Fatalf("%s: what has all that was there is not put as it is: %v", s.name, w)
+			}
+		}
+		var all sync.WaitGroup
+		for _, s := range m.sites {
+			key, public := signingKey(t)
+			publics = append(publics, public)
+			all.Go(func() {
+				if _, w := push(s, key, data); w == nil || w.Code != http.StatusCreated {
+					t.Errorf("%s: %v", s.name, w)
+				}
+			})
+		}
+		all.Wait()
+		for i, public := range publics {
+			namespace := fmt.Sprintf("by%d", i)
+			m.demand(s, namespace, "", public)
+			c := placement.Component{Container: &placement.Container{Image: "shop@" + root}}
+			m.until("it is signed", time.Minute, func() error { return s.node.permitted(t.Context(), namespace, c, "") })
+		}
+		var many ocispec.Manifest
+		if err := json.Unmarshal(data, &many); err != nil {
+			t.Fatal(err)
+		}
+		l := many.Layers[0]
+		many.Layers = nil
+		for i := range 256 { // none of which it has
+			l.Annotations = map[string]string{"dev.cosignproject.cosign/signature": fmt.Sprint(i)}
+			many.Layers = append(many.Layers, l)
+		}
+		if w := s.ask(t, "PUT", path, string(marshal(t, many))); w.Code != http.StatusRequestEntityTooLarge || !strings.Contains(w.Body.String(), "delete some first") {
+			t.Errorf("too many together: %d %s", w.Code, w.Body)
+		}
+	})
 }

@@ -53,7 +53,7 @@ func Join(old, more []byte) (manifest []byte, config *Blob, err error) {
 	case len(both) == len(a.Layers):
 		return old, nil, nil
 	case len(both) > signaturesMax:
-		return nil, nil, fmt.Errorf("%d signatures are there and %d are to be added: at most %d are looked at, delete some first", len(a.Layers), len(both)-len(a.Layers), signaturesMax)
+		return nil, nil, fmt.Errorf("%w: %d signatures are there and %d are to be added: at most %d are looked at, delete some first", image.ErrInvalid, len(a.Layers), len(both)-len(a.Layers), signaturesMax)
 	case !slices.ContainsFunc(a.Layers, func(l ocispec.Descriptor) bool { return !has(b.Layers, l) }):
 		return more, nil, isRead(more)
 	}
