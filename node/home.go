@@ -77,6 +77,15 @@ func loadMembership(dir string) (membership, error) {
 		err, spareErr)
 }
 
+// InMesh says whether a data folder is that of a peer of a mesh.
+func InMesh(dir string) (bool, error) {
+	_, err := loadMembership(dir)
+	if errors.Is(err, errNotInMesh) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 func readMembership(path string) (membership, error) {
 	var m membership
 	data, err := os.ReadFile(path)

@@ -61,7 +61,7 @@ func (s *session) devVerb() *cobra.Command {
 	flags.IntVar(&cfg.Sites, "sites", 3, "so many sites, with one peer each")
 	flags.DurationVar(&cfg.RTT, "rtt", 40*time.Millisecond, "round trip between neighbouring sites; others are farther apart")
 	flags.IntVar(&cfg.Port, "api-port", 7601, "port of the first peer's API, the others follow; 0 picks free ones")
-	flags.StringVar(&cfg.Dir, "dir", "", "data folder to keep (default a temporary one, removed at the end)")
+	flags.StringVar(&cfg.Dir, "dir", "", "data folder that is kept, to go on in later (default a temporary one, removed at the end)")
 	flags.StringVar(&level, "log-level", "warn", "debug, info, warn or error")
 	mustComplete(cmd, "log-level", "debug", "info", "warn", "error")
 	cmd.PersistentFlags().StringVar(&cfg.Socket, "socket", "", "unix socket for faults (default one of this user in the temporary folder)")

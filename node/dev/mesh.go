@@ -138,7 +138,7 @@ func (m *Mesh) Run(ctx context.Context) (err error) {
 }
 
 // startAll makes the first peer found the mesh, lets the others in and waits
-// until all see all.
+// until all see all. Peers that were there before, in a folder that was kept, go on.
 func (m *Mesh) startAll(ctx context.Context, dir string) error {
 	for i := range m.cfg.Sites {
 		c := cities[i]
@@ -156,23 +156,34 @@ func (m *Mesh) startAll(ctx context.Context, dir string) error {
 			m.net.SetLink(a.udp, b.udp, memnet.Link{Latency: m.latency(j, i)})
 		}
 	}
-	first := m.sites[0]
-	if _, err := node.Init(node.InitConfig{DataDir: first.dir, Name: first.name + "-1", Site: first.name}); err != nil {
-		return err
-	}
-	if err := m.start(first, ""); err != nil {
-		return err
-	}
-	for _, s := range m.sites[1:] {
-		token, err := first.node.Invite(ctx, node.InviteOptions{Name: s.name + "-1", Site: s.name})
+	for _, s := range m.sites {
+		token, err := m.admit(ctx, s)
 		if err != nil {
-			return fmt.Errorf("dev: invite %s: %w", s.name, err)
+			return err
 		}
 		if err := m.start(s, token); err != nil {
 			return err
 		}
 	}
 	return m.awaitAll(ctx)
+}
+
+// admit makes the peer of a site one of the mesh, unless it is: it is the invitation
+// for one that comes.
+func (m *Mesh) admit(ctx context.Context, s *site) (token string, err error) {
+	name := s.name + "-1"
+	if in, err := node.InMesh(s.dir); in || err != nil {
+		return "", err
+	}
+	first := m.sites[0]
+	if s == first {
+		_, err = node.Init(node.InitConfig{DataDir: s.dir, Name: name, Site: s.name})
+		return "", err
+	}
+	if token, err = first.node.Invite(ctx, node.InviteOptions{Name: name, Site: s.name}); err != nil {
+		return "", fmt.Errorf("dev: invite %s: %w", s.name, err)
+	}
+	return token, nil
 }
 
 // latency is one way between two sites: half the RTT between neighbours, and
