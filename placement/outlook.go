@@ -64,26 +64,28 @@ func (p *Peer) stopsAt(a *app, pol Policy, id PeerID) int64 {
 }
 
 // noteWaits says what of a component is lost and not placed anew, or not yet.
+// What runs elsewhere too is not missed; a peer that is waited for is out of
+// reach, so that none of that is its own.
 func (s *Steward) noteWaits(name string, sit situation) {
-	slots := map[PeerID]Slots{}
+	waits := map[PeerID]Slots{}
 	for _, f := range sit.claims {
-		slots[f.peer] = slots[f.peer].Union(f.Slots.Intersect(sit.wanted))
+		if fate := sit.fates[f.peer]; fate.kind != FateNone && !fate.lost {
+			waits[f.peer] = waits[f.peer].Union(f.Slots.Intersect(sit.wanted))
+		}
 	}
-	for _, f := range sit.claims { // what runs elsewhere too is not missed
+	if len(waits) == 0 {
+		return // as in most rounds
+	}
+	elsewhere := Slots{}
+	for _, f := range sit.claims {
 		if f.live {
-			for id := range slots {
-				if id != f.peer {
-					slots[id] = slots[id].Minus(f.Slots)
-				}
-			}
+			elsewhere = elsewhere.Union(f.Slots)
 		}
 	}
-	for _, id := range sortedKeys(slots) {
-		f := sit.fates[id]
-		if f.kind == FateNone || f.lost || slots[id].IsEmpty() {
-			continue
+	for _, id := range sortedKeys(waits) {
+		if slots := waits[id].Minus(elsewhere); !slots.IsEmpty() {
+			s.note("%s: slots %s at %s %s", name, slots, id, s.p.fateText(sit.fates[id]))
 		}
-		s.note("%s: slots %s at %s %s", name, slots[id], id, s.p.fateText(f))
 	}
 }
 
