@@ -33,15 +33,22 @@ func (p *Peer) editStored(from PeerID, m *storedMsg) {
 	}
 }
 
-// publishEdit publishes what stands once an edit may be shown, unless that is a
-// later one that may yet be taken back: its own answer publishes it.
+// publishEdit publishes what stands once an edit may be shown, unless a later one is
+// among that which may yet be taken back: its own answer publishes it. What was
+// accepted on the other side of a cut, and heard of while the edit waited, stays
+// beside it.
 func (p *Peer) publishEdit(e *edit, a *app) {
 	for _, o := range p.edits.open {
-		if o != nil && o != e && o.uid == a.uid && o.phase == editStoring && o.version == a.win.intent.Version && !o.told {
+		if o != nil && o != e && o.uid == a.uid && o.phase == editStoring && !o.told &&
+			slices.ContainsFunc(a.versions, func(v version) bool { return v.intent.Version == o.version }) {
 			return
 		}
 	}
-	p.publishApp(a)
+	if len(a.versions) == 1 {
+		p.publishApp(a)
+	} else {
+		p.publishSides(a)
+	}
 }
 
 // enough says whether as many keepers hold an edit as it wants, of those that
@@ -63,31 +70,33 @@ func (e *edit) copied() []PeerID {
 	return sortedKeys(ids)
 }
 
-// publishApp tells the mesh of an app's standing version. Other apps under the
-// same name, made on the other side of a cut, stay beside it, but for what a
-// person decided against.
-func (p *Peer) publishApp(a *app) {
-	if p.catalog.keepers[a.uid].list.Epoch < a.keepers.list.Epoch {
-		p.publish(Publish{Table: TableKeepers, Key: string(a.uid), Value: Encode(a.keepers.signed)})
-	}
-	p.publish(Publish{Table: TableIntents, Key: a.key.String(), Value: Encode(a.win.signed), Beside: p.others(a)})
-}
+// publishApp tells the mesh of the version that an app follows.
+func (p *Peer) publishApp(a *app) { p.publishVersion(a, a.win) }
 
 // publishSides shows the mesh a conflict whole: versions that stand and that
 // only keepers know.
 func (p *Peer) publishSides(a *app) {
-	for _, v := range a.versions {
-		if p.lists(a.uid, v.intent.Version) {
-			continue
+	for _, v := range a.versions { // as they are now
+		if !p.lists(a.uid, v.intent.Version) {
+			p.publishVersion(a, &v)
 		}
-		beside := p.others(a)
-		for _, l := range p.catalog.versions(a.uid) {
-			if slices.ContainsFunc(a.versions, func(o version) bool { return o.intent.Version == l.intent.Version }) {
-				beside = append(beside, l.raw)
-			}
-		}
-		p.publish(Publish{Table: TableIntents, Key: a.key.String(), Value: Encode(v.signed), Beside: beside})
 	}
+}
+
+// publishVersion puts a version beside those listed ones that stand with it, and
+// beside other apps under the same name, made on the other side of a cut, but for
+// what a person decided against.
+func (p *Peer) publishVersion(a *app, v *version) {
+	if p.catalog.keepers[a.uid].list.Epoch < a.keepers.list.Epoch {
+		p.publish(Publish{Table: TableKeepers, Key: string(a.uid), Value: Encode(a.keepers.signed)})
+	}
+	beside := p.others(a)
+	for _, l := range p.catalog.versions(a.uid) {
+		if l.intent.Version != v.intent.Version && slices.ContainsFunc(a.versions, func(o version) bool { return o.intent.Version == l.intent.Version }) {
+			beside = append(beside, l.raw)
+		}
+	}
+	p.publish(Publish{Table: TableIntents, Key: a.key.String(), Value: Encode(v.signed), Beside: beside})
 }
 
 // others is the records of other apps under the same name that stand.
