@@ -18,7 +18,7 @@ const publishRetry = time.Second
 
 // publisher writes the core's records into the replicated tables: each key in
 // order, different keys side by side, and of several waiting values of one
-// key only the last.
+// key only the last, and those that it wants beside it.
 type publisher struct {
 	ctx    context.Context
 	work   *sync.WaitGroup
@@ -27,10 +27,10 @@ type publisher struct {
 	again  func(recordKey) // tells the core once more what a key holds
 	log    *slog.Logger
 
-	mu      sync.Mutex // guards what follows
-	waiting map[recordKey]*publication
-	busy    map[recordKey]*publication // written by the goroutine of the key
-	shown   map[recordKey]bool         // values were asked for meanwhile
+	mu      sync.Mutex                   // guards what follows
+	waiting map[recordKey][]*publication // in order
+	busy    map[recordKey]*publication   // written by the goroutine of the key
+	shown   map[recordKey]bool           // values were asked for meanwhile
 }
 
 // publication is one write that waits.
@@ -40,10 +40,15 @@ type publication struct {
 	beside [][]byte
 }
 
+// keeps says whether a publication wants a value beside its own.
+func (what *publication) keeps(value []byte) bool {
+	return slices.ContainsFunc(what.beside, func(v []byte) bool { return bytes.Equal(v, value) })
+}
+
 // newPublisher makes a publisher; ctx is to be set before it publishes.
 func newPublisher(work *sync.WaitGroup, tables map[string]*table.Replica, self placement.PeerRef, again func(recordKey), log *slog.Logger) *publisher {
 	return &publisher{work: work, tables: tables, self: self, again: again, log: log,
-		waiting: map[recordKey]*publication{}, busy: map[recordKey]*publication{}, shown: map[recordKey]bool{}}
+		waiting: map[recordKey][]*publication{}, busy: map[recordKey]*publication{}, shown: map[recordKey]bool{}}
 }
 
 // publish writes a key over the siblings that the core has seen and that it
@@ -51,7 +56,8 @@ func newPublisher(work *sync.WaitGroup, tables map[string]*table.Replica, self p
 func (p *publisher) publish(k recordKey, what publication) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.waiting[k] = &what
+	unwanted := func(w *publication) bool { return w.value == nil || !what.keeps(w.value) }
+	p.waiting[k] = append(slices.DeleteFunc(p.waiting[k], unwanted), &what)
 	if p.busy[k] == nil {
 		p.busy[k] = &what
 		p.work.Go(func() { p.drain(k) })
@@ -61,9 +67,8 @@ func (p *publisher) publish(k recordKey, what publication) {
 func (p *publisher) drain(k recordKey) {
 	for {
 		p.mu.Lock()
-		next := p.waiting[k]
-		delete(p.waiting, k)
-		if next == nil || p.ctx.Err() != nil {
+		if len(p.waiting[k]) == 0 || p.ctx.Err() != nil {
+			delete(p.waiting, k)
 			shown := p.shown[k]
 			delete(p.busy, k)
 			delete(p.shown, k)
@@ -73,13 +78,15 @@ func (p *publisher) drain(k recordKey) {
 			}
 			return
 		}
+		next := p.waiting[k][0]
+		p.waiting[k] = p.waiting[k][1:]
 		p.busy[k] = next
 		p.mu.Unlock()
 		if err := p.write(k, next); err != nil {
 			p.log.Warn("a record could not be published; it will be tried again", "table", k.table, "key", k.key, "err", err)
 			p.mu.Lock()
-			if p.waiting[k] == nil {
-				p.waiting[k] = next
+			if later := p.waiting[k]; len(later) == 0 || later[len(later)-1].keeps(next.value) {
+				p.waiting[k] = slices.Insert(later, 0, next)
 			}
 			p.mu.Unlock()
 			select {
@@ -111,7 +118,7 @@ func (p *publisher) replaces(what *publication, r table.Record) bool {
 	if !own && !slices.Contains(what.seen, r.Dot) {
 		return false
 	}
-	return !slices.ContainsFunc(what.beside, func(v []byte) bool { return bytes.Equal(v, r.Value) })
+	return !what.keeps(r.Value)
 }
 
 // values are those of a key as they will be once what is on its way is written,
@@ -125,7 +132,7 @@ func (p *publisher) values(k recordKey) ([][]byte, []table.Dot) {
 	for i, r := range records {
 		dots[i] = r.Dot
 	}
-	for _, what := range []*publication{p.busy[k], p.waiting[k]} {
+	for _, what := range append([]*publication{p.busy[k]}, p.waiting[k]...) {
 		if what == nil {
 			continue
 		}

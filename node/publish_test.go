@@ -73,5 +73,19 @@ func TestPublishedIsSeenBeforeItIsWritten(t *testing.T) {
 		if want("[last]"); told != 2 {
 			t.Errorf("told again of what nobody was shown before it was written")
 		}
+		// Those that are to stand beside each other are all written, also when they
+		// waited together; what is wanted no more is not.
+		p.publish(k, publication{value: []byte("a")})
+		synctest.Wait()
+		p.publish(k, publication{value: []byte("b"), beside: [][]byte{[]byte("a")}})
+		p.publish(k, publication{value: []byte("x"), beside: [][]byte{[]byte("a")}})
+		p.publish(k, publication{value: []byte("c"), beside: [][]byte{[]byte("a"), []byte("x")}})
+		want("[a x c]")
+		for range 3 {
+			log.let <- struct{}{}
+		}
+		synctest.Wait()
+		work.Wait()
+		want("[a x c]")
 	})
 }
