@@ -44,6 +44,10 @@ func (b *Blobs) publish(file *os.File, digest string) error {
 	if err := file.Sync(); err != nil {
 		return err
 	}
+	info, err := file.Stat() // as it was read: once it has its name, others can reach it
+	if err != nil {
+		return err
+	}
 	path := b.Path(digest)
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
@@ -55,11 +59,9 @@ func (b *Blobs) publish(file *os.File, digest string) error {
 	if err := errors.Join(syncDir(folder), syncDir(filepath.Dir(folder))); err != nil {
 		return err
 	}
-	if info, err := file.Stat(); err == nil { // else it is verified when it is read
-		b.mu.Lock()
-		b.whole[digest] = verified{stampOf(info), c}
-		b.mu.Unlock()
-	}
+	b.mu.Lock()
+	b.whole[digest] = verified{stampOf(info), c}
+	b.mu.Unlock()
 	return nil
 }
 
