@@ -60,7 +60,9 @@ func TestMeshGoesOnInItsFolder(t *testing.T) {
 	runs := func(c *api.Client) { // each copy is there: a command beside it ends well
 		t.Helper()
 		var last error
-		for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline) && t.Context().Err() == nil; time.Sleep(50 * time.Millisecond) {
+		look := time.NewTicker(50 * time.Millisecond)
+		defer look.Stop()
+		for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); <-look.C {
 			list, err := c.Allocations(t.Context(), api.AllocationQuery{App: "clock", Page: api.Page{Limit: 10}})
 			n := 0
 			for _, a := range list.Items {
