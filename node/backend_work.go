@@ -263,12 +263,13 @@ func (n *Node) peersRunning(t invoke.Target) []string {
 // workMoved notes which functions run here, for those who must not wait for
 // the core.
 func (n *Node) workMoved(core *placement.Peer) {
+	if !core.FunctionsMoved() {
+		return
+	}
 	here := map[invoke.Target][]string{}
-	for _, a := range core.Allocations() {
-		if a.Kind == placement.KindFunction && a.State.State == placement.AllocRunning {
-			t := invoke.Target{Key: a.Key, Component: a.Component}
-			here[t] = append(here[t], runner.DriverID(a.ID))
-		}
+	for _, f := range core.Functions() {
+		t := invoke.Target{Key: f.Key, Component: f.Component}
+		here[t] = append(here[t], runner.DriverID(f.ID))
 	}
 	n.mu.Lock()
 	n.here = here

@@ -31,8 +31,8 @@ var errBusy = errors.New("the core has too many messages waiting")
 type loop struct {
 	core  *placement.Peer
 	carry func(placement.Effect) // carries out one effect; must not block on the loop
-	moved func(*placement.Peer)  // after a batch of events that may have changed what runs here
-	trace func(ev placement.Event, effects []placement.Effect)
+	moved func(*placement.Peer)  // after each batch of events
+	trace func(evs []placement.Event, effects []placement.Effect)
 	clock *clock
 
 	mu       sync.Mutex // guards what follows
@@ -45,7 +45,6 @@ type loop struct {
 	done     chan struct{} // closed when run returns
 
 	timers timers // only the loop's goroutine
-	dirty  bool   // likewise: moved is due
 }
 
 // backlog is messages that wait, and their bytes.
@@ -73,6 +72,7 @@ func (l *loop) waits(ev placement.Receive, sign int) bool {
 type item struct {
 	event placement.Event
 	late  func() placement.Event // makes the event when its turn comes
+	apart bool                   // of late: not before the core's answer to what came earlier was carried out
 	look  func(*placement.Peer)
 }
 
@@ -95,8 +95,11 @@ func (l *loop) sleep() time.Duration { return min(lookEvery, l.timers.next(l.now
 // what the core asked for, except for messages of peers, which are counted.
 func (l *loop) post(ev placement.Event) { _ = l.add(item{event: ev}) }
 
-// postLate is post for an event that is made when its turn comes.
-func (l *loop) postLate(make func() placement.Event) { _ = l.add(item{late: make}) }
+// postLate is post for an event that is made when its turn comes, and with apart
+// after all was carried out that the core wanted before it.
+func (l *loop) postLate(apart bool, make func() placement.Event) {
+	_ = l.add(item{late: make, apart: apart})
+}
 
 // receive hands a message of a peer to the core, or says that it is too busy.
 func (l *loop) receive(ev placement.Receive) error { return l.add(item{event: ev}) }
@@ -158,24 +161,27 @@ func (l *loop) run(ctx context.Context) {
 // drain takes all that waits, timers between.
 func (l *loop) drain(ctx context.Context) {
 	for ctx.Err() == nil {
+		var evs []placement.Event
 		for _, key := range l.timers.due(l.now().Mono) {
-			l.step(placement.TimerFired{Key: key})
+			evs = append(evs, placement.TimerFired{Key: key})
 		}
 		batch := l.take()
 		for _, it := range batch {
 			switch {
-			case it.look != nil:
+			case it.look != nil: // it sees what came before it, and what that led to
+				evs = l.step(evs)
 				it.look(l.core)
 			case it.late != nil:
-				l.step(it.late())
+				if it.apart {
+					evs = l.step(evs)
+				}
+				evs = append(evs, it.late())
 			default:
-				l.step(it.event)
+				evs = append(evs, it.event)
 			}
 		}
-		if l.dirty {
-			l.dirty = false
-			l.moved(l.core)
-		}
+		l.step(evs)
+		l.moved(l.core)
 		if len(batch) == 0 {
 			return
 		}
@@ -208,23 +214,22 @@ func (l *loop) stirred() bool {
 	return was
 }
 
-func (l *loop) step(ev placement.Event) { l.effects(ev, l.core.Step(l.now(), ev)) }
-
-func (l *loop) effects(ev placement.Event, effects []placement.Effect) {
-	if l.trace != nil {
-		l.trace(ev, effects)
+// step gives the core what came, together, and returns the empty rest.
+func (l *loop) step(evs []placement.Event) []placement.Event {
+	if len(evs) > 0 {
+		l.effects(evs, l.core.Step(l.now(), evs...))
 	}
-	switch ev.(type) {
-	case placement.WorkChanged, placement.WorkListed:
-		l.dirty = true
+	return nil
+}
+
+func (l *loop) effects(evs []placement.Event, effects []placement.Effect) {
+	if l.trace != nil {
+		l.trace(evs, effects)
 	}
 	for _, e := range effects {
-		switch e := e.(type) {
-		case placement.Timer:
-			l.timers.set(e.Key, time.Duration(e.At))
+		if t, ok := e.(placement.Timer); ok {
+			l.timers.set(t.Key, time.Duration(t.At))
 			continue
-		case placement.Stop:
-			l.dirty = true
 		}
 		l.carry(e)
 	}

@@ -69,9 +69,12 @@ func (n *Node) openTables() error {
 // recordKey is a key of a replicated table.
 type recordKey struct{ table, key string }
 
-// recordChanged tells the core of a key of a replicated table that changed.
+// recordChanged tells the core of a key of a replicated table that changed. What
+// the core publishes is over what it was told of: so of a key that it may write
+// it is told after it has written. Of the status of others it writes nothing.
 func (n *Node) recordChanged(k recordKey) {
-	n.loop.postLate(func() placement.Event {
+	own := k.table != placement.TableStatus || placement.StatusOf(k.key) == n.self().Peer
+	n.loop.postLate(own, func() placement.Event {
 		return placement.RecordChanged{Table: k.table, Key: k.key, Siblings: n.siblings(k)}
 	})
 }

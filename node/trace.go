@@ -12,12 +12,16 @@ import (
 
 // traceStep writes one line for a step of the core: when, what came in, and
 // what it led to.
-func (n *Node) traceStep(ev placement.Event, effects []placement.Effect) {
+func (n *Node) traceStep(evs []placement.Event, effects []placement.Effect) {
 	var out strings.Builder
 	name := func(v any) string { return strings.TrimPrefix(fmt.Sprintf("%T", v), "placement.") }
-	if ev == nil {
+	if evs == nil {
 		out.WriteString("Begin")
-	} else {
+	}
+	for i, ev := range evs {
+		if i > 0 {
+			out.WriteByte('+')
+		}
 		out.WriteString(name(ev))
 	}
 	for _, e := range effects {

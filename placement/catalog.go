@@ -207,6 +207,12 @@ func (c *Catalog) again(changed func(UID)) {
 	}
 }
 
+// StatusOf is the peer that a key of TableStatus belongs to: nobody else writes it.
+func StatusOf(key string) PeerID {
+	_, peer, _ := strings.Cut(key, "/")
+	return PeerID(peer)
+}
+
 // setStatus takes the summary of one app at one peer.
 func (c *Catalog) setStatus(key string, siblings [][]byte) {
 	uid, peer, ok := strings.Cut(key, "/")

@@ -289,6 +289,11 @@ func (p *Peer) checkClaim(a *app, c *claim) {
 				kept := p.ledger.keep(p.out.now.Wall, c, c.holds(), comp.Volumes)
 				p.out.persist(append(kept, p.ledger.writeClaim(c)), func(*PersistFailed) {})
 				p.watch(c)
+				for n := range c.Slots.All() { // it was not known what they are
+					if a := p.work.allocs[AllocationID{c.ID, n}]; a != nil {
+						p.work.noteCalls(a)
+					}
+				}
 				p.runClaim(c)
 				break
 			}

@@ -124,10 +124,14 @@ func (p *Peer) loaded() []UID {
 	return sortedKeys(all)
 }
 
-// Step takes one event and returns what may be carried out now.
-func (p *Peer) Step(now Now, ev Event) []Effect {
+// Step takes events in their order, and returns what may be carried out now. What
+// follows from them is decided once, after the last: a peer that has many waiting
+// is not made slower by each of them.
+func (p *Peer) Step(now Now, evs ...Event) []Effect {
 	p.out.now = now
-	p.contained("event", "", func() { p.take(ev) })
+	for _, ev := range evs {
+		p.contained("event", "", func() { p.take(ev) })
+	}
 	return p.finishStep()
 }
 

@@ -256,6 +256,32 @@ func (p *Peer) Allocations() []AllocationView {
 	return out
 }
 
+// RunningFunction is a function that answers calls at this peer.
+type RunningFunction struct {
+	Key       AppKey
+	Component string
+	ID        AllocationID
+}
+
+// FunctionsMoved says whether functions began or ceased to answer calls here
+// since it was asked last.
+func (p *Peer) FunctionsMoved() bool {
+	moved := p.work.callsMoved
+	p.work.callsMoved = false
+	return moved
+}
+
+// Functions are those that answer calls here, sorted by id.
+func (p *Peer) Functions() []RunningFunction {
+	as := slices.Collect(maps.Values(p.work.calls))
+	sortAllocs(as)
+	out := make([]RunningFunction, len(as))
+	for i, a := range as {
+		out[i] = RunningFunction{a.claim.Key, a.claim.Component, a.id}
+	}
+	return out
+}
+
 // PlanFor says what a deploy of an app would do, with what this peer knows.
 // artifacts are those of the app whose sizes the caller knows.
 func (p *Peer) PlanFor(now Now, app App, artifacts ...Artifact) PlanView {

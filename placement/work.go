@@ -60,12 +60,15 @@ type Work struct {
 	shares func(c *claim, n Slot) bool // another copy has its volumes open
 	allocs map[AllocationID]*alloc
 	byArt  map[string]map[AllocationID]bool // waiting for an artifact
+
+	calls      map[AllocationID]*alloc // functions that run
+	callsMoved bool                    // since FunctionsMoved was asked
 }
 
 func newWork(o *out, tune Tuning, t *timers, has func(Artifact) bool) *Work {
 	return &Work{
 		out: o, tune: tune, timers: t, has: has,
-		allocs: map[AllocationID]*alloc{}, byArt: map[string]map[AllocationID]bool{},
+		allocs: map[AllocationID]*alloc{}, byArt: map[string]map[AllocationID]bool{}, calls: map[AllocationID]*alloc{},
 	}
 }
 
@@ -98,6 +101,7 @@ func (w *Work) enter(a *alloc, s WorkState) {
 		s.Started = old.Started
 	}
 	a.state = s
+	w.noteCalls(a)
 	if s.State == old.State {
 		return // only the reason is another
 	}
@@ -114,6 +118,19 @@ func (w *Work) enter(a *alloc, s WorkState) {
 	switch s.State {
 	case AllocFetching, AllocStarting, AllocUnhealthy, AllocStopping:
 		w.happened(a, string(s.State), s.Reason)
+	}
+}
+
+// noteCalls notes whether an allocation is a function that answers calls.
+func (w *Work) noteCalls(a *alloc) {
+	answers := a.state.State == AllocRunning && a.claim.Spec.Kind() == KindFunction
+	if (w.calls[a.id] != nil) == answers {
+		return
+	}
+	if w.callsMoved = true; answers {
+		w.calls[a.id] = a
+	} else {
+		delete(w.calls, a.id)
 	}
 }
 
@@ -282,6 +299,7 @@ func (w *Work) changed(id AllocationID, s WorkState) (*alloc, verdict) {
 		return a, workFenced
 	case a.state.State == AllocStopping:
 		delete(w.allocs, id)
+		w.noteCalls(a)
 		w.timers.cancel(timerRestart, id.String())
 		return a, workGone
 	case s.State == AllocRunning:

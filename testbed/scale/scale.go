@@ -27,6 +27,8 @@ type Config struct {
 	Seed     uint64
 	Log      *slog.Logger
 	Progress func(text string) // nil for none
+	Placed   func()            // called once every slot of the burst was started; nil for none
+	Known    func()            // called once every peer counts them all; nil for none
 }
 
 // What a slot takes, and how many fit a peer at most (its ledger's bound).
@@ -169,6 +171,9 @@ func (r *run) burst(ctx context.Context) error {
 		return err
 	}
 	placed := time.Since(began)
+	if r.cfg.Placed != nil {
+		r.cfg.Placed()
+	}
 	r.fig.Placed, r.fig.Rate = placed.Seconds(), float64(r.fig.Slots)/placed.Seconds()
 	r.fig.CPU = (cpuTime() - used).Seconds() / float64(r.fig.Slots) * 1000
 	<-submitted
@@ -180,6 +185,9 @@ func (r *run) burst(ctx context.Context) error {
 		return err
 	}
 	r.fig.Known, r.fig.Loaded = time.Since(began).Seconds(), resident()
+	if r.cfg.Known != nil {
+		r.cfg.Known()
+	}
 	return nil
 }
 

@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"runtime/pprof"
 	"time"
 
@@ -17,7 +19,7 @@ import (
 
 func scaleCommand() *cobra.Command {
 	var cfg scale.Config
-	var format, dir, profile string
+	var format, dir, profile, heap string
 	var quiet bool
 	var timeout time.Duration
 	cmd := &cobra.Command{
@@ -60,9 +62,14 @@ A peer has one host, of the size of --hosts hosts, and takes at most 16,384 slot
 				if err := pprof.StartCPUProfile(file); err != nil {
 					return err
 				}
+				cfg.Placed = pprof.StopCPUProfile // what follows is mostly questions of this program
 				defer pprof.StopCPUProfile()
 			}
-			f, err := scale.Measure(ctx, cfg)
+			if heap != "" {
+				cfg.Known = func() { err = errors.Join(err, writeHeap(heap)) }
+			}
+			f, measured := scale.Measure(ctx, cfg)
+			err = errors.Join(err, measured)
 			if err != nil {
 				return err
 			}
@@ -80,10 +87,21 @@ A peer has one host, of the size of --hosts hosts, and takes at most 16,384 slot
 	flags.Uint64Var(&cfg.Seed, "seed", 1, "of the network in memory")
 	flags.StringVar(&dir, "dir", "", "where the peers' disks are; default the system's temporary folder")
 	flags.DurationVar(&timeout, "timeout", 10*time.Minute, "for all of it")
-	flags.StringVar(&profile, "cpuprofile", "", "a file for go tool pprof")
+	flags.StringVar(&profile, "cpuprofile", "", "a file for go tool pprof, of what passes until every slot was started")
+	flags.StringVar(&heap, "memprofile", "", "a file for go tool pprof, of what is in memory with all slots")
 	flags.BoolVar(&quiet, "quiet", false, "no progress on standard error")
 	flags.StringVarP(&format, "output", "o", formatTable, "table or json")
 	return cmd
+}
+
+// writeHeap writes what is in memory, and what was allocated until now.
+func writeHeap(path string) error {
+	file, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	runtime.GC()
+	return errors.Join(pprof.WriteHeapProfile(file), file.Close())
 }
 
 // scaleTable is a figure for people.
