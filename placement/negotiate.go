@@ -144,16 +144,11 @@ func (p *Peer) granted(a *app, from PeerID, o *openAsk, m *offerMsg) {
 		r.report.Peer = m.Digest.Peer
 		a.rows[from] = r
 	}
-	if m.Order.compare(r.report.Order) >= 0 {
-		v, _ := p.catalog.readIntent(o.m.Intent) // this peer's own, or one that it has read
-		known := slices.ContainsFunc(r.report.Claims, func(c claimStatus) bool { return c.ID == m.Claim })
-		if !known {
-			r.granted[m.Claim] = grantedClaim{after: m.Order, status: claimStatus{
-				ID: m.Claim, Component: o.component, Version: v.intent.Version, Spec: o.spec, Slots: m.Granted,
-				Reserved: o.m.Later, Replaces: o.m.Replaces, Score: o.m.Score,
-			}}
-		}
-	}
+	v, _ := p.catalog.readIntent(o.m.Intent) // this peer's own, or one that it has read
+	r.offer(claimStatus{
+		ID: m.Claim, Component: o.component, Version: v.intent.Version, Spec: o.spec, Slots: m.Granted,
+		Reserved: o.m.Later, Replaces: o.m.Replaces, Score: o.m.Score,
+	}, m.Order)
 	if o.m.Later {
 		a.steward.commit(m.Claim)
 	}

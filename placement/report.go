@@ -40,6 +40,30 @@ func (r *row) claims() []claimStatus {
 	return out
 }
 
+// take enters what a holder says.
+func (r *row) take(m reportMsg, at time.Duration) {
+	r.report, r.at = m, at
+	for id, g := range r.granted {
+		if m.Order.compare(g.after) > 0 || m.lists(id) {
+			delete(r.granted, id)
+		}
+	}
+}
+
+// offer enters a claim that a holder offered, unless its reports speak of it: one
+// that is later than the offer does, and so may one before it, of an offer that was
+// asked for again. A claim that counts twice is taken for two with the same slots.
+func (r *row) offer(c claimStatus, after order) {
+	if after.compare(r.report.Order) >= 0 && !r.report.lists(c.ID) {
+		r.granted[c.ID] = grantedClaim{status: c, after: after}
+	}
+}
+
+// lists says whether a report speaks of a claim.
+func (m *reportMsg) lists(id ClaimID) bool {
+	return slices.ContainsFunc(m.Claims, func(c claimStatus) bool { return c.ID == id })
+}
+
 // touchReport says that what this peer holds of an app changed.
 func (p *Peer) touchReport(uid UID) {
 	p.timers.before(timerReport, string(uid), p.out.now.Mono+p.tune.ReportDelay)
@@ -258,12 +282,7 @@ func (p *Peer) onReport(from PeerID, m *reportMsg) {
 	} else if m.Order.compare(r.report.Order) < 0 {
 		return
 	}
-	r.report, r.at = *m, p.out.now.Mono
-	for id, g := range r.granted {
-		if m.Order.compare(g.after) > 0 {
-			delete(r.granted, id)
-		}
-	}
+	r.take(*m, p.out.now.Mono)
 	if kr := p.keeper.records[m.UID]; kr != nil {
 		kr.hear(m.Term)
 		if _, known := slices.BinarySearch(kr.Holders, from); !known && len(m.Claims)+len(m.Kept) > 0 && p.keeper.listed(kr.list) {
