@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -16,8 +15,9 @@ type Catalog struct {
 	byKey   map[AppKey][]version
 	keyOf   map[UID]AppKey
 	keepers map[UID]keeperList
-	status  map[UID]map[PeerID]Summary
-	outlast map[AppKey]bool // the table has records that a person decided against
+	status  map[UID]map[PeerID]told
+	pages   map[string]*Summaries // by the key that they have in the table
+	outlast map[AppKey]bool       // the table has records that a person decided against
 	opened  opened
 
 	// follows says whether a list may count after the known one; nil lets any.
@@ -51,7 +51,7 @@ type keeperList struct {
 func newCatalog(verify func(Signed) error) *Catalog {
 	return &Catalog{
 		verify: verify, byKey: map[AppKey][]version{}, keyOf: map[UID]AppKey{},
-		keepers: map[UID]keeperList{}, status: map[UID]map[PeerID]Summary{}, unfollowed: map[UID][][]byte{}, next: map[UID]keeperList{},
+		keepers: map[UID]keeperList{}, status: map[UID]map[PeerID]told{}, pages: map[string]*Summaries{}, unfollowed: map[UID][][]byte{}, next: map[UID]keeperList{},
 		outlast: map[AppKey]bool{},
 	}
 }
@@ -204,40 +204,6 @@ func (c *Catalog) again(changed func(UID)) {
 	for _, uid := range sortedKeys(c.unfollowed) {
 		c.setKeepers(uid, c.unfollowed[uid])
 		changed(uid)
-	}
-}
-
-// StatusOf is the peer that a key of TableStatus belongs to: nobody else writes it.
-func StatusOf(key string) PeerID {
-	_, peer, _ := strings.Cut(key, "/")
-	return PeerID(peer)
-}
-
-// setStatus takes the summary of one app at one peer.
-func (c *Catalog) setStatus(key string, siblings [][]byte) {
-	uid, peer, ok := strings.Cut(key, "/")
-	if !ok {
-		return
-	}
-	delete(c.status[UID(uid)], PeerID(peer))
-	for _, raw := range siblings[:min(len(siblings), siblingsMax)] {
-		var s Signed
-		var sum Summary
-		if Decode(raw, &s) != nil || readSigned(c.verify, s, &sum) != nil {
-			continue
-		}
-		if sum.UID != UID(uid) || sum.Peer.Peer != PeerID(peer) || s.By != PeerID(peer) {
-			continue // a peer speaks for itself only
-		}
-		if c.status[sum.UID] == nil {
-			c.status[sum.UID] = map[PeerID]Summary{}
-		}
-		if old, ok := c.status[sum.UID][sum.Peer.Peer]; !ok || sum.AsOf > old.AsOf {
-			c.status[sum.UID][sum.Peer.Peer] = sum
-		}
-	}
-	if len(c.status[UID(uid)]) == 0 {
-		delete(c.status, UID(uid))
 	}
 }
 

@@ -202,5 +202,5 @@ func (Record) effect()     {}
 const (
 	TableIntents = "intents" // namespace/app -> Signed Intent
 	TableKeepers = "keepers" // UID -> Signed Keepers
-	TableStatus  = "status"  // UID/peer -> Signed Summary
+	TableStatus  = "status"  // page/peer -> Signed Summaries
 )

@@ -136,7 +136,7 @@ func FuzzRecord(f *testing.F) {
 	i := Intent{UID: "u", Key: AppKey{"default", "shop"}, App: testApp("shop"), Version: Version{Millis: 1, Peer: "b"}}
 	f.Add(TableIntents, "default/shop", Encode(p.sign(i)))
 	f.Add(TableKeepers, "u", Encode(p.sign(Keepers{UID: "u", Epoch: 1, Peers: []PeerRef{{"a", 1}}})))
-	f.Add(TableStatus, "u/b", Encode(p.sign(Summary{UID: "u"})))
+	f.Add(TableStatus, "1.1/b", Encode(p.sign(Summaries{Peer: PeerRef{"b", 1}, Apps: []Summary{{UID: "u"}}})))
 	_ = now
 	f.Fuzz(func(t *testing.T, table, key string, value []byte) {
 		p, now := newTestPeer("a")

@@ -54,7 +54,7 @@ func New(cfg Config) *Peer {
 		ledger:  newLedger(cfg.Self, tune, cfg.Price),
 		apps:    map[UID]*app{}, byKey: map[AppKey]map[UID]bool{}, dirty: map[UID]bool{}, roleOf: map[UID]bool{},
 		edits: newEdits(), stores: map[UID]*storing{}, waiting: map[UID]map[PeerID]bool{},
-		reports:  reports{summaries: map[UID]string{}, nextPub: map[UID]time.Duration{}},
+		pages:    newPages(),
 		failures: map[UID]map[string]failure{}, decisions: newDecisions(), cuts: cuts{open: map[UID]*cut{}},
 		secretSites: map[string][]SiteID{}, needs: newNeedIndex(),
 	}
@@ -99,6 +99,7 @@ func (p *Peer) Begin(now Now) []Effect {
 	for _, c := range p.ledger.sorted() {
 		p.armClaim(c)
 	}
+	p.beginPages()
 	for _, uid := range p.loaded() {
 		p.refresh(uid)
 	}
@@ -172,6 +173,7 @@ func (p *Peer) take(ev Event) {
 		p.onSecretSites(ev)
 	case WorkListed:
 		p.onWorkListed(ev)
+		p.dropOldPages()
 		p.roles = true
 	case WorkChanged:
 		p.onWork(ev, "")
@@ -373,7 +375,7 @@ func (p *Peer) fire(key timerKey) {
 	case timerReport:
 		p.reportNow(UID(key.id))
 	case timerSummary:
-		p.summaryNow(UID(key.id))
+		p.tellPage(key.id)
 	case timerClaim:
 		p.expireClaim(key.id)
 	case timerRestart:

@@ -54,7 +54,7 @@ type Peer struct {
 	asking     asking
 	stores     map[UID]*storing
 	waiting    map[UID]map[PeerID]bool // stores to answer when artifacts are here
-	reports    reports
+	pages      pages
 	failures   map[UID]map[string]failure
 	cuts       cuts
 	ended      remembered[UID]    // apps that are gone
@@ -175,6 +175,7 @@ func (p *Peer) ready() {
 		p.checkVolumes(uid)
 		p.touchReport(uid)
 	}
+	p.touchPages()
 	p.armVolumes()
 	if p.left {
 		p.giveBack()
@@ -246,6 +247,9 @@ func (p *Peer) list(ev RecordChanged) []UID {
 		return []UID{UID(ev.Key)}
 	case TableStatus:
 		p.catalog.setStatus(ev.Key, ev.Siblings)
+		if StatusOf(ev.Key) == p.cfg.Self.Peer {
+			p.dropOldPages()
+		}
 	}
 	return nil
 }

@@ -221,10 +221,10 @@ func TestForgottenIsNotWaitedFor(t *testing.T) {
 func TestSummarySaysWhatIsWaitedFor(t *testing.T) {
 	p, now, shop := cutShop(t, Disconnect{Replace: ReplaceNever})
 	slots := shop.rows["c"].report.Claims[0].Slots
-	sum := Summary{UID: shop.uid, Peer: PeerRef{"c", 1}, Site: "sc", Components: map[string]map[AllocState]int{"c": {AllocRunning: 1}},
-		Slots: map[string]Slots{"c": slots}}
+	sum := Summaries{Peer: PeerRef{"c", 1}, Site: "sc", Apps: []Summary{{UID: shop.uid, Counts: []SlotCount{{"c", AllocRunning, 1}},
+		Slots: map[string]Slots{"c": slots}}}}
 	delete(shop.rows, "c")
-	step(p, now, RecordChanged{Table: TableStatus, Key: string(shop.uid) + "/c", Siblings: [][]byte{Encode(Signed{Body: Encode(sum), By: "c"})}})
+	step(p, now, RecordChanged{Table: TableStatus, Key: "1.1/c", Siblings: [][]byte{Encode(Signed{Body: Encode(sum), By: "c"})}})
 	die(p, now, "c")
 	pass(p, now, time.Minute)
 	if n := heldHere(p).Len(); n != 1 {

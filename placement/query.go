@@ -21,7 +21,7 @@ func (p *Peer) RunningAt(key AppKey, component string) []PeerID {
 	}
 	running := map[PeerID]bool{}
 	for id, sum := range p.catalog.status[a.uid] {
-		if sum.Components[component][AllocRunning] > 0 {
+		if sum.count(component, AllocRunning) > 0 {
 			running[id] = true
 		}
 	}

@@ -7,13 +7,6 @@ import (
 	"time"
 )
 
-// reports is what this peer tells of its own holdings: to each app's keepers
-// in full, batched; to everyone a summary, rarely.
-type reports struct {
-	summaries map[UID]string // what was published last, without its time
-	nextPub   map[UID]time.Duration
-}
-
 // row is what one holder said of an app last.
 type row struct {
 	report reportMsg
@@ -67,7 +60,7 @@ func (m *reportMsg) lists(id ClaimID) bool {
 // touchReport says that what this peer holds of an app changed.
 func (p *Peer) touchReport(uid UID) {
 	p.timers.before(timerReport, string(uid), p.out.now.Mono+p.tune.ReportDelay)
-	p.timers.before(timerSummary, string(uid), max(p.out.now.Mono+p.tune.ReportDelay, p.reports.nextPub[uid]))
+	p.touchSummary(uid)
 }
 
 // report is everything that this peer holds of an app.
@@ -182,50 +175,6 @@ func (p *Peer) minHealthy(c *claim) time.Duration {
 		}
 	}
 	return c.Spec.UpdatePolicy().MinHealthy
-}
-
-// summaryNow publishes counts, when they changed.
-func (p *Peer) summaryNow(uid UID) {
-	if p.counters.boot == 0 {
-		return
-	}
-	sum := Summary{UID: uid, Peer: p.cfg.Self, Site: p.cfg.Site, Components: map[string]map[AllocState]int{}, Kept: p.ledger.kept(uid, true)}
-	for _, c := range p.ledger.of(uid) {
-		for n := range c.holds().All() {
-			state := AllocPending
-			if a := p.work.allocs[AllocationID{c.ID, n}]; a != nil {
-				state = a.state.State
-			}
-			if sum.Components[c.Component] == nil {
-				sum.Components[c.Component] = map[AllocState]int{}
-			}
-			sum.Components[c.Component][state]++
-		}
-		if a := p.apps[uid]; a != nil && p.policyOf(a, c).waits() && !c.Slots.IsEmpty() {
-			if sum.Slots == nil {
-				sum.Slots = map[string]Slots{}
-			}
-			sum.Slots[c.Component] = sum.Slots[c.Component].Union(c.Slots)
-		}
-	}
-	key := string(uid) + "/" + string(p.cfg.Self.Peer)
-	_, listed := p.catalog.status[uid][p.cfg.Self.Peer]
-	if len(sum.Components) == 0 && len(sum.Kept) == 0 {
-		delete(p.reports.summaries, uid)
-		delete(p.reports.nextPub, uid)
-		if listed {
-			p.publish(Publish{Table: TableStatus, Key: key})
-		}
-		return
-	}
-	now := string(Encode(sum))
-	if listed && p.reports.summaries[uid] == now {
-		return
-	}
-	p.reports.summaries[uid] = now
-	p.reports.nextPub[uid] = p.out.now.Mono + p.tune.SummaryEvery
-	sum.AsOf = p.out.now.Wall.UnixMilli()
-	p.publish(Publish{Table: TableStatus, Key: key, Value: Encode(p.sign(sum))})
 }
 
 func (p *Peer) onCensus(from PeerID, m *censusMsg) {

@@ -43,20 +43,6 @@ type SiteCount struct {
 	Next   Outlook
 }
 
-// Summary is what a peer tells everyone of one app: counts, not slots.
-type Summary struct {
-	UID        UID                           `json:"uid"`
-	Peer       PeerRef                       `json:"peer"`
-	Site       SiteID                        `json:"site"`
-	Components map[string]map[AllocState]int `json:"components"`
-	AsOf       int64                         `json:"as_of"` // Unix milliseconds
-	// Slots is which slots a component has here, where its disconnect policy makes
-	// others wait for them: whoever drives the app later must know.
-	Slots map[string]Slots `json:"slots,omitempty"`
-	// Kept is which slots of a component have their volumes here.
-	Kept map[string]Slots `json:"kept,omitempty"`
-}
-
 // AllocationView is one allocation at this peer.
 type AllocationView struct {
 	ID        AllocationID

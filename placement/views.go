@@ -181,8 +181,10 @@ func (p *Peer) viewComponent(a *app, name string) ComponentView {
 		}
 		if sum, ok := sums[id]; ok {
 			row.Site, row.AsOf = sum.Site, sum.AsOf
-			for state, n := range sum.Components[name] {
-				row.States[state] += n
+			for _, c := range sum.Counts {
+				if c.Component == name {
+					row.States[c.State] += c.N
+				}
 			}
 			has[id] = sum.Slots[name]
 		}

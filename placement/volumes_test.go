@@ -232,8 +232,8 @@ func TestSlotsGoToTheirVolumes(t *testing.T) {
 // Whoever comes later learns from the summaries where volumes are.
 func TestVolumesOfSummaries(t *testing.T) {
 	p, now, shop := keepShop(t, Disconnect{})
-	sum := Summary{UID: shop.uid, Peer: PeerRef{"b", 1}, Site: "sb", Kept: map[string]Slots{"c": SlotsOf(5)}}
-	step(p, now, RecordChanged{Table: TableStatus, Key: string(shop.uid) + "/b", Siblings: [][]byte{Encode(Signed{Body: Encode(sum), By: "b"})}})
+	sum := Summaries{Peer: PeerRef{"b", 1}, Site: "sb", Apps: []Summary{{UID: shop.uid, Kept: map[string]Slots{"c": SlotsOf(5)}}}}
+	step(p, now, RecordChanged{Table: TableStatus, Key: "1.1/b", Siblings: [][]byte{Encode(Signed{Body: Encode(sum), By: "b"})}})
 	if homes := p.homes(shop, "c"); !homes["b"].Equal(SlotsOf(5)) {
 		t.Errorf("homes %v", homes)
 	}
