@@ -41,6 +41,7 @@ const (
 	hashMsg     = 'H'
 	rumourMsg   = 'R'
 	announceMsg = 'A'
+	bundleMsg   = 'B'
 )
 
 // NotifyMsg takes one message; it only parses, verifies and hands on.
@@ -57,6 +58,8 @@ func (d delegate) NotifyMsg(b []byte) {
 		d.g.takeRumour(b[1:])
 	case announceMsg:
 		d.g.takeAnnouncement(b[1:])
+	case bundleMsg:
+		d.g.takeBundle(b[1:])
 	}
 }
 

@@ -27,7 +27,8 @@ type Gossip struct {
 	awake   chan struct{} // maintain looks at once
 	serving chan struct{} // slots of HandleSync
 
-	pushes chan push
+	pushes  chan push
+	bundles *bundler
 
 	oversized, pruned, pushesDropped atomic.Uint64
 
@@ -83,7 +84,7 @@ func New(cfg Config) (*Gossip, error) {
 	g := &Gossip{cfg: cfg, coords: newCoords(), tables: map[string]*replicated{}, peers: map[string]*peer{},
 		owners: map[owner]string{ownerOf(cfg.Self): cfg.Self}, forgotten: map[string]struct{}{}, served: map[string]bool{},
 		awake: make(chan struct{}, 1), serving: make(chan struct{}, servingMax),
-		pushes: make(chan push, pushWaiting)}
+		pushes: make(chan push, pushWaiting), bundles: newBundler()}
 	nodes := func() int { return int(g.size.Load()) + 1 }
 	g.rumours = &memberlist.TransmitLimitedQueue{NumNodes: nodes, RetransmitMult: retransmitRumours}
 	g.notices = &memberlist.TransmitLimitedQueue{NumNodes: nodes, RetransmitMult: retransmitNotices}
@@ -137,6 +138,7 @@ func (g *Gossip) Run(ctx context.Context) error {
 	wg.Go(func() { g.maintain(ctx) })
 	wg.Go(func() { g.rejoin(ctx) })
 	wg.Go(func() { g.synchronise(ctx) })
+	wg.Go(func() { g.sendBundles(ctx) })
 	for range pushWorkers {
 		wg.Go(func() { g.pushLarge(ctx) })
 	}

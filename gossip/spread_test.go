@@ -189,6 +189,53 @@ func TestSpread(t *testing.T) {
 	}
 }
 
+// Many values at once come as fast as one, nearly: packets would take a minute.
+func TestSpreadOfMany(t *testing.T) {
+	const values = 1000
+	synctest.Test(t, func(t *testing.T) {
+		m := newMesh(t, 100*time.Millisecond, 0.02)
+		nodes := m.startMany(20, true)
+		m.eventually(time.Minute, "all are settled", allSettled(nodes))
+		for i := range values {
+			if err := nodes[i%len(nodes)].table.Put(t.Context(), fmt.Sprint("many", i), make([]byte, 300)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		took := m.eventually(10*time.Second, "all values are everywhere", func() bool {
+			for _, o := range nodes {
+				for i := range values {
+					if value(o.table, fmt.Sprint("many", i)) == "" {
+						return false
+					}
+				}
+			}
+			return true
+		})
+		m.eventually(30*time.Second, "all are settled", allSettled(nodes))
+		t.Logf("%d values at %d peers after %v", values, len(nodes), took)
+		for _, o := range nodes {
+			if s := o.Stats(); s.Oversized+s.Pruned+s.RumoursDropped+s.PushesDropped > 0 || s.QueueDepth > 200 {
+				t.Errorf("%+v", s)
+			}
+		}
+	})
+}
+
+// What is no bundle is not taken for one.
+func FuzzBundle(f *testing.F) {
+	b := newBundler()
+	b.add([]byte{rumourMsg, 1, 't', 'x'})
+	b.add([]byte{announceMsg})
+	f.Add(b.take())
+	f.Add([]byte{bundleMsg, 0})
+	f.Add([]byte{bundleMsg, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1})
+	f.Fuzz(func(t *testing.T, m []byte) {
+		if len(m) > 0 {
+			(&Gossip{}).takeBundle(m[1:])
+		}
+	})
+}
+
 func TestDigestWhole(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMesh(t, 20*time.Millisecond, 0)

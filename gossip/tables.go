@@ -28,7 +28,6 @@ const (
 	// An operation too large for a packet is pushed over streams, by each peer
 	// that it is new to, to a few others; announcements find who was left out.
 	pushBytesMax = 64 << 10 // beyond which it is only announced
-	pushFanOut   = 3
 	pushWorkers  = 4
 	pushWaiting  = 256
 )
@@ -66,20 +65,16 @@ func (g *Gossip) spread(t *replicated, rumour []byte) {
 	}
 	m := append(make([]byte, 0, 2+len(name)+len(rumour)), rumourMsg, byte(len(name)))
 	m = append(append(m, name...), rumour...)
-	if len(m) <= messageBytesMax {
+	packed := g.rumours.NumQueued() < packedMax
+	if packed && len(m) <= messageBytesMax {
 		g.enqueue(g.rumours, "r/"+name+"/"+d.String(), m)
 		return
 	}
-	g.announce(name, d)
-	if len(m) > pushBytesMax {
-		return
+	if packed {
+		g.announce(name, d) // for those whom no push reaches; of many, anti-entropy finds them
 	}
-	for _, id := range g.someAlive(pushFanOut) {
-		select {
-		case g.pushes <- push{id, m}:
-		default:
-			g.pushesDropped.Add(1) // the announcement stands
-		}
+	if len(m) <= pushBytesMax && !g.bundles.add(m) {
+		g.pushesDropped.Add(1)
 	}
 }
 
