@@ -48,6 +48,7 @@ type Node struct {
 	id        *identity.Identity
 	member    membership
 	trust     *trust.Set
+	verified  verified
 	vault     *secrets.Vault
 	conn      net.PacketConn // until Run closes it
 	store     *store.Store

@@ -6,7 +6,6 @@ import (
 	"github.com/fxamacker/cbor/v2"
 
 	"github.com/hansa-mesh/hansa/placement"
-	"github.com/hansa-mesh/hansa/transport/identity"
 )
 
 // recordContext separates the signatures of records from all others that a
@@ -27,7 +26,7 @@ func (n *Node) verifySigned(context string, s placement.Signed) error {
 	if !ok {
 		return fmt.Errorf("record of %s: no such peer was let in", s.By)
 	}
-	if !identity.VerifyFor(key, context, s.Body, s.Sig) {
+	if !n.verified.check(key, context, s.Body, s.Sig) {
 		return fmt.Errorf("record of %s: the signature is wrong", s.By)
 	}
 	return nil
