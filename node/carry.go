@@ -56,6 +56,12 @@ func (n *Node) carry(effect placement.Effect) {
 	}
 }
 
+// batchTaken ends what the core did with a batch of events.
+func (n *Node) batchTaken(core *placement.Peer) {
+	n.outboxes.flush()
+	n.workMoved(core)
+}
+
 // persist queues a batch of the core. The order of batches is the order of
 // effects, which is why a full queue is waited for here.
 func (n *Node) persist(e placement.Persist) {

@@ -31,7 +31,7 @@ var errBusy = errors.New("the core has too many messages waiting")
 type loop struct {
 	core  *placement.Peer
 	carry func(placement.Effect) // carries out one effect; must not block on the loop
-	moved func(*placement.Peer)  // after each batch of events
+	taken func(*placement.Peer)  // after each batch of events
 	trace func(evs []placement.Event, effects []placement.Effect)
 	clock *clock
 
@@ -76,8 +76,8 @@ type item struct {
 	look  func(*placement.Peer)
 }
 
-func newLoop(core *placement.Peer, clock *clock, carry func(placement.Effect), moved func(*placement.Peer)) *loop {
-	return &loop{core: core, carry: carry, moved: moved, clock: clock, wake: make(chan struct{}, 1), done: make(chan struct{}),
+func newLoop(core *placement.Peer, clock *clock, carry func(placement.Effect), taken func(*placement.Peer)) *loop {
+	return &loop{core: core, carry: carry, taken: taken, clock: clock, wake: make(chan struct{}, 1), done: make(chan struct{}),
 		each: map[placement.PeerID]backlog{}, timers: timers{byKey: map[string]*timer{}}}
 }
 
@@ -181,7 +181,7 @@ func (l *loop) drain(ctx context.Context) {
 			}
 		}
 		l.step(evs)
-		l.moved(l.core)
+		l.taken(l.core)
 		if len(batch) == 0 {
 			return
 		}

@@ -43,13 +43,15 @@ type outboxes struct {
 	ctx    context.Context
 	work   *sync.WaitGroup
 
-	mu   sync.Mutex // guards what follows
-	each map[placement.PeerID]*outbox
+	mu    sync.Mutex // guards what follows
+	each  map[placement.PeerID]*outbox
+	later []*outbox // to be woken by flush
 }
 
 type outbox struct {
 	queue  [][]byte
-	bytes  int // of queue
+	bytes  int  // of queue
+	held   bool // it is to be woken by flush
 	wake   chan struct{}
 	flight chan struct{} // one for each call under way
 }
@@ -58,7 +60,8 @@ func newOutboxes(ctx context.Context, work *sync.WaitGroup, call func(context.Co
 	return &outboxes{call: call, failed: failed, ctx: ctx, work: work, each: map[placement.PeerID]*outbox{}}
 }
 
-// send queues a message. It never blocks.
+// send queues a message, which leaves with the next flush: what one step of the
+// core sends to a peer goes together. It never blocks.
 func (o *outboxes) send(to placement.PeerID, body []byte) {
 	o.mu.Lock()
 	box := o.each[to]
@@ -71,15 +74,28 @@ func (o *outboxes) send(to placement.PeerID, body []byte) {
 	if !full {
 		box.queue, box.bytes = append(box.queue, body), box.bytes+len(body)
 	}
+	if !box.held {
+		box.held = true
+		o.later = append(o.later, box)
+	}
 	o.mu.Unlock()
 	if full {
 		o.failed(to, body)
-		return
 	}
-	select {
-	case box.wake <- struct{}{}:
-	default:
+}
+
+// flush has what was queued sent.
+func (o *outboxes) flush() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, box := range o.later {
+		box.held = false
+		select {
+		case box.wake <- struct{}{}:
+		default:
+		}
 	}
+	o.later = o.later[:0]
 }
 
 func (o *outboxes) drain(to placement.PeerID, box *outbox) {

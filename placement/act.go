@@ -320,7 +320,11 @@ func (s *Steward) plan(name string, comp Component, g part, lost Slots, replaces
 		p.tune.mark(MarkVolumeLeft)
 		d.Reason += "; " + g.left
 	}
-	for _, id := range sortedKeys(res.Assign) {
+	asked := sortedKeys(res.Assign)
+	if len(asked) > 0 {
+		s.recordHolders(asked)
+	}
+	for _, id := range asked {
 		if s.ask(id, name, res.Assign[id], scoreOf(res, id), replaces) {
 			d.Taken[id] = res.Assign[id].String()
 		}

@@ -86,7 +86,7 @@ func (p *Peer) runClaim(c *claim) {
 	for n := range c.Slots.All() {
 		p.work.begin(c, n)
 	}
-	p.touchReport(c.UID)
+	p.touchReportBy(c.UID, p.tune.Resend) // its steward has the offer, and what begins to run is told of at once
 }
 
 // onCommit makes a reservation work, and says so once that is on disk.

@@ -15,10 +15,7 @@ func (s *Steward) ask(to PeerID, name string, slots Slots, score *float64, repla
 	if !ok {
 		return false
 	}
-	if s.addHolders([]PeerID{to}) {
-		s.holdNumber++
-		s.tellHolders()
-	}
+	s.recordHolders([]PeerID{to})
 	m := &askMsg{
 		ID:  AskID{Asker: p.cfg.Self.Peer, Incarnation: p.cfg.Self.Incarnation, Counter: n},
 		UID: s.a.uid, Term: s.term, Deputy: s.deputy, Intent: s.a.win.signed, Component: name, Slots: slots,
@@ -195,8 +192,13 @@ func (p *Peer) onCommitted(from PeerID, m *committedMsg) {
 	p.dirty[m.UID] = true
 }
 
-// tellHolders records the holders here and at the other keepers.
-func (s *Steward) tellHolders() {
+// recordHolders enters peers among the holders, here and at the other keepers. Those
+// of a plan are entered together: each change is a message and a write at each keeper.
+func (s *Steward) recordHolders(ids []PeerID) {
+	if !s.addHolders(ids) {
+		return
+	}
+	s.holdNumber++
 	if kr := s.p.keeper.records[s.a.uid]; kr != nil {
 		kr.addHolders(s.holders)
 		s.p.persistKeep(s.a.uid, s.p.keeper.write(kr))

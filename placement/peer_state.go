@@ -294,7 +294,10 @@ func (p *Peer) refresh(uid UID) {
 	if a.win == nil || etag(versions) != etag(a.versions) || !slices.Equal(a.lists().refs(), list.refs()) {
 		p.roleOf[uid] = true
 		p.fetchAhead(versions, list)
-		if len(p.ledger.byApp[uid]) > 0 { // what a summary says follows the policy
+		switch held := len(p.ledger.byApp[uid]) > 0; {
+		case held && a.win == nil: // the ask came before the intent
+			p.touchSummary(uid)
+		case held: // what a summary says follows the policy
 			p.touchReport(uid)
 		}
 	}

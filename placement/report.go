@@ -58,8 +58,11 @@ func (m *reportMsg) lists(id ClaimID) bool {
 }
 
 // touchReport says that what this peer holds of an app changed.
-func (p *Peer) touchReport(uid UID) {
-	p.timers.before(timerReport, string(uid), p.out.now.Mono+p.tune.ReportDelay)
+func (p *Peer) touchReport(uid UID) { p.touchReportBy(uid, p.tune.ReportDelay) }
+
+// touchReportBy is touchReport of what can wait for that long.
+func (p *Peer) touchReportBy(uid UID, delay time.Duration) {
+	p.timers.before(timerReport, string(uid), p.out.now.Mono+delay)
 	p.touchSummary(uid)
 }
 
