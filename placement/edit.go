@@ -266,14 +266,23 @@ func (p *Peer) target(e *edit) (a *app, ok bool) {
 	return nil, false
 }
 
-func (p *Peer) forward(e *edit, to PeerID) {
+// numbered gives an edit a number by which another peer knows it again, false while
+// there is none to give.
+func (p *Peer) numbered(e *edit) bool {
 	if e.request.Count == 0 {
 		n, ok := p.number()
 		if !ok {
-			p.finish(e, Result{Err: fmt.Errorf("edit of %s: %w: this peer's disk does not answer", e.req.key, ErrUnavailable)})
-			return
+			return false
 		}
 		e.request = requestID{p.cfg.Self.Peer, p.cfg.Self.Incarnation, n}
+	}
+	return true
+}
+
+func (p *Peer) forward(e *edit, to PeerID) {
+	if !p.numbered(e) {
+		p.finish(e, Result{Err: fmt.Errorf("edit of %s: %w: this peer's disk does not answer", e.req.key, ErrUnavailable)})
+		return
 	}
 	e.phase, e.to = editForwarded, to
 	if !slices.Contains(e.asked, to) {
@@ -485,6 +494,9 @@ func (p *Peer) editAlone(e *edit, a *app) {
 }
 
 func (p *Peer) write(e *edit, a *app, term Term) {
+	if e.req.idemKey == "" && !e.again && !e.req.conditional() && p.numbered(e) {
+		e.req.idemKey = reqName(e.request) // should it be sent on, the next steward must know it again
+	}
 	if e.before == nil {
 		e.before = map[string]int{}
 		for name, c := range a.win.intent.App.Components {

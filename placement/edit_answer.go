@@ -158,18 +158,18 @@ func (p *Peer) acknowledge(e *edit, a *app) {
 
 // editRefused takes back the edits of an app whose keepers follow a higher term.
 // Those that named a version lost the compare-and-set; the others go on to who
-// drives it.
+// drives it. What a majority holds was made, and waits for copies only.
 func (p *Peer) editRefused(uid UID, higher Term) {
 	for _, id := range sortedKeys(p.edits.open) {
 		e := p.edits.open[id]
-		if e == nil || e.phase != editStoring || e.uid != uid || e.created || e.alone {
+		if e == nil || e.phase != editStoring || e.uid != uid || e.created || e.alone || e.told {
 			continue
 		}
 		p.tune.mark(MarkEditRefused)
 		p.takeBack(e)
 		if !e.again && !e.req.conditional() && p.out.now.Mono < e.deadline {
 			p.tune.mark(MarkEditSentOn)
-			e.phase, e.written, e.before, e.sentOn = editWaiting, false, nil, e.sentOn+1
+			e.phase, e.written, e.before, e.copies, e.sentOn = editWaiting, false, nil, map[PeerRef]bool{}, e.sentOn+1
 			switch {
 			case higher.Peer != p.cfg.Self.Peer && p.members.live(higher.Peer) && e.sentOn < sentOnMax:
 				p.forward(e, higher.Peer)
