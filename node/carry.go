@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/hansa-mesh/hansa/gossip/table"
 	"github.com/hansa-mesh/hansa/node/driver"
 	"github.com/hansa-mesh/hansa/placement"
 	"github.com/hansa-mesh/hansa/store"
@@ -28,7 +29,7 @@ func (n *Node) carry(effect placement.Effect) {
 		n.outboxes.send(e.To, e.Body)
 	case placement.Publish:
 		k := recordKey{e.Table, e.Key}
-		n.publisher.publish(k, publication{value: e.Value, seen: n.told[k], beside: e.Beside})
+		n.publisher.publish(k, table.Wanted{Value: e.Value, Seen: n.told[k], Beside: e.Beside})
 	case placement.Start:
 		n.runner.Start(e.ID, e.Spec)
 	case placement.Stop:

@@ -1,7 +1,6 @@
 package node
 
 import (
-	"bytes"
 	"context"
 	"log/slog"
 	"slices"
@@ -27,37 +26,24 @@ type publisher struct {
 	again  func(recordKey) // tells the core once more what a key holds
 	log    *slog.Logger
 
-	mu      sync.Mutex                   // guards what follows
-	waiting map[recordKey][]*publication // in order
-	busy    map[recordKey]*publication   // written by the goroutine of the key
-	shown   map[recordKey]bool           // values were asked for meanwhile
-}
-
-// publication is one write that waits.
-type publication struct {
-	value  []byte // nil removes the key
-	seen   []table.Dot
-	beside [][]byte
-}
-
-// keeps says whether a publication wants a value beside its own.
-func (what *publication) keeps(value []byte) bool {
-	return slices.ContainsFunc(what.beside, func(v []byte) bool { return bytes.Equal(v, value) })
+	mu      sync.Mutex // guards what follows
+	waiting map[recordKey]table.Backlog
+	busy    map[recordKey]*table.Wanted // written by the goroutine of the key
+	shown   map[recordKey]bool          // values were asked for meanwhile
 }
 
 // newPublisher makes a publisher; ctx is to be set before it publishes.
 func newPublisher(work *sync.WaitGroup, tables map[string]*table.Replica, self placement.PeerRef, again func(recordKey), log *slog.Logger) *publisher {
 	return &publisher{work: work, tables: tables, self: self, again: again, log: log,
-		waiting: map[recordKey][]*publication{}, busy: map[recordKey]*publication{}, shown: map[recordKey]bool{}}
+		waiting: map[recordKey]table.Backlog{}, busy: map[recordKey]*table.Wanted{}, shown: map[recordKey]bool{}}
 }
 
 // publish writes a key over the siblings that the core has seen and that it
 // does not want beside. It never blocks.
-func (p *publisher) publish(k recordKey, what publication) {
+func (p *publisher) publish(k recordKey, what table.Wanted) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	unwanted := func(w *publication) bool { return w.value == nil || !what.keeps(w.value) }
-	p.waiting[k] = append(slices.DeleteFunc(p.waiting[k], unwanted), &what)
+	p.waiting[k] = p.waiting[k].Add(&what)
 	if p.busy[k] == nil {
 		p.busy[k] = &what
 		p.work.Go(func() { p.drain(k) })
@@ -85,9 +71,7 @@ func (p *publisher) drain(k recordKey) {
 		if err := p.write(k, next); err != nil {
 			p.log.Warn("a record could not be published; it will be tried again", "table", k.table, "key", k.key, "err", err)
 			p.mu.Lock()
-			if later := p.waiting[k]; len(later) == 0 || later[len(later)-1].keeps(next.value) {
-				p.waiting[k] = slices.Insert(later, 0, next)
-			}
+			p.waiting[k] = p.waiting[k].Again(next)
 			p.mu.Unlock()
 			select {
 			case <-p.ctx.Done():
@@ -97,28 +81,18 @@ func (p *publisher) drain(k recordKey) {
 	}
 }
 
-func (p *publisher) write(k recordKey, what *publication) error {
+func (p *publisher) write(k recordKey, what *table.Wanted) error {
 	replica := p.tables[k.table]
-	var over []table.Dot
-	for _, r := range replica.Siblings(k.key) {
-		if p.replaces(what, r) {
-			over = append(over, r.Dot)
-		}
-	}
-	if what.value == nil {
+	over := what.Over(p.own(), replica.Siblings(k.key))
+	if what.Value == nil {
 		return replica.RemoveOver(p.ctx, k.key, over)
 	}
-	return replica.PutOver(p.ctx, k.key, what.value, over)
+	return replica.PutOver(p.ctx, k.key, what.Value, over)
 }
 
-// replaces says whether a publication is over a record: one of this peer's own,
-// or one that the core had seen, unless the core wants it beside.
-func (p *publisher) replaces(what *publication, r table.Record) bool {
-	own := r.Dot.Peer == string(p.self.Peer) && r.Dot.Incarnation == uint64(p.self.Incarnation)
-	if !own && !slices.Contains(what.seen, r.Dot) {
-		return false
-	}
-	return !what.keeps(r.Value)
+// own is the writer of what this peer publishes.
+func (p *publisher) own() table.Dot {
+	return table.Dot{Peer: string(p.self.Peer), Incarnation: uint64(p.self.Incarnation)}
 }
 
 // values are those of a key as they will be once what is on its way is written,
@@ -132,17 +106,14 @@ func (p *publisher) values(k recordKey) ([][]byte, []table.Dot) {
 	for i, r := range records {
 		dots[i] = r.Dot
 	}
-	for _, what := range append([]*publication{p.busy[k]}, p.waiting[k]...) {
-		if what == nil {
-			continue
-		}
-		p.shown[k] = true
-		records = slices.DeleteFunc(slices.Clone(records), func(r table.Record) bool { return p.replaces(what, r) })
-		if what.value != nil {
-			own := table.Dot{Peer: string(p.self.Peer), Incarnation: uint64(p.self.Incarnation)}
-			records = append(records, table.Record{Dot: own, Value: what.value})
-		}
+	coming := p.waiting[k]
+	if what := p.busy[k]; what != nil {
+		coming = slices.Insert(slices.Clone(coming), 0, what)
 	}
+	if len(coming) > 0 {
+		p.shown[k] = true
+	}
+	records = coming.After(p.own(), records)
 	values := make([][]byte, len(records))
 	for i, r := range records {
 		values[i] = r.Value

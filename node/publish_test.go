@@ -44,7 +44,7 @@ func TestPublishedIsSeenBeforeItIsWritten(t *testing.T) {
 			}
 		}
 		want("[]")
-		p.publish(k, publication{value: []byte("removed")})
+		p.publish(k, table.Wanted{Value: []byte("removed")})
 		want("[removed]")
 		log.let <- struct{}{}
 		synctest.Wait()
@@ -52,12 +52,12 @@ func TestPublishedIsSeenBeforeItIsWritten(t *testing.T) {
 			t.Fatalf("told %d times that it is written, want once", told)
 		}
 		want("[removed]")
-		p.publish(k, publication{value: []byte("new")})
+		p.publish(k, table.Wanted{Value: []byte("new")})
 		want("[new]") // while the table has the other still
 		synctest.Wait()
-		p.publish(k, publication{value: []byte("newer"), beside: [][]byte{[]byte("new")}})
+		p.publish(k, table.Wanted{Value: []byte("newer"), Beside: [][]byte{[]byte("new")}})
 		want("[new newer]")
-		p.publish(k, publication{beside: [][]byte{[]byte("new")}})
+		p.publish(k, table.Wanted{Beside: [][]byte{[]byte("new")}})
 		want("[new]")
 		log.let <- struct{}{}
 		log.let <- struct{}{}
@@ -67,7 +67,7 @@ func TestPublishedIsSeenBeforeItIsWritten(t *testing.T) {
 		if told != 2 {
 			t.Errorf("told %d times, want twice", told)
 		}
-		p.publish(k, publication{value: []byte("last")})
+		p.publish(k, table.Wanted{Value: []byte("last")})
 		log.let <- struct{}{}
 		synctest.Wait()
 		if want("[last]"); told != 2 {
@@ -75,11 +75,11 @@ func TestPublishedIsSeenBeforeItIsWritten(t *testing.T) {
 		}
 		// Those that are to stand beside each other are all written, also when they
 		// waited together; what is wanted no more is not.
-		p.publish(k, publication{value: []byte("a")})
+		p.publish(k, table.Wanted{Value: []byte("a")})
 		synctest.Wait()
-		p.publish(k, publication{value: []byte("b"), beside: [][]byte{[]byte("a")}})
-		p.publish(k, publication{value: []byte("x"), beside: [][]byte{[]byte("a")}})
-		p.publish(k, publication{value: []byte("c"), beside: [][]byte{[]byte("a"), []byte("x")}})
+		p.publish(k, table.Wanted{Value: []byte("b"), Beside: [][]byte{[]byte("a")}})
+		p.publish(k, table.Wanted{Value: []byte("x"), Beside: [][]byte{[]byte("a")}})
+		p.publish(k, table.Wanted{Value: []byte("c"), Beside: [][]byte{[]byte("a"), []byte("x")}})
 		want("[a x c]")
 		for range 3 {
 			log.let <- struct{}{}
