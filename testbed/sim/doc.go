@@ -19,8 +19,9 @@
 // forget what was not synced, fill up, are slow, are lost, and come back from older
 // backups; machines die with or without their work; failure detection takes its
 // time, differs from peer to peer, and is wrong; clocks are skewed, jump and
-// drift; hosts shrink; peers join late, are shut out, and run release n-1. A
-// replicated table is on disk at once. Images that apps are pinned to (pins.go) are
+// drift; hosts shrink; peers join late, are shut out, and run release n-1. What a core
+// publishes is in its table at once or, in half of the seeds, late, as a daemon's
+// publisher writes it (writer.go). Images that apps are pinned to (pins.go) are
 // with some peers, rot, and go with a disk; what nobody needs is never swept. No peer
 // lies: that is placement/forged_test.go.
 //

@@ -1,9 +1,7 @@
 package sim
 
 import (
-	"bytes"
 	"hash/fnv"
-	"slices"
 	"strings"
 	"time"
 
@@ -18,50 +16,6 @@ func hash(s string) uint64 {
 }
 
 func cmpString(a, b string) int { return strings.Compare(a, b) }
-
-// siblings is what the core is told of a key, and notes it: what the core
-// publishes is over that, and over no edit that it has not seen.
-func (p *peer) siblings(name, key string) [][]byte {
-	var out [][]byte
-	var dots []table.Dot
-	for _, r := range p.tables[name].Siblings(key) {
-		out = append(out, r.Value)
-		dots = append(dots, r.Dot)
-	}
-	p.told[name+"/"+key] = dots
-	return out
-}
-
-func (p *peer) publish(e placement.Publish) {
-	t := p.tables[e.Table]
-	var b table.Batch
-	var err error
-	var over []table.Dot
-	for _, r := range t.Siblings(e.Key) {
-		known := r.Dot.Peer == string(p.id) && r.Dot.Incarnation == uint64(p.inc) || slices.Contains(p.told[e.Table+"/"+e.Key], r.Dot)
-		if known && !slices.ContainsFunc(e.Beside, func(v []byte) bool { return bytes.Equal(v, r.Value) }) {
-			over = append(over, r.Dot)
-		}
-	}
-	if e.Value == nil {
-		b, err = t.RemoveOver(e.Key, over)
-	} else {
-		b, err = t.PutOver(e.Key, e.Value, over)
-	}
-	if err != nil {
-		p.w.fail("%s: publish %s %s: %v", p.id, e.Table, e.Key, err)
-		return
-	}
-	p.w.tell(p, "publish", e.Table, e.Key)
-	p.w.writes(p, 1, func(n int) {
-		if n > 0 {
-			p.store(e.Table, b)
-		}
-	})
-	if p.core != nil {
-		p.spreadAll(e.Table, b)
-	}
-}
 
 // took makes a batch of a table durable, spreads it, and tells the core.
 func (p *peer) took(name string, b table.Batch) {
@@ -80,10 +34,15 @@ func (p *peer) spreadAll(name string, b table.Batch) {
 		p.spread(name, rumour)
 	}
 	for _, key := range b.Changed {
-		p.later(0, func() {
-			p.step(placement.RecordChanged{Table: name, Key: key, Siblings: p.siblings(name, key)})
-		})
+		p.changed(name, key)
 	}
+}
+
+// changed tells the core what a key holds.
+func (p *peer) changed(name, key string) {
+	p.later(0, func() {
+		p.step(placement.RecordChanged{Table: name, Key: key, Siblings: p.siblings(name, key)})
+	})
 }
 
 // fanOut is how many peers a rumour is passed on to.

@@ -45,7 +45,8 @@ type peer struct {
 	wake    int
 	boots   int
 	tables  map[string]*table.Table
-	told    map[string][]table.Dot // what the core knows of each key
+	told    map[tableKey][]table.Dot // what the core knows of each key
+	writer  *writer
 	view    map[placement.PeerID]*seen
 	digest  time.Duration // next that may be told
 	telling bool
@@ -71,7 +72,7 @@ func (p *peer) start() {
 	w := p.w
 	p.life++
 	p.boots++
-	p.tables, p.told = map[string]*table.Table{}, map[string][]table.Dot{}
+	p.tables, p.told, p.writer = map[string]*table.Table{}, map[tableKey][]table.Dot{}, newWriter()
 	p.view = map[placement.PeerID]*seen{}
 	p.core = placement.New(placement.Config{
 		Self: placement.PeerRef{Peer: p.id, Incarnation: p.inc}, Name: string(p.id), Site: p.site,

@@ -23,6 +23,8 @@ type Plan struct {
 	// of work that ends by itself.
 	Loss, Double, Slow, Replay, SlowDisk, WorkCrash float64
 
+	LateTables time.Duration // so much later records are written into tables, at most
+
 	Tight bool    // capacity is scarce
 	Ahead bool    // one peer's clock is ten minutes ahead
 	Drift float64 // peers' clocks run this much faster or slower, at most
@@ -135,6 +137,7 @@ func PlanOf(seed uint64) Plan {
 		p.Replay = drawRate(rng, 0.4) // what an earlier life said comes when there is another
 	}
 	drawPins(seed, &p)
+	drawLateTables(seed, &p)
 	slices.SortStableFunc(p.Actions, func(a, b Action) int { return int(a.At - b.At) })
 	return p
 }
