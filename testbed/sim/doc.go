@@ -33,7 +33,8 @@
 // granted twice; of edits that compare with one version one made, and a retry
 // made once; no exclusive slot executing twice, or under a number that does not
 // rise, and no vote on it but a keeper's; nothing starts without its bytes. Checked after healing: every
-// slot placed once if it fits anywhere, tables equal, nothing reserved,
+// slot placed once if it fits anywhere, each acknowledged edit standing or edited
+// over by one that knew of it (edits.go), tables equal, nothing reserved,
 // nothing left of what was removed.
 //
 // # Debugging

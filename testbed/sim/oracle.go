@@ -10,22 +10,23 @@ import (
 // oracle knows what a simulation promised its people, and holds the mesh to
 // it.
 type oracle struct {
-	w       *world
-	ticket  uint64
-	asked   map[uint64]*request
-	acked   map[placement.UID]*acked
-	removed map[placement.UID]bool // a removal was asked for, answered or not
-	terms   map[termKey]placement.PeerID
-	asks    map[placement.AskID]placement.Term
-	gone    map[string]bool              // claims that were on a disk and are not any more
-	over    map[string]placement.Version // by what an edit compared with, or by its key: what came of it
-	lists   keeperLists
-	alone   map[placement.Version]bool // accepted below a majority, whatever became of them
-	read    map[string]placement.Kept  // by record
-	stats   Report
-	leases  *leaseOracle
-	rolls   *rollOracle
-	names   map[placement.AppKey][]placement.UID // that an image's name was ever made with
+	w        *world
+	ticket   uint64
+	asked    map[uint64]*request
+	acked    map[placement.UID]*acked
+	removed  map[placement.UID]bool // a removal was asked for, answered or not
+	terms    map[termKey]placement.PeerID
+	asks     map[placement.AskID]placement.Term
+	gone     map[string]bool              // claims that were on a disk and are not any more
+	over     map[string]placement.Version // by what an edit compared with, or by its key: what came of it
+	lists    keeperLists
+	accepted []accepted
+	alone    map[placement.Version]bool // accepted below a majority, whatever became of them
+	read     map[string]placement.Kept  // by record
+	stats    Report
+	leases   *leaseOracle
+	rolls    *rollOracle
+	names    map[placement.AppKey][]placement.UID // that an image's name was ever made with
 }
 
 type termKey struct {
@@ -98,6 +99,7 @@ func (o *oracle) answered(p *peer, e placement.Answer) {
 	if req.remove {
 		o.removed[r.UID] = true
 	}
+	o.accept(req, r)
 	o.conditions(p, req, r)
 	o.named(p, req, r)
 	if !r.Quorum {

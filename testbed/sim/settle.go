@@ -75,6 +75,7 @@ func (w *world) unsettled() []string {
 		conflict = conflict || v.Conflict
 	}
 	w.acknowledgedStand(note)
+	w.editsStand(note)
 	w.imagesStand(note)
 	w.bytesThere(views, note)
 	w.placedOnce(views, note)
