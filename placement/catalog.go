@@ -234,16 +234,22 @@ func (c *Catalog) versions(uid UID) []version {
 // nobody with it: what replaced it had seen all that it replaced, or had not
 // seen it, since it came to nothing.
 func standing(all []version) []version {
-	sorted := slices.Clone(all)
-	slices.SortStableFunc(sorted, func(a, b version) int { return b.intent.Version.Compare(a.intent.Version) })
+	left := slices.Clone(all)
+	slices.SortStableFunc(left, func(a, b version) int { return b.intent.Version.Compare(a.intent.Version) })
+	left = slices.CompactFunc(left, func(a, b version) bool { return a.intent.Version == b.intent.Version })
 	var out []version
-	for _, v := range sorted { // what supersedes is newer, always
-		if !slices.ContainsFunc(out, func(o version) bool {
-			return o.intent.Version == v.intent.Version || o.intent.supersedes(&v.intent)
-		}) {
-			out = append(out, v)
-		}
+	for len(left) > 0 {
+		// What supersedes is newer, but where a later term was won by a slower clock.
+		n := slices.IndexFunc(left, func(v version) bool {
+			return !slices.ContainsFunc(left, func(o version) bool { return o.intent.supersedes(&v.intent) })
+		})
+		v := left[max(n, 0)]
+		out = append(out, v)
+		left = slices.DeleteFunc(left, func(o version) bool {
+			return o.intent.Version == v.intent.Version || v.intent.supersedes(&o.intent)
+		})
 	}
+	slices.SortStableFunc(out, func(a, b version) int { return b.intent.Version.Compare(a.intent.Version) })
 	return out
 }
 

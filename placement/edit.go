@@ -398,6 +398,7 @@ func (p *Peer) create(e *edit) {
 		return
 	}
 	i := p.intent(e, nil)
+	i.Term = firstTerm
 	k := Keepers{UID: i.UID, Epoch: 1, Peers: keepers, Term: Term{Number: firstTerm, Peer: p.cfg.Self.Peer}}
 	list := keeperList{signed: p.sign(k), list: k}
 	i.Keepers = &list.signed
@@ -504,9 +505,11 @@ func (p *Peer) write(e *edit, a *app, term Term) {
 		}
 	}
 	i := p.intent(e, a)
+	i.Term = term.Number
 	if e.alone {
 		i.Alone = true
 		i.Before = e.before
+		i.Term = termOf(a.versions)
 	}
 	v := version{signed: p.sign(i), intent: *i}
 	e.phase, e.uid, e.version, e.written = editStoring, a.uid, i.Version, false

@@ -66,6 +66,14 @@ func baseOf(versions []version) (base Version) {
 	return base
 }
 
+// termOf is the term that the newest version under one, of these, was made under.
+func termOf(versions []version) (term uint64) {
+	for i := range versions {
+		term = max(term, versions[i].intent.Term)
+	}
+	return term
+}
+
 // ends says whether whoever made this version decided against o.
 func (i *Intent) ends(o *Intent) bool {
 	return i.UID != o.UID && slices.ContainsFunc(i.Ends, func(e End) bool { return e.covers(o) })

@@ -353,7 +353,7 @@ func (k *Keeper) end(r *keepRecord, last []version) []Write {
 	e := ending{Term: r.Term}
 	for _, v := range last {
 		if i := v.intent; i.Removed && (e.Removal == nil || i.Version.Compare(e.Removal.Version) > 0) {
-			e.Removal = &Intent{UID: i.UID, Version: i.Version, Incarnation: i.Incarnation, Over: i.Over, Alone: i.Alone, Base: i.Base, Removed: true}
+			e.Removal = &Intent{UID: i.UID, Version: i.Version, Incarnation: i.Incarnation, Over: i.Over, Alone: i.Alone, Base: i.Base, Term: i.Term, Removed: true}
 		}
 	}
 	if e.Term.Number <= firstTerm && e.Removal == nil {

@@ -33,6 +33,10 @@ type Intent struct {
 	// from an ancestor (supersedes).
 	Over []Ancestor `json:"over,omitempty"`
 	Base Version    `json:"base,omitzero"`
+	// Term is the number of the term that the edit was made under, or that Base was:
+	// what was left over from an earlier term comes before what a later one decided,
+	// whatever the clocks said. Older releases did not say.
+	Term uint64 `json:"term,omitempty"`
 	// Incarnation is that of the store of the peer in Version.
 	Incarnation Incarnation `json:"incarnation"`
 	// Changes names, of components that this edit left as they were, the edit
@@ -127,22 +131,35 @@ func ancestors(versions []version) []Ancestor {
 }
 
 // supersedes says whether this version makes o an ancestor of it. Versions
-// made under a term are compare-and-set one after another; only those accepted
-// below a majority can stand side by side.
+// made under a term are compare-and-set one after another, and whoever raised a
+// term knew all that was decided under those before it; only those accepted below
+// a majority can stand side by side.
 func (i *Intent) supersedes(o *Intent) bool {
 	if i.Version == o.Version || i.UID != o.UID {
 		return false
 	}
-	for _, a := range i.Over {
-		if a.Version.Peer == o.Version.Peer && a.Incarnation == o.Incarnation && o.Version.Compare(a.Version) <= 0 {
-			return true
-		}
+	if i.over(o) {
+		return true
+	}
+	if o.Alone || o.over(i) {
+		return false
+	}
+	if i.Term != o.Term && i.Term > 0 && o.Term > 0 {
+		return i.Term > o.Term
 	}
 	newest := i.Version
 	if i.Alone {
 		newest = i.Base
 	}
-	return !o.Alone && o.Version.Compare(newest) <= 0
+	return o.Version.Compare(newest) <= 0
+}
+
+// over says whether this version names o, or a later one of its writer, among what
+// it replaced.
+func (i *Intent) over(o *Intent) bool {
+	return slices.ContainsFunc(i.Over, func(a Ancestor) bool {
+		return a.Version.Peer == o.Version.Peer && a.Incarnation == o.Incarnation && o.Version.Compare(a.Version) <= 0
+	})
 }
 
 // Schema is the newest schema of intents that this build understands.
