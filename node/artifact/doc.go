@@ -31,7 +31,9 @@
 //
 // Streams, chunks in memory, chunks sent at once, the time without progress: see
 // the constants. A holder that is silent for a part of a second is left behind
-// by asking others too; one that sends next to nothing is given up.
+// by asking others too; one that sends next to nothing is given up. While a peer
+// waits for its turn, chunks that stand still are broken off, and slow ones of those
+// that have more than their share.
 //
 // Concurrency: all methods may be called from any goroutine. Each fetch has one
 // goroutine, and one for each holder that it has a stream to; Fetch returns

@@ -25,6 +25,7 @@ type visit struct {
 	m      *Mover
 	peer   string
 	digest string
+	end    context.CancelFunc
 
 	file   File // once it is here whole, and was read from
 	chain  chain.Chain
@@ -35,9 +36,11 @@ type visit struct {
 
 // Serve answers the requests of a peer on a stream that it opened, until it ends.
 func (m *Mover) Serve(ctx context.Context, peer string, stream Stream) error {
+	ctx, end := context.WithCancel(ctx)
+	defer end()
 	stop := context.AfterFunc(ctx, func() { _ = stream.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	v := &visit{line: line{ctx: ctx, stream: stream}, m: m, peer: peer}
+	v := &visit{line: line{ctx: ctx, stream: stream}, m: m, peer: peer, end: end}
 	defer v.close()
 	admitted := m.admit(peer)
 	if admitted {
@@ -224,7 +227,7 @@ func (v *visit) states(f *fetch) error {
 }
 
 func (v *visit) chunk(f *fetch, i int) error {
-	lane, err := v.m.sends.enter(v.ctx, func() error { return v.send(answer{Say: sayWait}) })
+	lane, err := v.m.sends.enter(v.ctx, v.peer, v.end, func() error { return v.send(answer{Say: sayWait}) })
 	if err != nil {
 		return err
 	}
@@ -271,6 +274,9 @@ func (v *visit) write(data []byte, lane *lane) error {
 		v.sent(n)
 		if err != nil {
 			return err
+		}
+		if lane != nil {
+			lane.share.came(n, len(data))
 		}
 		if took := time.Since(since); lane != nil && took >= paceOver {
 			if float64(mark-len(data)) < slowPace*took.Seconds() {
