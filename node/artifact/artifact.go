@@ -99,6 +99,7 @@ type Mover struct {
 	buffers chan []byte   // of ChunkLen, free
 	readers chan struct{} // one for each file that is read while it comes
 	sends   lanes
+	arrives shares // who has the buffers
 
 	mu       sync.Mutex // guards what follows
 	underway map[string]*fetch
@@ -263,16 +264,27 @@ func (m *Mover) avoids(peer string) bool {
 	return ok
 }
 
-// buffer waits for room for one chunk.
-func (m *Mover) buffer(ctx context.Context) ([]byte, error) {
-	select {
-	case b := <-m.buffers:
-		if b == nil {
-			b = make([]byte, chain.ChunkLen)
+// buffer waits for room for one chunk of a peer; cut breaks it off.
+func (m *Mover) buffer(ctx context.Context, peer string, cut func()) ([]byte, *share, error) {
+	tick := time.NewTicker(waitEvery)
+	defer tick.Stop()
+	for {
+		free := m.buffers
+		if m.arrives.refuses(peer) {
+			free = nil // for now
+		} else if len(free) == 0 {
+			m.arrives.demand(peer, false)
 		}
-		return b, nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
+		select {
+		case b := <-free:
+			if b == nil {
+				b = make([]byte, chain.ChunkLen)
+			}
+			return b, m.arrives.hold(peer, cut), nil
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil, nil, ctx.Err()
+		}
 	}
 }
 

@@ -493,13 +493,20 @@ func TestFetchIsShared(t *testing.T) {
 	})
 }
 
-// trickle is a holder that answers, and then sends one byte every ten seconds.
-func trickle(c chain.Chain) func(context.Context, string, Stream) error {
+// trickle is a holder of some files that answers, and then sends one byte every ten
+// seconds.
+func trickle(files ...chain.Chain) func(context.Context, string, Stream) error {
 	return func(ctx context.Context, _ string, s Stream) error {
+		var c chain.Chain
 		for {
 			var q request
 			if err := transport.ReadFrame(s, &q, frameMax); err != nil {
 				return err
+			}
+			for _, f := range files {
+				if f.Digest() == q.Digest { // in the first request
+					c = f
+				}
 			}
 			a := answer{Size: c.Size(), Whole: true}
 			switch q.What {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 
 	"github.com/hansa-mesh/hansa/store/chain"
@@ -32,6 +33,8 @@ var (
 	errNone = errors.New("not held here")
 	// errGone says that a peer is not to be asked again.
 	errGone = errors.New("it is not asked again")
+	// errSlow says that a chunk was slow while others waited.
+	errSlow = errors.New("it was slow while others waited")
 	// errMissing says that a chunk is not here.
 	errMissing = errors.New("this chunk is not here")
 )
@@ -43,6 +46,7 @@ type session struct {
 	begun     time.Time
 	end       context.CancelFunc
 	line
+	broken  atomic.Bool   // off, in favour of another
 	backOff time.Duration // since it said last that it is busy
 	resting bool          // for that long
 	asked   time.Time     // what it has
@@ -86,8 +90,17 @@ func (s *session) run() {
 	if s.f.m.avoids(s.candidate.peer) {
 		err = errors.Join(err, errGone)
 	}
+	if s.broken.Load() {
+		err = errSlow
+	}
 	s.end()
 	s.f.ended(s, err)
+}
+
+// breakOff ends it in favour of another that waits.
+func (s *session) breakOff() {
+	s.broken.Store(true)
+	s.end()
 }
 
 func (s *session) talk() error {
@@ -299,13 +312,14 @@ func (s *session) arrive() error {
 	if a.Length > chain.ChunkLen {
 		return fmt.Errorf("%w: %w: a chunk of %d bytes", errGone, errRefused, a.Length)
 	}
-	buffer, err := f.m.buffer(s.ctx)
+	buffer, share, err := f.m.buffer(s.ctx, s.candidate.peer, s.breakOff)
 	if err != nil {
 		return err
 	}
 	defer f.m.giveBack(buffer)
-	data := buffer[:a.Length]
-	if err := s.read(data, func(n int) { f.came(s, n) }); err != nil {
+	defer share.leave()
+	data, left := buffer[:a.Length], a.Length
+	if err := s.read(data, func(n int) { f.came(s, n); left -= n; share.came(n, left) }); err != nil {
 		return err
 	}
 	defer landed()
