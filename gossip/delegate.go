@@ -29,7 +29,7 @@ func (d delegate) NodeMeta(int) []byte {
 	return d.g.sealed
 }
 
-func (d delegate) AckPayload() []byte { return d.g.coords.encode() }
+func (d delegate) AckPayload() []byte { return d.g.coords.Own() }
 
 func (d delegate) NotifyPingComplete(n *memberlist.Node, rtt time.Duration, payload []byte) {
 	d.g.notifyPing(n.Name, rtt, payload)
@@ -138,7 +138,7 @@ func (d delegate) LocalState(join bool) []byte {
 	if join {
 		limit = pushPullJoin
 	}
-	s := pushPull{From: g.cfg.Self, Coords: []coordOf{{g.cfg.Self, g.coords.encode()}}}
+	s := pushPull{From: g.cfg.Self, Coords: []coordOf{{g.cfg.Self, g.coords.Own()}}}
 	if g.own.message != nil {
 		s.Digests = append(s.Digests, g.own.message)
 	}
@@ -158,7 +158,7 @@ func (d delegate) LocalState(join bool) []byte {
 		if p.tables.message != nil {
 			s.Hashes = append(s.Hashes, p.tables.message)
 		}
-		if c := g.coords.encodeOf(p.id); c != nil {
+		if c := g.coords.Of(p.id); c != nil {
 			s.Coords = append(s.Coords, coordOf{p.id, c})
 		}
 	}
@@ -188,7 +188,7 @@ func (d delegate) MergeRemoteState(b []byte, _ bool) {
 	}
 	for _, c := range s.Coords {
 		if d.g.isPeer(c.Peer) { // or made-up ones would fill what is held
-			d.g.coords.hearsay(c.Peer, c.Coord)
+			d.g.coords.Hearsay(c.Peer, c.Coord)
 		}
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/memberlist"
+
+	"github.com/hansa-mesh/hansa/gossip/coords"
 )
 
 // ErrNotRunning is an operation that needs Run.
@@ -18,7 +20,7 @@ var ErrNotRunning = errors.New("gossip is not running")
 // Gossip is one peer's part in what spreads by itself.
 type Gossip struct {
 	cfg     Config
-	coords  *coords
+	coords  *coords.Coords
 	rumours *memberlist.TransmitLimitedQueue // operations and announcements
 	notices *memberlist.TransmitLimitedQueue // digests and hashes
 	tables  map[string]*replicated
@@ -81,7 +83,7 @@ func New(cfg Config) (*Gossip, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &Gossip{cfg: cfg, coords: newCoords(), tables: map[string]*replicated{}, peers: map[string]*peer{},
+	g := &Gossip{cfg: cfg, coords: coords.New(), tables: map[string]*replicated{}, peers: map[string]*peer{},
 		owners: map[owner]string{ownerOf(cfg.Self): cfg.Self}, forgotten: map[string]struct{}{}, served: map[string]bool{},
 		awake: make(chan struct{}, 1), serving: make(chan struct{}, servingMax),
 		pushes: make(chan push, pushWaiting), bundles: newBundler()}
@@ -306,9 +308,7 @@ func (g *Gossip) Stats() Stats {
 	for _, t := range g.tables {
 		s.RumoursDropped += t.dropped.Load()
 	}
-	g.coords.mu.Lock()
-	s.IgnoredCoordinates = g.coords.ignored
-	g.coords.mu.Unlock()
+	s.IgnoredCoordinates = g.coords.Ignored()
 	if n := g.net; n != nil {
 		s.PacketsIn, s.PacketsOut, s.BytesIn, s.BytesOut = n.packetsIn.Load(), n.packetsOut.Load(), n.bytesIn.Load(), n.bytesOut.Load()
 		s.RefusedPackets, s.DroppedPackets = n.refused.Load(), n.dropped.Load()

@@ -381,7 +381,7 @@ func (g *Gossip) Forget(id string) {
 		delete(g.peers, id)
 		delete(g.owners, ownerOf(id))
 	}
-	g.coords.forget(id)
+	g.coords.Forget(id)
 	g.unsaved = true
 }
 

@@ -43,7 +43,7 @@ func (g *Gossip) load() error {
 	// A clock that went back must not make this peer older than it was.
 	g.meta.Generation = max(g.meta.Generation, s.Generation+1)
 	g.own.sequence = s.Sequence
-	g.coords.restore(s.Coord)
+	g.coords.Restore(s.Coord)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, sp := range s.Peers {
@@ -64,7 +64,7 @@ func (g *Gossip) load() error {
 		if p.addr != "" {
 			g.cfg.Learn(p.id, p.addr)
 		}
-		g.coords.hearsay(sp.ID, sp.Coord)
+		g.coords.Hearsay(sp.ID, sp.Coord)
 	}
 	return nil
 }
@@ -73,11 +73,11 @@ func (g *Gossip) save() error {
 	if g.cfg.Save == nil {
 		return nil
 	}
-	coord := g.coords.encode()
+	coord := g.coords.Own()
 	g.mu.Lock()
 	s := saved{Generation: g.meta.Generation, Sequence: g.own.sequence, Coord: coord}
 	for id, p := range g.peers {
-		s.Peers = append(s.Peers, savedPeer{ID: id, Addr: p.addr, Sealed: p.sealed, Coord: g.coords.encodeOf(id)})
+		s.Peers = append(s.Peers, savedPeer{ID: id, Addr: p.addr, Sealed: p.sealed, Coord: g.coords.Of(id)})
 	}
 	g.unsaved = false
 	g.mu.Unlock()

@@ -100,7 +100,7 @@ func TestForgeriesAreRefused(t *testing.T) {
 		flood.Digests = append(flood.Digests, digest(victim, forger, uint64(100+i)))
 	}
 	for i := range peersMax { // and would leave no room for coordinates that are true
-		flood.Coords = append(flood.Coords, coordOf{fmt.Sprint("made-up-", i), g.coords.encode()})
+		flood.Coords = append(flood.Coords, coordOf{fmt.Sprint("made-up-", i), g.coords.Own()})
 	}
 	merge := func(s pushPull) {
 		b, err := encoder.Marshal(s)
@@ -113,9 +113,9 @@ func TestForgeriesAreRefused(t *testing.T) {
 	if n := g.Stats().RefusedDigests - before; n > forgedMax+1 {
 		t.Errorf("%d forged digests of one message were verified", n)
 	}
-	merge(pushPull{From: forger, Coords: append(flood.Coords, coordOf{victim, g.coords.encode()})})
-	if len(g.coords.others) != 1 {
-		t.Errorf("%d coordinates are held, of one peer that is known", len(g.coords.others))
+	merge(pushPull{From: forger, Coords: append(flood.Coords, coordOf{victim, g.coords.Own()})})
+	if g.coords.Held() != 1 {
+		t.Errorf("%d coordinates are held, of one peer that is known", g.coords.Held())
 	}
 	g.Forget(victim)
 	if err := alive(victim, genuine); !errors.Is(err, errNotAdmitted) || len(g.Members()) != 0 {

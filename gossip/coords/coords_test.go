@@ -1,7 +1,6 @@
-package gossip
+package coords
 
 import (
-	"crypto/ed25519"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -15,7 +14,7 @@ import (
 // time.
 type plane struct {
 	x, y  []float64
-	peers []*coords
+	peers []*Coords
 }
 
 func newPlane(n int, seed uint64) *plane {
@@ -23,7 +22,7 @@ func newPlane(n int, seed uint64) *plane {
 	p := &plane{}
 	for range n {
 		p.x, p.y = append(p.x, rng.Float64()*0.2), append(p.y, rng.Float64()*0.2)
-		p.peers = append(p.peers, newCoords())
+		p.peers = append(p.peers, New())
 	}
 	return p
 }
@@ -39,11 +38,11 @@ func (p *plane) round(rng *rand.Rand, lie map[int][]byte) {
 		if a == b {
 			continue
 		}
-		payload := p.peers[b].encode()
+		payload := p.peers[b].Own()
 		if l, ok := lie[b]; ok {
 			payload = l
 		}
-		p.peers[a].observe(string(rune('A'+b)), payload, p.rtt(a, b)+time.Duration(rng.IntN(2_000_000)))
+		p.peers[a].Observe(string(rune('A'+b)), payload, p.rtt(a, b)+time.Duration(rng.IntN(2_000_000)))
 	}
 }
 
@@ -137,48 +136,16 @@ func TestMovedPeer(t *testing.T) {
 }
 
 func FuzzCoordinate(f *testing.F) {
-	f.Add(newCoords().encode())
+	f.Add(New().Own())
 	f.Add(bogus(1))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		c := newCoords()
-		c.observe("x", b, time.Second)
+		c := New()
+		c.Observe("x", b, time.Second)
 		if own := c.client.GetCoordinate(); !own.IsValid() {
 			t.Fatalf("%+v", own)
 		}
-		if d, conf, ok := c.distance("", "x"); ok && (d < 0 || conf <= 0 || conf > 1) {
+		if d, conf, ok := c.Distance("", "x"); ok && (d < 0 || conf <= 0 || conf > 1) {
 			t.Fatalf("%v %v", d, conf)
 		}
-	})
-}
-
-// FuzzMessages feeds what a member may send to all that parses it.
-func FuzzMessages(f *testing.F) {
-	m := newMesh(f, 0, 0)
-	self, other := m.identity(0), m.identity(1)
-	cfg := m.config(self)
-	g, err := New(cfg)
-	if err != nil {
-		f.Fatal(err)
-	}
-	g.addSeeds([]Seed{{ID: other}})
-	d, err := sealDigest(other, 5, [16]byte{}, []byte("class"), m.keys[other])
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(d)
-	f.Add(delegate{g}.LocalState(true))
-	sealed, err := (meta{Name: "x", Generation: 1}).seal(other, m.keys[other])
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(sealed)
-	f.Add([]byte("R\x06thingsxyz"))
-	f.Add(append([]byte{suspectMsg, 0x83}, "\xabIncarnation\x01\xa4Node\xa1a\xa4From\xa1b"...))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		dl := delegate{g}
-		dl.NotifyMsg(b)
-		dl.MergeRemoteState(b, false)
-		g.sawPacket(b)
-		_, _ = openMeta(other, b, m.keys[other].Public().(ed25519.PublicKey))
 	})
 }

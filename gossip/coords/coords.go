@@ -1,4 +1,4 @@
-package gossip
+package coords
 
 import (
 	"encoding/binary"
@@ -9,9 +9,6 @@ import (
 	"github.com/hashicorp/serf/coordinate"
 )
 
-// Network coordinates: serf's Vivaldi, fed with the round trips that the
-// transport measured, and guarded, since everybody believes what a peer says
-// of its own coordinate.
 const (
 	coordVersion = 1
 	coordDims    = 8
@@ -39,10 +36,13 @@ const (
 	// probably here, and they are taken after all.
 	judged = 32
 	rttMax = 10 * time.Second
+	// othersMax bounds the peers whose coordinates are held.
+	othersMax = 4096
 )
 
-// coords holds the own coordinate and those of others.
-type coords struct {
+// Coords is the own coordinate and those of others. All methods are safe for
+// concurrent use.
+type Coords struct {
 	mu       sync.Mutex // guards what follows
 	client   *coordinate.Client
 	others   map[string]*otherCoord
@@ -56,16 +56,17 @@ type otherCoord struct {
 	first bool // from the peer itself
 }
 
-func newCoords() *coords {
+// New is at the origin, and knows nobody.
+func New() *Coords {
 	client, err := coordinate.NewClient(coordinate.DefaultConfig())
 	if err != nil {
 		panic(err) // constant config
 	}
-	return &coords{client: client, others: map[string]*otherCoord{}}
+	return &Coords{client: client, others: map[string]*otherCoord{}}
 }
 
-// observe takes a peer's own word of where it is, with the measured distance.
-func (c *coords) observe(id string, payload []byte, rtt time.Duration) {
+// Observe takes a peer's own word of where it is, with the measured distance.
+func (c *Coords) Observe(id string, payload []byte, rtt time.Duration) {
 	remote, ok := decodeCoord(payload)
 	if !ok || rtt <= 0 || rtt > rttMax {
 		return
@@ -86,7 +87,7 @@ func (c *coords) observe(id string, payload []byte, rtt time.Duration) {
 	}
 }
 
-func (c *coords) contradicts(remote *coordinate.Coordinate, rtt time.Duration) bool {
+func (c *Coords) contradicts(remote *coordinate.Coordinate, rtt time.Duration) bool {
 	times, least := contradictTimes, contradictLeast
 	if c.client.GetCoordinate().Error > confident {
 		times, least = wildTimes, wildLeast
@@ -99,7 +100,7 @@ func (c *coords) contradicts(remote *coordinate.Coordinate, rtt time.Duration) b
 // an unsure peer just beyond the measured distance. Two that are near each other
 // and have begun on opposite sides come together so, and one that lies moves
 // nobody far.
-func (c *coords) temper(remote *coordinate.Coordinate, rtt time.Duration) *coordinate.Coordinate {
+func (c *Coords) temper(remote *coordinate.Coordinate, rtt time.Duration) *coordinate.Coordinate {
 	own := c.client.GetCoordinate()
 	k := float64(rtt+contradictLeast) / float64(own.DistanceTo(remote))
 	out := own.Clone()
@@ -110,7 +111,7 @@ func (c *coords) temper(remote *coordinate.Coordinate, rtt time.Duration) *coord
 	return out
 }
 
-func (c *coords) mostContradict() bool {
+func (c *Coords) mostContradict() bool {
 	n := 0
 	for _, v := range c.verdicts {
 		if v {
@@ -120,8 +121,8 @@ func (c *coords) mostContradict() bool {
 	return n > judged/2
 }
 
-// hearsay fills in coordinates of peers that were never probed from here.
-func (c *coords) hearsay(id string, payload []byte) {
+// Hearsay fills in coordinates of peers that were never probed from here.
+func (c *Coords) Hearsay(id string, payload []byte) {
 	remote, ok := decodeCoord(payload)
 	if !ok {
 		return
@@ -134,25 +135,25 @@ func (c *coords) hearsay(id string, payload []byte) {
 	c.hold(id, remote, false)
 }
 
-func (c *coords) hold(id string, remote *coordinate.Coordinate, first bool) {
-	if _, ok := c.others[id]; ok || len(c.others) < peersMax {
+func (c *Coords) hold(id string, remote *coordinate.Coordinate, first bool) {
+	if _, ok := c.others[id]; ok || len(c.others) < othersMax {
 		c.others[id] = &otherCoord{remote, first}
 	}
 }
 
-func (c *coords) forget(id string) {
+func (c *Coords) Forget(id string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.others, id)
 	c.client.ForgetNode(id)
 }
 
-// distance estimates the round trip between two peers; "" is this one.
-func (c *coords) distance(a, b string) (time.Duration, float64, bool) {
+// Distance estimates the round trip between two peers; "" is this one.
+func (c *Coords) Distance(a, b string) (time.Duration, float64, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	ca, okA := c.of(a)
-	cb, okB := c.of(b)
+	ca, okA := c.at(a)
+	cb, okB := c.at(b)
 	if !okA || !okB {
 		return 0, 0, false
 	}
@@ -160,7 +161,7 @@ func (c *coords) distance(a, b string) (time.Duration, float64, bool) {
 	return ca.DistanceTo(cb), math.Max(0.01, math.Min(confidence, 0.95)), true
 }
 
-func (c *coords) of(id string) (*coordinate.Coordinate, bool) {
+func (c *Coords) at(id string) (*coordinate.Coordinate, bool) {
 	if id == "" {
 		return c.client.GetCoordinate(), true
 	}
@@ -171,14 +172,15 @@ func (c *coords) of(id string) (*coordinate.Coordinate, bool) {
 	return o.coord, true
 }
 
-func (c *coords) encode() []byte {
+// Own is the own coordinate, as others observe it.
+func (c *Coords) Own() []byte {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return encodeCoord(c.client.GetCoordinate())
 }
 
-// encodeOf is the coordinate of another peer, nil unless it is first-hand.
-func (c *coords) encodeOf(id string) []byte {
+// Of is the coordinate of another peer, nil unless it is first-hand.
+func (c *Coords) Of(id string) []byte {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if o, ok := c.others[id]; ok && o.first {
@@ -187,8 +189,22 @@ func (c *coords) encodeOf(id string) []byte {
 	return nil
 }
 
-// restore sets the own coordinate to what was saved.
-func (c *coords) restore(payload []byte) {
+// Ignored counts the samples that contradicted, or were no use.
+func (c *Coords) Ignored() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ignored
+}
+
+// Held counts the others whose coordinates are held.
+func (c *Coords) Held() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.others)
+}
+
+// Restore sets the own coordinate to what was saved.
+func (c *Coords) Restore(payload []byte) {
 	if own, ok := decodeCoord(payload); ok {
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -220,56 +236,4 @@ func decodeCoord(b []byte) (*coordinate.Coordinate, bool) {
 	}
 	return &coordinate.Coordinate{Vec: v[:coordDims:coordDims], Error: min(max(v[coordDims], errorFloor), errorMax),
 		Adjustment: v[coordDims+1], Height: v[coordDims+2]}, true
-}
-
-// notifyPing takes a direct probe's answer.
-func (g *Gossip) notifyPing(id string, probed time.Duration, payload []byte) {
-	now := time.Now()
-	g.mu.Lock()
-	p, ok := g.peers[id]
-	if !ok {
-		g.mu.Unlock()
-		return
-	}
-	p.heard = now
-	p.probes++
-	rtt, measured := g.cfg.RTT(id)
-	if !measured {
-		if p.probes == 1 { // contains the handshake
-			g.mu.Unlock()
-			return
-		}
-		rtt = probed
-	}
-	p.probeRTT = rtt
-	g.mu.Unlock()
-	g.coords.observe(id, payload, rtt)
-}
-
-// RTT estimates the round trip between two peers: measured if one is this
-// peer and there is a measurement (confidence 1), else by coordinates, which
-// need some minutes to be useful.
-func (g *Gossip) RTT(a, b string) (rtt time.Duration, confidence float64, ok bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.rtt(a, b)
-}
-
-func (g *Gossip) rtt(a, b string) (time.Duration, float64, bool) {
-	if a == b {
-		return 0, 1, true
-	}
-	if b == g.cfg.Self {
-		a, b = b, a
-	}
-	if a != g.cfg.Self {
-		return g.coords.distance(a, b)
-	}
-	if rtt, ok := g.cfg.RTT(b); ok {
-		return rtt, 1, true
-	}
-	if p, ok := g.peers[b]; ok && p.probeRTT > 0 && p.reachable() {
-		return p.probeRTT, 1, true
-	}
-	return g.coords.distance("", b)
 }
