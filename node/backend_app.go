@@ -264,6 +264,9 @@ func (n backend) Plan(ctx context.Context, app placement.App) (api.Plan, error) 
 		}
 	}
 	sizes = append(sizes, pinned.trees...)
+	if err := n.measuredFor(ctx, app, sizes); err != nil {
+		return out, err
+	}
 	err = n.loop.look(ctx, func(core *placement.Peer) {
 		plan = core.PlanFor(n.loop.now(), app, sizes...)
 		if v, ok := core.App(key); ok && !v.Intent.Removed {

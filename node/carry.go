@@ -46,6 +46,8 @@ func (n *Node) carry(effect placement.Effect) {
 		n.dropVolume(e.ID)
 	case placement.Fetch:
 		n.startFetch(e)
+	case placement.Measure:
+		n.startMeasure(e)
 	case placement.Answer:
 		n.answer(e.Ticket, e.Result)
 	case placement.Forced:

@@ -54,6 +54,7 @@ func (n *Node) openTransport() (err error) {
 	n.link.HandleStream(kindSync, func(ctx context.Context, from string, s *transport.Stream) error {
 		return n.gossip.HandleSync(ctx, from, s)
 	})
+	n.rulers = n.newRulers()
 	n.serveQueries()
 	return nil
 }

@@ -88,6 +88,7 @@ type Node struct {
 	settled    settledSince
 	told       map[recordKey][]table.Dot // what the core knows of each key; only the loop's goroutine
 	usage      usage
+	rulers     *rulers
 	facts      ownFacts
 	full       string        // why this peer takes no new work; only feed
 	execs      chan struct{} // one for each command that is run beside work here

@@ -107,6 +107,7 @@ func (n *Node) serveQueries() {
 	n.serveDrivers()
 	n.serveRegistry()
 	n.serveFiles()
+	n.serveRTTs()
 	n.link.HandleStream(kindLogs, n.serveLogs)
 	n.link.HandleStream(kindExec, n.serveExec)
 }

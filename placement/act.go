@@ -280,7 +280,12 @@ func (s *Steward) place(name string, slots, lost Slots, replaces *fact) (left Sl
 	delete(s.short, name)
 	delete(s.hopeless, name)
 	comp, _, _ := s.p.wants(s.a, name)
-	for _, g := range s.parts(name, comp, slots) {
+	parts := s.parts(name, comp, slots)
+	if s.waitsForDistances(name, comp, anywhere(parts)) {
+		delete(s.sent, planKey(name, slots)) // nothing was planned yet
+		return Slots{}
+	}
+	for _, g := range parts {
 		left = left.Union(s.plan(name, comp, g, lost.Intersect(g.slots), replaces))
 	}
 	return left
@@ -289,14 +294,7 @@ func (s *Steward) place(name string, slots, lost Slots, replaces *fact) (left Sl
 // plan plans a part of the slots that are to be placed, and asks for them.
 func (s *Steward) plan(name string, comp Component, g part, lost Slots, replaces *fact) (left Slots) {
 	p, slots := s.p, g.slots
-	in := PlanInput{
-		App: s.a.win.intent.App.with(name, comp), Component: name, Slots: slots, Placed: s.placed(name),
-		Candidates: p.members.candidates(p.out.now.Mono), Refused: s.refusedNow(name), Rand: p.rng,
-	}
-	p.barSecrets(s.a.key.Namespace, in.App.Components[name], in.Candidates, in.Refused)
-	if near := in.App.Components[name].Place.Near; near != nil {
-		in.Near = p.nearTimes(near, s.hosts(near.Component))
-	}
+	in := s.planInput(name, comp, slots)
 	in.Travel = p.travels(s.runsAs(name), comp, in.Candidates, nil)
 	p.atHome(&in, g)
 	res := Plan(in)
@@ -314,6 +312,7 @@ func (s *Steward) plan(name string, comp Component, g part, lost Slots, replaces
 	if beside := comp.beside(); beside != "" {
 		d.Reason += "; " + beside
 	}
+	d.Reason += nearText(in)
 	if g.home != "" {
 		d.Reason += "; its volumes are at " + p.nameOf(g.home)
 	} else if g.left != "" {
@@ -336,6 +335,20 @@ func (s *Steward) plan(name string, comp Component, g part, lost Slots, replaces
 	p.decisions.add(d)
 	p.out.emit(Record{Decision: &d})
 	return res.Unplaced
+}
+
+// planInput is what is known for a plan, but for what would travel.
+func (s *Steward) planInput(name string, comp Component, slots Slots) PlanInput {
+	p := s.p
+	in := PlanInput{
+		App: s.a.win.intent.App.with(name, comp), Component: name, Slots: slots, Placed: s.placed(name),
+		Candidates: p.members.candidates(p.out.now.Mono), Refused: s.refusedNow(name), Rand: p.rng,
+	}
+	p.barSecrets(s.a.key.Namespace, comp, in.Candidates, in.Refused)
+	if near := comp.Place.Near; near != nil {
+		in.Near = p.nearTimes(near, s.hosts(near.Component))
+	}
+	return in
 }
 
 // placed is how many slots of a component each live peer has and is asked for.

@@ -83,6 +83,15 @@ type (
 		Warm     bool
 	}
 
+	// Measure asks how far a peer is from others: from all that it has measured
+	// lately, and of the rest from the first Probe, which it measures for that. The
+	// answer is Measured.
+	Measure struct {
+		From  PeerID // it may be this one
+		To    []PeerID
+		Probe int
+	}
+
 	// Answer ends a Submit, a Remove or a RestartWork.
 	Answer struct {
 		Ticket uint64
@@ -194,6 +203,7 @@ func (Extend) effect()     {}
 func (DropVolume) effect() {}
 func (Timer) effect()      {}
 func (Fetch) effect()      {}
+func (Measure) effect()    {}
 func (Answer) effect()     {}
 func (Forced) effect()     {}
 func (Record) effect()     {}

@@ -93,6 +93,14 @@ type (
 		RTT  time.Duration
 	}
 
+	// Measured is the answer to a Measure: the round trip to each of To, below 0
+	// where that is not known; none when From did not answer.
+	Measured struct {
+		From PeerID
+		To   []PeerID
+		RTT  []time.Duration
+	}
+
 	// HostChanged is what this peer's machine has to give.
 	HostChanged struct{ Host Host }
 
@@ -225,6 +233,7 @@ func (RecordChanged) event() {}
 func (MemberChanged) event() {}
 func (DigestChanged) event() {}
 func (RTTChanged) event()    {}
+func (Measured) event()      {}
 func (HostChanged) event()   {}
 func (WorkListed) event()    {}
 func (WorkChanged) event()   {}

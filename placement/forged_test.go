@@ -431,7 +431,7 @@ func TestNearAStranger(t *testing.T) {
 	id := ClaimID{AskID{"a", 1, 1 << 40}, PeerRef{"stranger", 1}}
 	say(p, now, "stranger", message{Report: &reportMsg{UID: pair.uid, Peer: PeerRef{"stranger", 1}, Order: order{Incarnation: 1, Boot: 1},
 		Claims: []claimStatus{{ID: id, Component: "c", Slots: SlotsOf(900)}}}})
-	if near := p.nearTimes(c.Place.Near, pair.hostsOf("c")); near["a"] != 0 {
+	if near := p.nearTimes(c.Place.Near, pair.hostsOf("c")); near["a"].RTT != 0 {
 		t.Errorf("near: %v", near)
 	}
 }

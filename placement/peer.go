@@ -29,7 +29,7 @@ type Config struct {
 	// peer knows that; nil or nothing when only the whole is known.
 	Blobs func(tree Artifact) []Artifact
 	// RTT says how far two other peers are apart, from their coordinates; nil
-	// when that is not known.
+	// when that is not known. What was measured (see Measure) comes before it.
 	RTT func(a, b PeerID) (time.Duration, bool)
 	// Panicked is told of a panic in one part of a step, on the panicking
 	// goroutine, and the step goes on; nil lets it pass.
@@ -56,7 +56,7 @@ func New(cfg Config) *Peer {
 		edits: newEdits(), stores: map[UID]*storing{}, waiting: map[UID]map[PeerID]bool{},
 		pages:    newPages(),
 		failures: map[UID]map[string]failure{}, decisions: newDecisions(), cuts: cuts{open: map[UID]*cut{}},
-		secretSites: map[string][]SiteID{}, needs: newNeedIndex(),
+		secretSites: map[string][]SiteID{}, needs: newNeedIndex(), distances: newDistances(),
 	}
 	p.keeper = newKeeper(cfg.Self, tune, p.catalog)
 	p.keeper.changed = p.needs.stale
@@ -164,6 +164,8 @@ func (p *Peer) take(ev Event) {
 		p.onDigest(ev.Digest)
 	case RTTChanged:
 		p.members.get(ev.Peer).rtt = ev.RTT
+	case Measured:
+		p.onMeasured(ev)
 	case HostChanged:
 		if h := fnvOf(ev.Host); h != p.hostSeen {
 			p.ledger.host, p.hostSeen = ev.Host, h

@@ -64,6 +64,8 @@ type Peer struct {
 	decisions  decisions
 	digestSeq  uint64
 	digestTold digestBasis
+	// distances is what was measured between sites.
+	distances distances
 	// secretSites are those that may hold the secrets of a namespace, where that
 	// is not every site.
 	secretSites map[string][]SiteID

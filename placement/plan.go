@@ -18,11 +18,11 @@ type PlanInput struct {
 	Slots      Slots          // to place
 	Placed     map[PeerID]int // slots of the component that each peer has already
 	Candidates []Candidate
-	Near       map[PeerID]int64  // microseconds from what Place.Near names, where known
-	Refused    map[PeerID]string // who is not asked, and why
-	Travel     map[PeerID]Travel // bytes that would go to each; nil when that is not known
-	Kept       bool              // the slots have their volumes at whom is not refused
-	Rand       *rand.Rand        // breaks near-ties; the caller's, so that a seed replays
+	Near       map[PeerID]Distance // from what Place.Near names, where known
+	Refused    map[PeerID]string   // who is not asked, and why
+	Travel     map[PeerID]Travel   // bytes that would go to each; nil when that is not known
+	Kept       bool                // the slots have their volumes at whom is not refused
+	Rand       *rand.Rand          // breaks near-ties; the caller's, so that a seed replays
 }
 
 // PlanResult is what Plan decided.
@@ -38,7 +38,7 @@ type PlanResult struct {
 const (
 	againPoints  = 25 // off for each slot of the component that a peer has already
 	preferPoints = 1  // for each unit of weight, -100 to 100
-	nearPoints   = 60 // at 0 ms; half at nearHalf
+	nearPoints   = 60 // for the nearest; half where it is twice as far, and nearHalf
 	nearHalf     = 20 * time.Millisecond
 	fitPoints    = 20 // for leaving little of the scarcest resource stranded
 	pricePoints  = 10 // for the cheapest
@@ -55,12 +55,8 @@ const (
 // Plan spreads slots of a component over candidates. It is a pure function of
 // its input: it asks nobody, and what it says may turn out not to fit.
 func Plan(in PlanInput) PlanResult {
-	p := planner{in: in, need: in.App.Components[in.Component]}
-	p.slot = p.need.Need()
-	if in.Kept {
-		p.slot = p.need.Takes()
-	}
-	p.filter()
+	p := newPlanner(in)
+	p.score()
 	res := PlanResult{Assign: map[PeerID]Slots{}, Unplaced: in.Slots, Considered: make([]Considered, 0, len(p.all))}
 	p.assign(&res)
 	for i := range p.all {
@@ -92,8 +88,18 @@ type planner struct {
 	in     PlanInput
 	need   Component
 	slot   Resources // that one slot takes
-	all    []option
-	groups []group // by value of the label that is spread over
+	all    []option  // as in.Candidates
+	groups []group   // by value of the label that is spread over
+}
+
+func newPlanner(in PlanInput) *planner {
+	p := &planner{in: in, need: in.App.Components[in.Component]}
+	p.slot = p.need.Need()
+	if in.Kept {
+		p.slot = p.need.Takes()
+	}
+	p.filter()
+	return p
 }
 
 // option is one candidate.
@@ -102,8 +108,24 @@ type option struct {
 	left  int     // slots that still fit
 	base  float64 // score without the spread
 	group int
+	near  Distance
+	known bool // near is
 	why   []string
 	turn  float64 // drawn once a slot, to break near-ties
+}
+
+// nearer orders candidates by distance: one that is not known is far.
+func (o *option) nearer(than *option) bool {
+	if o.known != than.known {
+		return o.known
+	}
+	return cmp.Or(cmp.Compare(o.near.RTT, than.near.RTT), cmp.Compare(o.view.Peer, than.view.Peer)) < 0
+}
+
+// eligible is the candidates that could take a slot.
+func eligible(in PlanInput) []option {
+	p := newPlanner(in)
+	return slices.DeleteFunc(p.all, func(o option) bool { return o.view.Reason != "" })
 }
 
 // group is the candidates that share a value of the spread label.
@@ -113,14 +135,9 @@ type group struct {
 	open  optionHeap
 }
 
-// filter notes what each candidate lacks, and scores the rest.
+// filter notes what each candidate lacks.
 func (p *planner) filter() {
 	where, whereErr := ParseSelector(p.need.Place.Where)
-	cheapest := math.Inf(1)
-	for _, c := range p.in.Candidates {
-		cheapest = min(cheapest, c.Digest.Price)
-	}
-	prefer := p.preferences()
 	byValue := map[string]int{}
 	for _, c := range p.in.Candidates {
 		o := option{view: Considered{
@@ -128,6 +145,7 @@ func (p *planner) filter() {
 			Travel: p.in.Travel[c.Digest.Peer.Peer].Bytes,
 		}}
 		o.left = o.view.Fits
+		o.near, o.known = p.in.Near[o.view.Peer]
 		value := c.Digest.Labels[p.need.Place.Spread]
 		if p.need.Place.Spread == "" {
 			value = ""
@@ -144,10 +162,7 @@ func (p *planner) filter() {
 		case whereErr != nil:
 			o.view.Reason = "where can't be read: " + whereErr.Error()
 		default:
-			o.view.Reason = p.lacks(c, where)
-		}
-		if o.view.Reason == "" {
-			p.score(&o, c, prefer, cheapest)
+			o.view.Reason = p.lacks(c, &o, where)
 		}
 		p.all = append(p.all, o)
 	}
@@ -174,10 +189,9 @@ func (p *planner) fitsPlain(d Digest) int {
 }
 
 // lacks is why a candidate cannot take a slot, or "".
-func (p *planner) lacks(c Candidate, where Selector) string {
+func (p *planner) lacks(c Candidate, o *option, where Selector) string {
 	d, need := c.Digest, p.need
 	id := d.Peer.Peer
-	near, nearKnown := p.in.Near[id]
 	switch {
 	case !c.Alive:
 		return "it does not answer"
@@ -194,10 +208,10 @@ func (p *planner) lacks(c Candidate, where Selector) string {
 		return noFence(need.Driver())
 	case !where.Matches(d.Labels):
 		return "where " + need.Place.Where + ": " + labelsFor(need.Place.Where, d.Labels)
-	case need.Place.Near != nil && need.Place.Near.RTT > 0 && !nearKnown:
+	case need.Place.Near != nil && need.Place.Near.RTT > 0 && !o.known:
 		return p.nowhere()
-	case need.Place.Near != nil && need.Place.Near.RTT > 0 && time.Duration(near)*time.Microsecond > time.Duration(need.Place.Near.RTT):
-		return fmt.Sprintf("too far: %.0f ms", float64(near)/1000)
+	case need.Place.Near != nil && need.Place.Near.RTT > 0 && time.Duration(o.near.RTT)*time.Microsecond > time.Duration(need.Place.Near.RTT):
+		return fmt.Sprintf("too far: %.0f ms, %s", float64(o.near.RTT)/1000, o.near.how())
 	case p.in.Refused[id] != "":
 		return p.in.Refused[id]
 	case p.fitsPlain(d) > 0 && p.fits(d) == 0:
@@ -265,8 +279,25 @@ func (p *planner) preferences() []preference {
 	return out
 }
 
-// score is what a candidate is worth for one slot, spread left out.
-func (p *planner) score(o *option, c Candidate, prefer []preference, cheapest float64) {
+// score gives the candidates that lack nothing their points.
+func (p *planner) score() {
+	cheapest, nearest := math.Inf(1), math.Inf(1)
+	for i, c := range p.in.Candidates {
+		cheapest = min(cheapest, c.Digest.Price)
+		if o := &p.all[i]; o.view.Reason == "" && o.known {
+			nearest = min(nearest, o.near.ms())
+		}
+	}
+	prefer := p.preferences()
+	for i, c := range p.in.Candidates {
+		if o := &p.all[i]; o.view.Reason == "" {
+			p.scoreOne(o, c, prefer, cheapest, nearest)
+		}
+	}
+}
+
+// scoreOne is what a candidate is worth for one slot, spread left out.
+func (p *planner) scoreOne(o *option, c Candidate, prefer []preference, cheapest, nearest float64) {
 	add := func(points float64, why string, args ...any) {
 		o.base += points
 		if math.Abs(points) >= 1 {
@@ -278,9 +309,9 @@ func (p *planner) score(o *option, c Candidate, prefer []preference, cheapest fl
 			add(preferPoints*float64(f.weight), "prefer %s", f.text)
 		}
 	}
-	if near, ok := p.in.Near[o.view.Peer]; ok {
-		ms := float64(near) / 1000
-		add(nearPoints/(1+ms/float64(nearHalf.Milliseconds())), "near, %.0f ms", ms)
+	if o.known {
+		half := float64(nearHalf.Milliseconds())
+		add(nearPoints*(nearest+half)/(o.near.ms()+half), "near, %.0f ms %s", o.near.ms(), o.near.how())
 	}
 	add(fitPoints*balance(c.Digest, p.slot), "fits well")
 	if c.Digest.Price > 0 {

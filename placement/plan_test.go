@@ -125,9 +125,9 @@ func TestPlanSaysWhyNot(t *testing.T) {
 
 func TestPlanPrefersAndKeepsNear(t *testing.T) {
 	in := planFor(3, Place{Prefer: map[string]int{"tier=edge": 100, "region=r0": -50}, Near: &Near{Site: "s3"}}, peersFor(12))
-	in.Near = map[PeerID]int64{}
+	in.Near = map[PeerID]Distance{}
 	for i, c := range in.Candidates {
-		in.Near[c.Digest.Peer.Peer] = int64(100-i*8) * 1000
+		in.Near[c.Digest.Peer.Peer] = Distance{RTT: int64(100-i*8) * 1000}
 	}
 	r := Plan(in)
 	for id := range r.Assign {
@@ -137,7 +137,7 @@ func TestPlanPrefersAndKeepsNear(t *testing.T) {
 	}
 	in.App.Components["c"] = func(c Component) Component { c.Place.Near = &Near{Site: "s3", RTT: Duration(30e6)}; return c }(in.App.Components["c"])
 	r = Plan(in)
-	if c := considered(t, r, "p000"); c.Reason != "too far: 100 ms" {
+	if c := considered(t, r, "p000"); c.Reason != "too far: 100 ms, estimated" {
 		t.Errorf("reason %q", c.Reason)
 	}
 }
@@ -250,7 +250,8 @@ func TestPlanForAnApp(t *testing.T) {
 	db := app.Components["c"]
 	db.Resources.CPU, db.Place.Where = 300, "site=sc"
 	beside := db
-	beside.Place = Place{Near: &Near{Component: "db", RTT: Duration(10 * time.Millisecond)}}
+	one := 1 // for which there is room beside db, so that no distance needs to be measured
+	beside.Replicas, beside.Place = &one, Place{Near: &Near{Component: "db", RTT: Duration(10 * time.Millisecond)}}
 	app.Components = map[string]Component{"db": db, "beside": beside}
 	view := p.PlanFor(*now, app)
 	for i, want := range []struct {

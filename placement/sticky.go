@@ -136,6 +136,17 @@ func (p *Peer) atHome(in *PlanInput, g part) {
 	}
 }
 
+// anywhere is the slots of parts that are bound to no peer.
+func anywhere(parts []part) Slots {
+	out := Slots{}
+	for _, g := range parts {
+		if g.home == "" {
+			out = out.Union(g.slots)
+		}
+	}
+	return out
+}
+
 // atHomeText is why slots wait where their peer is not even known.
 func (p *Peer) atHomeText(g part, outcome string) string {
 	if g.home == "" || p.members.live(g.home) {

@@ -8,6 +8,7 @@ type Tuning struct {
 	Resend        time.Duration // until a message without an answer is sent again [500ms]
 	AskGiveUp     time.Duration // until an ask without an answer has an unknown outcome and is planned again [5s]
 	CensusWait    time.Duration // how long a new steward waits for holders that are alive [3s]
+	MeasureWait   time.Duration // how long a plan waits for distances that it asked for [1s]
 	ReserveExpiry time.Duration // of a reservation that is not committed [30s]
 	ConfirmExpiry time.Duration // of a claim whose intent is not in the catalog [60s]
 	PinExpiry     time.Duration // of the pin on the survivor of a duplicate [30s]
@@ -115,7 +116,7 @@ func (t Tuning) withDefaults() Tuning {
 	}{
 		{&t.SubmitWait, 3 * time.Second}, {&t.Resend, 500 * time.Millisecond}, {&t.AskGiveUp, 5 * time.Second},
 		{&t.CensusWait, 3 * time.Second}, {&t.ReserveExpiry, 30 * time.Second}, {&t.ConfirmExpiry, time.Minute},
-		{&t.PinExpiry, 30 * time.Second}, {&t.ReportDelay, 50 * time.Millisecond}, {&t.ReportEvery, 20 * time.Second},
+		{&t.MeasureWait, time.Second}, {&t.PinExpiry, 30 * time.Second}, {&t.ReportDelay, 50 * time.Millisecond}, {&t.ReportEvery, 20 * time.Second},
 		{&t.SummaryEvery, time.Second}, {&t.RoundMin, 500 * time.Millisecond}, {&t.RoundMax, 10 * time.Second},
 		{&t.Calm, time.Minute}, {&t.KeeperLost, 5 * time.Minute}, {&t.Grace, 10 * time.Second}, {&t.MassWindow, 10 * time.Second},
 		{&t.MassWait, 5 * time.Minute}, {&t.RestartWindow, 5 * time.Minute},

@@ -65,6 +65,9 @@ type AllocationView struct {
 // PlanView is what a deploy would do.
 type PlanView struct {
 	Components []PlannedComponent
+	// Measure is what to ask before the plan is made anew, if it is to know how far
+	// candidates are and not only to estimate it.
+	Measure []Measure
 }
 
 // PlannedComponent is one component of a PlanView.

@@ -287,6 +287,7 @@ func (p *Peer) Functions() []RunningFunction {
 // PlanFor says what a deploy of an app would do, with what this peer knows.
 // artifacts are those of the app whose sizes the caller knows.
 func (p *Peer) PlanFor(now Now, app App, artifacts ...Artifact) PlanView {
+	p.out.now = now
 	p.ownDigest(now)
 	var view PlanView
 	have := p.find(app.Key())
@@ -307,6 +308,8 @@ func (p *Peer) PlanFor(now Now, app App, artifacts ...Artifact) PlanView {
 		p.barSecrets(app.Key().Namespace, comp, candidates, in.Refused)
 		if near := comp.Place.Near; near != nil {
 			in.Near = p.nearTimes(near, planned[near.Component])
+			asks, _ := p.toMeasure(in, p.there(near, planned[near.Component]))
+			view.Measure = append(view.Measure, asks...)
 		}
 		in.Travel = p.travels(intent, comp, candidates, coming)
 		planned[name] = map[PeerID]bool{}
@@ -315,7 +318,7 @@ func (p *Peer) PlanFor(now Now, app App, artifacts ...Artifact) PlanView {
 		}
 		res, why := p.planParts(have, in)
 		d := Decision{
-			Key: app.Key(), Component: name, At: now.Wall.UnixMilli(), Slots: in.Slots.String(), Reason: "plan only" + why,
+			Key: app.Key(), Component: name, At: now.Wall.UnixMilli(), Slots: in.Slots.String(), Reason: "plan only" + why + nearText(in),
 			Considered: res.Considered, Outcome: res.Outcome, Taken: map[PeerID]string{},
 			Travel: travelled(in, res.Assign),
 		}
