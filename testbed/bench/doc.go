@@ -5,8 +5,9 @@
 // Each host is a peer with a ledger of its own, as it is in the product
 // (placement.Book); requests are planned by placement.Plan from digests of a
 // given age, and asked of the peer that was chosen, which may refuse. There is no
-// network, no disk and no clock: the same input gives the same figures. (Not so of WAN: where two coordinates are the
-// same, what parts them is drawn at random by the library that finds them.)
+// network, no disk and no clock: the same input gives the same figures. (Not so of
+// WAN: where two coordinates are the same, what parts them is drawn at random by the
+// library that finds them.)
 //
 // # Usage
 //

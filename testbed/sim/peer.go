@@ -287,6 +287,8 @@ func (p *peer) effects(effects []placement.Effect) {
 			}
 		case placement.Fetch:
 			p.fetch(e)
+		case placement.Measure:
+			p.measure(e)
 		case placement.Answer:
 			if e.Ticket != 0 { // else nobody waits for it
 				w.oracle.answered(p, e)

@@ -37,6 +37,7 @@ type Plan struct {
 	GPUs      bool // machines have GPUs, and apps want some
 	Images    bool // people push images too, which take long from peer to peer
 	Pins      bool // apps have a container whose image is pinned, which some peers hold
+	Near      bool // apps have a component that is to be near another, or a site
 	Archs     bool // machines are of two architectures, and some files for one
 
 	Mutant  string // what is broken on purpose in the world under the cores: one of mutants

@@ -47,6 +47,9 @@ func (w *world) request(p *peer, rng *rand.Rand) {
 	if w.plan.Pins {
 		artifacts = append(artifacts, addPinned(app, rand.New(rand.NewPCG(rng.Uint64(), 9))))
 	}
+	if w.plan.Near {
+		w.addNear(app, rand.New(rand.NewPCG(rng.Uint64(), 11)))
+	}
 	if w.plan.Archs {
 		withArch(app, rand.New(rand.NewPCG(rng.Uint64(), 6)))
 	}

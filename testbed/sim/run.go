@@ -25,6 +25,7 @@ type Report struct {
 	Lists        int                    // of keepers, that followed others
 	Reached      map[placement.Mark]int // rare branches of the core, how often
 	Leases       int                    // that work started under
+	Measured     int                    // questions how far peers are
 	Astray       int                    // slots that started without the volume that they have elsewhere
 	Failed       []string
 }
@@ -43,6 +44,7 @@ func (r *Report) Add(o Report) {
 	r.Lists += o.Lists
 	r.Leases += o.Leases
 	r.Astray += o.Astray
+	r.Measured += o.Measured
 	if r.Reached == nil {
 		r.Reached = map[placement.Mark]int{}
 	}
