@@ -21,7 +21,7 @@ func (d Distance) ms() float64 { return float64(d.RTT) / 1000 }
 // What bounds the measuring of distances.
 const (
 	// MeasureMax bounds those whose distance one peer is asked for at once.
-	MeasureMax = 128
+	MeasureMax = 256
 	// MeasureProbes bounds those of them that are probed for it, because they were
 	// not measured lately. They are the nearest by coordinates: on recorded matrices
 	// eight of those cut the way too far to a quarter, and some at random instead of
