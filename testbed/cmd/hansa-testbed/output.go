@@ -2,7 +2,10 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
+	"os"
 
 	"github.com/spf13/cobra"
 )
@@ -23,4 +26,13 @@ func printer(cmd *cobra.Command, format string) (func(figure any, text string), 
 		return func(figure any, _ string) { _ = encoder.Encode(figure) }, nil // nobody reads a closed pipe
 	}
 	return nil, fmt.Errorf("-o %q: want %s or %s", format, formatTable, formatJSON)
+}
+
+// draw writes a drawing to a file.
+func draw(path string, chart func(io.Writer) error) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return fmt.Errorf("--plot: %w", err)
+	}
+	return errors.Join(chart(f), f.Close())
 }

@@ -2,11 +2,14 @@ package main
 
 import (
 	"fmt"
+	"io"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
 	"github.com/hansa-mesh/hansa/placement"
 	"github.com/hansa-mesh/hansa/testbed/bench"
+	"github.com/hansa-mesh/hansa/testbed/plot"
 )
 
 // wanFigure is one run.
@@ -19,7 +22,7 @@ type wanFigure struct {
 }
 
 func wanCommand() *cobra.Command {
-	var matrix, format string
+	var matrix, format, drawing string
 	var probes, candidates int
 	var seeds []uint
 	cmd := &cobra.Command{
@@ -54,6 +57,7 @@ The matrix is a file of your own: a square table of milliseconds, between commas
 			if err != nil {
 				return fmt.Errorf("wan: %w", err)
 			}
+			var all []bench.WANResult
 			for _, seed := range seeds {
 				res, err := bench.WAN(cmd.Context(), bench.WANConfig{
 					Matrix: m, Probes: probes, Candidates: candidates, Seed: uint64(seed),
@@ -64,8 +68,12 @@ The matrix is a file of your own: a square table of milliseconds, between commas
 					return fmt.Errorf("wan, seed %d: %w", seed, err)
 				}
 				print(wanFigure{WANResult: res, Matrix: matrix, Seed: uint64(seed), Probes: probes, Candidates: candidates}, wanTable(res, uint64(seed)))
+				all = append(all, res)
 			}
-			return nil
+			if drawing == "" {
+				return nil
+			}
+			return draw(drawing, func(w io.Writer) error { return plot.Bars(w, wanChart(all, filepath.Base(matrix))) })
 		},
 	}
 	flags := cmd.Flags()
@@ -73,6 +81,7 @@ The matrix is a file of your own: a square table of milliseconds, between commas
 	flags.IntVar(&probes, "probes", 200, "that each peer has made of others before")
 	flags.IntVar(&candidates, "candidates", placement.MeasureProbes, "that are measured for one choice")
 	flags.UintSliceVar(&seeds, "seeds", []uint{1}, "of the order of probes and of random choices; a run for each")
+	flags.StringVar(&drawing, "plot", "", "file to draw the figures to as SVG, the mean of the seeds")
 	flags.StringVarP(&format, "output", "o", formatTable, "table or json: a line for each seed")
 	return cmd
 }
@@ -86,4 +95,23 @@ func wanTable(res bench.WANResult, seed uint64) string {
 			fmt.Sprintf("%.1f ms", c.P90), fmt.Sprintf("%.1f ms", c.Mean), fmt.Sprintf("%.1f %%", c.Nearest), c.Requests)
 	}
 	return out
+}
+
+// wanChart is the runs of all seeds as one drawing.
+func wanChart(all []bench.WANResult, matrix string) plot.Chart {
+	c := plot.Chart{
+		Title: "How much farther than the nearest peer the chosen one is (" + matrix + ")", Unit: "ms",
+		Series: []string{"median", "mean", "p90"},
+	}
+	for _, res := range all {
+		for i, choice := range res.Choices {
+			if i == len(c.Points) {
+				c.Points = append(c.Points, plot.Point{Name: choice.Rule, Values: make([]float64, len(c.Series))})
+			}
+			for k, v := range []float64{choice.Median, choice.Mean, choice.P90} {
+				c.Points[i].Values[k] += v / float64(len(all))
+			}
+		}
+	}
+	return c
 }
