@@ -59,8 +59,8 @@ func (n *Node) carry(effect placement.Effect) {
 	}
 }
 
-// batchTaken ends what the core did with a batch of events.
-func (n *Node) batchTaken(core *placement.Peer) {
+// stepTaken ends what the core did in a step.
+func (n *Node) stepTaken(core *placement.Peer) {
 	n.outboxes.flush()
 	n.workMoved(core)
 }

@@ -31,7 +31,7 @@ var errBusy = errors.New("the core has too many messages waiting")
 type loop struct {
 	core  *placement.Peer
 	carry func(placement.Effect) // carries out one effect; must not block on the loop
-	taken func(*placement.Peer)  // after each batch of events
+	taken func(*placement.Peer)  // after the effects of each step
 	trace func(evs []placement.Event, effects []placement.Effect)
 	clock *clock
 
@@ -181,7 +181,6 @@ func (l *loop) drain(ctx context.Context) {
 			}
 		}
 		l.step(evs)
-		l.taken(l.core)
 		if len(batch) == 0 {
 			return
 		}
@@ -233,6 +232,7 @@ func (l *loop) effects(evs []placement.Event, effects []placement.Effect) {
 		}
 		l.carry(e)
 	}
+	l.taken(l.core)
 }
 
 // timers is a heap of deadlines by key.

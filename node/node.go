@@ -280,7 +280,7 @@ func (n *Node) openCore() error {
 	}
 	n.events = newEventLog()
 	n.tellQuarantine()
-	n.loop = newLoop(core, n.clock, n.carry, n.batchTaken)
+	n.loop = newLoop(core, n.clock, n.carry, n.stepTaken)
 	n.vault.TellSites() // before the core plans anything
 	n.images.holdings.Tell()
 	if n.deps.Trace != nil {
