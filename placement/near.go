@@ -123,7 +123,7 @@ func ToMeasure(in PlanInput) []PeerID {
 	all := eligible(in)
 	for i := range all {
 		o := &all[i]
-		if o.known && o.near.RTT == 0 {
+		if o.near.Measured && o.near.RTT == 0 {
 			here += o.view.Fits
 			continue
 		}

@@ -152,8 +152,8 @@ func TestToMeasure(t *testing.T) {
 	input := func(replicas int, place Place, ms ...int64) PlanInput {
 		in := planFor(replicas, place, peersFor(9)) // p000 to p002 at s0, and so on
 		in.Near = map[PeerID]Distance{}
-		for i, rtt := range ms {
-			in.Near[PeerID(fmt.Sprintf("p%03d", i))] = Distance{RTT: rtt * 1000}
+		for i, rtt := range ms { // who is at the site is so for certain; of a component it only seems so here
+			in.Near[PeerID(fmt.Sprintf("p%03d", i))] = Distance{RTT: rtt * 1000, Measured: rtt == 0 && place.Near != nil && place.Near.Site != ""}
 		}
 		return in
 	}
@@ -166,6 +166,7 @@ func TestToMeasure(t *testing.T) {
 		{"near nothing", input(3, Place{}, 0, 0, 0, 1, 2, 3, 4, 5, 6), "[]"},
 		{"room for all at hand", input(30, Place{Near: near}, 0, 0, 0, 1, 2, 3, 4, 5, 6), "[]"},
 		{"not for all, one of each site, the nearest first", input(31, Place{Near: near}, 0, 0, 0, 9, 8, 7, 6, 5, 4), "[p008 p005]"},
+		{"what only seems at hand", input(3, Place{Near: &Near{Component: "other"}}, 0, 0, 0, 5, 5, 5, 4, 4, 4), "[p000 p006 p003]"},
 		{"spread", input(3, Place{Near: near, Spread: "site"}, 0, 0, 0, 5, 5, 5, 4, 4, 4), "[p006 p003]"},
 		{"what is not known is far", input(3, Place{Near: near}, 7, 7, 7, 8, 8, 8), "[p000 p003 p006]"},
 		{"one site only", input(3, Place{Near: near, Where: "site=s1"}, 0, 0, 0, 5, 5, 5, 4, 4, 4), "[]"},
