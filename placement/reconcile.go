@@ -26,6 +26,8 @@ type fact struct {
 	live bool  // its peer can be spoken to, and has said what it has since it can
 	back bool  // its peer can be spoken to again, and has not said yet what is left
 	run  int64 // with LongestRunning, when its slots began to run; Unix milliseconds
+
+	ending Slots // ordered to stop, which its peer has not said of them yet
 }
 
 // settled is the slots of a claim that run and have done so for min_healthy.

@@ -20,28 +20,31 @@ type budget struct {
 // budgetOf counts what is on its way and what people miss.
 //
 //	on its way   wanted slots that are at the wanted version and not healthy for
-//	             min_healthy, or asked for, or nowhere
+//	             min_healthy, or asked for, or nowhere, or were ordered to stop
 //	missed       wanted slots of which no copy has been healthy for min_healthy
 func budgetOf(s situation, claims []fact, double, missing Slots) budget {
-	fresh, healthy, u := Slots{}, Slots{}, s.update
+	going, healthy, u := Slots{}, Slots{}, s.update
 	for _, f := range claims {
 		if f.Exclusive != s.exclusive && f.Spec != s.spec { // it has to end before a newer copy begins
 			u.Unavailable = max(1, u.Unavailable)
 		}
 		if f.back && f.Spec == s.spec {
-			fresh = fresh.Union(f.Slots)
+			going = going.Union(f.Slots)
+		}
+		if f.back || f.live {
+			going = going.Union(f.ending)
 		}
 		if !f.live { // what a peer had when it was last in reach nobody can count on
 			continue
 		}
 		if healthy = healthy.Union(f.settled()); f.Spec == s.spec {
-			fresh = fresh.Union(f.Slots.Minus(f.settled()))
+			going = going.Union(f.Slots.Minus(f.settled()))
 		}
 	}
 	if s.fault == FaultSpendTwice { // counts what it has asked for, not what it has
 		return budget{max(1, u.Unavailable), u.Surge, max(1, u.Unavailable)}
 	}
-	going := fresh.Intersect(s.wanted).Union(missing).Union(s.moving).Union(s.inflight)
+	going = going.Intersect(s.wanted).Union(missing).Union(s.moving).Union(s.inflight)
 	return budget{
 		moves: max(u.Surge, u.Unavailable) - going.Len(),
 		surge: u.Surge - double.Union(s.moving).Len(),
@@ -73,22 +76,33 @@ func (c *course) rollOut(s situation, claims []fact, double Slots) {
 	}
 	b := budgetOf(s, claims, double, c.missing)
 	for _, f := range claims {
-		if f.Spec == s.spec || !f.live || b.moves <= 0 || len(c.moves) == movesMax {
+		if f.Spec == s.spec || !f.live {
 			continue
 		}
+		why := "stops before a newer version starts"
+		if f.Exclusive != s.exclusive {
+			why = "stops before a version that is exclusive where it is not, or the other way, starts"
+		}
 		part, settled := f.Slots.Intersect(s.wanted).Minus(double).Minus(s.moving), f.settled()
+		if again := part.Intersect(f.ending); !again.IsEmpty() { // it counts already; the order may have been lost
+			c.done = append(c.done, share{f, again, why, true})
+			part = part.Minus(again)
+		}
+		if b.moves <= 0 || len(c.moves) == movesMax {
+			continue
+		}
 		switch {
 		case f.Exclusive != s.exclusive: // a lease tells the one kind nothing of the other
-			c.stop(&b, f, part.Minus(f.Ready), "stops before a version that is exclusive where it is not, or the other way, starts")
+			c.stop(&b, f, part.Minus(f.Ready), why)
 		case s.exclusive: // which begins once the older one has ended: see handOver
 			c.move(f, b.take(part, settled, part.Len(), part.Len()))
 		case s.update.StopFirst:
-			c.stop(&b, f, part, "stops before a newer version starts")
+			c.stop(&b, f, part, why)
 		default:
 			moved := b.take(part, settled, b.surge, b.surge)
 			b.surge -= moved.Len()
 			c.move(f, moved)
-			c.stop(&b, f, part.Minus(moved), "stops before a newer version starts")
+			c.stop(&b, f, part.Minus(moved), why)
 		}
 	}
 	c.stops = max(0, b.stops)
@@ -129,9 +143,9 @@ func (s *Steward) forgetStops() {
 	}
 }
 
-// countStops takes what was ordered to stop for no longer healthy. When what is
-// wanted is that version again the order is repeated no more, and may have been
-// lost: a report from well after it then says what it came to.
+// countStops takes what was ordered to stop for on its way and no longer healthy.
+// When what is wanted is that version again the order is repeated no more, and may
+// have been lost: a report from well after it then says what it came to.
 func (s *Steward) countStops(sit *situation) {
 	for i := range sit.claims {
 		f := &sit.claims[i]
@@ -146,6 +160,7 @@ func (s *Steward) countStops(sit *situation) {
 			continue
 		}
 		s.leaves[f.ID] = l
+		f.ending = l.slots
 		f.Fresh = f.Fresh.Union(l.slots.Intersect(f.Running))
 	}
 }

@@ -262,3 +262,37 @@ func TestSlotsOfAPeerThatIsBackAreOnTheirWay(t *testing.T) {
 		t.Errorf("more is begun: %+v", c)
 	}
 }
+
+// What was ordered to stop is on its way until its peer says that it does, also when
+// it was not healthy and so cost nobody anything: what a report says of another slot
+// that is about to be healthy may be old by the time that an order arrives.
+func TestOrderedStopsAreOnTheirWay(t *testing.T) {
+	_, _, shop := keepShop(t, Disconnect{})
+	s := shop.steward
+	young := func(peer PeerID, slot Slot) fact {
+		return fact{peer: peer, live: true, claimStatus: claimStatus{
+			ID: claimOf(peer, 9), Component: "c", Spec: 1, Slots: SlotsOf(slot), Running: SlotsOf(slot), Fresh: SlotsOf(slot),
+		}}
+	}
+	a, b, c, d := young("a", 3), young("b", 0), young("c", 2), young("d", 1)
+	b.Fresh, c.Fresh = Slots{}, Slots{}
+	round := func() (stopped Slots) {
+		sit := situation{
+			wanted: FirstSlots(4), spec: 2, mayStop: true, mayMove: true, update: UpdatePolicy{Unavailable: 2},
+			claims: []fact{a, b, c, d},
+		}
+		s.countStops(&sit)
+		for _, o := range reconcile(sit).done {
+			s.stopFirst(o.claim, o.slots)
+			stopped = stopped.Union(o.slots)
+		}
+		return stopped
+	}
+	if first := round(); !first.Equal(SlotsOf(1, 3)) {
+		t.Fatalf("slots %s are stopped at first, not the young ones", first)
+	}
+	c.Fresh = c.Slots // as it was restarted, or min_healthy is longer now
+	if next := round(); !next.Equal(SlotsOf(1, 3)) {
+		t.Errorf("slots %s are ordered to stop, while 1 and 3 are on their way; 2 may be", next)
+	}
+}
