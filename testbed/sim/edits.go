@@ -17,13 +17,18 @@ type accepted struct {
 	at      []placement.PeerRef // that were said to hold it
 }
 
-// accept notes an edit that was acknowledged.
+// accept notes an edit that was acknowledged. A disk that was lost while the answer
+// was on its way is none of those that hold it.
 func (o *oracle) accept(req *request, r placement.Result) {
-	if req.remove || len(r.Peers) == 0 {
-		return
+	if req.remove || len(r.Peers) == 0 || o.answers[r.Version] {
+		return // or a retry, which has the answer of then
 	}
+	o.answers[r.Version] = true
 	e := accepted{key: req.key, uid: r.UID, version: r.Version}
 	for _, id := range r.Peers {
+		if o.w.byID[id].born > req.since {
+			return
+		}
 		e.at = append(e.at, placement.PeerRef{Peer: id, Incarnation: o.w.byID[id].inc})
 	}
 	o.accepted = append(o.accepted, e)

@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/hansa-mesh/hansa/placement"
 )
@@ -14,6 +15,7 @@ type oracle struct {
 	ticket   uint64
 	asked    map[uint64]*request
 	acked    map[placement.UID]*acked
+	answers  map[placement.Version]bool
 	removed  map[placement.UID]bool // a removal was asked for, answered or not
 	terms    map[termKey]placement.PeerID
 	asks     map[placement.AskID]placement.Term
@@ -40,6 +42,7 @@ type request struct {
 	key    placement.AppKey
 	remove bool
 	edit   placement.Submit // when it is one
+	since  time.Duration    // when it was made
 }
 
 // acked is what was acknowledged of one app with a quorum.
@@ -52,7 +55,7 @@ type acked struct {
 
 func newOracle(w *world) *oracle {
 	return &oracle{
-		w: w, asked: map[uint64]*request{}, acked: map[placement.UID]*acked{}, removed: map[placement.UID]bool{},
+		w: w, asked: map[uint64]*request{}, answers: map[placement.Version]bool{}, acked: map[placement.UID]*acked{}, removed: map[placement.UID]bool{},
 		terms: map[termKey]placement.PeerID{}, asks: map[placement.AskID]placement.Term{},
 		gone: map[string]bool{}, over: map[string]placement.Version{}, lists: keeperLists{}, alone: map[placement.Version]bool{}, read: map[string]placement.Kept{}, leases: newLeaseOracle(w), rolls: newRollOracle(w),
 		names: map[placement.AppKey][]placement.UID{},

@@ -19,6 +19,7 @@ type peer struct {
 	id   placement.PeerID
 	site placement.SiteID
 	inc  placement.Incarnation
+	born time.Duration // when this life of its store began
 	clocks
 
 	out       bool                      // gone for good
@@ -159,7 +160,7 @@ func (p *peer) amnesia() {
 	p.disk.wipe()
 	p.blobs = map[string]bool{}
 	if p.w.plan.Mutant != sameLife {
-		p.inc++
+		p.inc, p.born = p.inc+1, p.w.now
 	}
 }
 

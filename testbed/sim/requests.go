@@ -86,7 +86,7 @@ func (w *world) request(p *peer, rng *rand.Rand) {
 func (w *world) remove(p *peer, key placement.AppKey) {
 	o := w.oracle
 	o.ticket++
-	o.asked[o.ticket] = &request{at: p, key: key, remove: true}
+	o.asked[o.ticket] = &request{at: p, key: key, remove: true, since: o.w.now}
 	for _, q := range w.up() {
 		for _, i := range q.core.Siblings(key) {
 			o.removed[i.UID] = true
@@ -111,7 +111,7 @@ func (w *world) submit(p *peer, ev placement.Submit) {
 			p.blobs[a.Digest] = true
 		}
 	}
-	o.asked[ev.Ticket] = &request{at: p, key: ev.App.Key(), edit: ev}
+	o.asked[ev.Ticket] = &request{at: p, key: ev.App.Key(), edit: ev, since: o.w.now}
 	if ev.App.Image != nil {
 		w.tell(p, "push", ev.App.Key().String(), fmt.Sprintf("%s, if-match %q, if-none-match %t, copies %d, at least %d",
 			ev.App.Image.Digest, ev.IfMatch, ev.IfNoneMatch, ev.Copies, ev.MinCopies))
