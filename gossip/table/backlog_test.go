@@ -11,7 +11,7 @@ import (
 func (b Backlog) text() string {
 	var values []string
 	for _, w := range b {
-		values = append(values, fmt.Sprintf("%s", w.Value))
+		values = append(values, string(w.Value))
 	}
 	return fmt.Sprint(values)
 }
