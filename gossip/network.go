@@ -153,6 +153,10 @@ func (n *network) DialAddressTimeout(addr memberlist.Address, timeout time.Durat
 	if err != nil {
 		return nil, err
 	}
+	// What memberlist sends as a message of its user has no deadline there.
+	if err := c.SetWriteDeadline(time.Now().Add(timeout)); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
 	return &plainConn{Conn: c}, nil
 }
 

@@ -70,7 +70,7 @@ func (g *Gossip) spread(t *replicated, rumour []byte) {
 		g.enqueue(g.rumours, "r/"+name+"/"+d.String(), m)
 		return
 	}
-	if packed {
+	if packed || len(m) > pushBytesMax {
 		g.announce(name, d) // for those whom no push reaches; of many, anti-entropy finds them
 	}
 	if len(m) <= pushBytesMax && !g.bundles.add(m) {

@@ -471,7 +471,7 @@ func (p *Peer) madeBefore(e *edit, a *app, wait bool) bool {
 			return true
 		}
 		e.uid, e.version = a.uid, v
-		if !wait && !p.lists(a.uid, v) { // who was to publish it may have lost its store, and it is answered for now
+		if !wait && !p.lists(a.uid, a.versions[i].intent.Version) { // who was to publish it may have lost its store, and it is answered for now
 			p.publishEdit(e, a)
 		}
 		p.acknowledge(e, a)

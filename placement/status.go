@@ -16,6 +16,7 @@ const (
 	pageApps    = 32           // of one page
 	pageAppsMax = 4 * pageApps // that others take
 	pageBytes   = 8 << 10      // past which a page takes no further app
+	pageGrown   = 64 << 10     // past which it is divided: its apps grew
 )
 
 // Summary is what a peer tells everyone of one app: counts, not slots.
@@ -134,6 +135,8 @@ type pages struct {
 	own  map[string]*ownPage
 	open string // the one that takes the next app
 	last uint64 // number of one
+
+	dropping bool // those of an earlier life are being taken away
 }
 
 type ownPage struct {
@@ -185,14 +188,16 @@ func (p *Peer) touchPages() {
 // dropOldPages takes away what this peer told in an earlier life of its store, once
 // it knows again what it runs.
 func (p *Peer) dropOldPages() {
-	if p.counters.boot == 0 || !p.ledger.allListed() {
+	if p.counters.boot == 0 || p.pages.dropping || !p.ledger.allListed() {
 		return
 	}
+	p.pages.dropping = true // what is published comes back here
 	for _, key := range sortedKeys(p.catalog.pages) {
 		if StatusOf(key) == p.cfg.Self.Peer && !strings.HasPrefix(key, p.pagePrefix()) {
 			p.publish(Publish{Table: TableStatus, Key: key})
 		}
 	}
+	p.pages.dropping = false
 }
 
 // touchSummary has this peer tell of an app anew, if it has anything of it or said so.
@@ -240,6 +245,20 @@ func (p *Peer) tellPage(key string) {
 		return
 	}
 	now := string(Encode(page))
+	if n := len(page.Apps); len(now) > pageGrown && n > 1 {
+		for _, s := range page.Apps[n/2:] {
+			delete(pg.apps, s.UID)
+			delete(p.pages.of, s.UID)
+		}
+		if p.pages.open == key {
+			p.pages.open = ""
+		}
+		for _, s := range page.Apps[n/2:] {
+			p.touchSummary(s.UID)
+		}
+		p.tellPage(key)
+		return
+	}
 	if listed && pg.told == now {
 		return
 	}

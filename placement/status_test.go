@@ -93,10 +93,46 @@ func TestPagesOfAnEarlierLife(t *testing.T) {
 		t.Errorf("it goes on after page %d with %d apps, want %d and 3", p.pages.last, len(p.pages.of), first.pages.last)
 	}
 	next, now := alone(t, 2)
-	step(next, now, RecordChanged{Table: TableStatus, Key: keys[0], Siblings: [][]byte{page}})
-	pass(next, now, 3*time.Second)
-	if got := pagesOf(next); len(got) != 0 {
-		t.Errorf("it still tells of %v", got)
+	next.ledger.listed[DriverProcess] = false
+	for n := range 20 {
+		step(next, now, RecordChanged{Table: TableStatus, Key: fmt.Sprintf("1.%d/a", n), Siblings: [][]byte{page}})
+	}
+	if got := pagesOf(next); len(got) != 20 {
+		t.Fatalf("%d pages are left before it knows what it runs, want 20", len(got))
+	}
+	published := 0
+	for _, e := range next.Step(*now, WorkListed{Driver: DriverProcess}) {
+		if _, ok := e.(Publish); ok {
+			published++
+		}
+	}
+	if got := pagesOf(next); len(got) != 0 || published != 20 {
+		t.Errorf("it still tells of %v, with %d removals of 20 pages", got, published)
+	}
+}
+
+// A page whose apps grow is divided, before it is more than a table takes.
+func TestPagesThatGrow(t *testing.T) {
+	p, now := onePeer(t, pageApps)
+	if got := pagesOf(p); len(got) != 1 {
+		t.Fatalf("%v, want one page", got)
+	}
+	for uid := range p.pages.of { // a summary of some 8 KiB each
+		for _, c := range p.ledger.of(uid) {
+			c.Component = strings.Repeat("long", 2<<10)
+		}
+		p.touchSummary(uid)
+	}
+	pass(p, now, 10*time.Second)
+	apps := 0
+	for key, n := range pagesOf(p) {
+		apps += n
+		if size := len(Encode(p.catalog.pages[key])); size > pageGrown+1024 {
+			t.Errorf("page %s has %d bytes", key, size)
+		}
+	}
+	if apps != pageApps {
+		t.Errorf("%d apps are told of, want %d", apps, pageApps)
 	}
 }
 
