@@ -513,6 +513,7 @@ func (p *Peer) write(e *edit, a *app, term Term) {
 		i.Alone = true
 		i.Before = e.before
 		i.Term = termOf(a.versions)
+		i.Changes = notDecided(i.Changes, e.version)
 	}
 	v := version{signed: p.sign(i), intent: *i}
 	e.phase, e.uid, e.version, e.written = editStoring, a.uid, i.Version, false

@@ -2,6 +2,7 @@ package placement
 
 import (
 	"bytes"
+	"maps"
 	"slices"
 	"time"
 )
@@ -57,6 +58,19 @@ func changes(app App, versions []version) map[string]Change {
 		}
 		if same && !last.Version.IsZero() {
 			out[name] = last
+		}
+	}
+	return out
+}
+
+// notDecided is changes of which those that an edit made are known only to who names
+// it: it was written under a term, found no majority, and is made alone now.
+func notDecided(changes map[string]Change, edit Version) map[string]Change {
+	out := maps.Clone(changes)
+	for name, c := range changes {
+		if c.Version == edit {
+			c.Alone = true
+			out[name] = c
 		}
 	}
 	return out
@@ -151,7 +165,8 @@ func survivor(sides []*Intent, name string) (best *Intent, ok bool) {
 func replaced(sides []*Intent, name string, c Change) bool {
 	return slices.ContainsFunc(sides, func(s *Intent) bool {
 		_, has := s.App.Components[name]
-		return s.knows(c) && !(has && s.changed(name) == c)
+		at := s.changed(name)
+		return s.knows(c) && !(has && at.Version == c.Version && at.Incarnation == c.Incarnation)
 	})
 }
 

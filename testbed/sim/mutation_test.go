@@ -9,7 +9,7 @@ import (
 )
 
 // mutationSeeds bounds how many seeds a mutation may hide from.
-const mutationSeeds = 400
+const mutationSeeds = 2000
 
 // TestMutation breaks the core on purpose, one rule at a time: a simulation that
 // does not notice would notice nothing.
