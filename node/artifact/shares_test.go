@@ -67,10 +67,12 @@ func TestHoardersOfLanesAreCutOff(t *testing.T) {
 			here := m.add("here")
 			ctx, cancel := context.WithCancel(t.Context())
 			var waits []func()
+			name := func(i int) string { return fmt.Sprint("hoarder", i) }
+			for i := range hoarders + 1 { // all of them, before any looks for another
+				m.add(name(i))
+			}
 			for i := range hoarders + 1 {
-				name := fmt.Sprint("hoarder", i)
-				m.add(name)
-				waits = append(waits, hoard(ctx, m, name, "good", digestOf(file), servesPeerMax))
+				waits = append(waits, hoard(ctx, m, name(i), "good", digestOf(file), servesPeerMax))
 			}
 			<-time.After(2 * time.Second) // they have all lanes, and are known to be slow
 			begin := time.Now()
@@ -79,7 +81,7 @@ func TestHoardersOfLanesAreCutOff(t *testing.T) {
 			}
 			took := time.Since(begin)
 			t.Logf("beside %d that hoard, %d MiB took %v", hoarders+1, len(file)/mib, took)
-			if took > 30*time.Second {
+			if took > time.Minute {
 				t.Errorf("beside %d that hoard it took %v", hoarders+1, took)
 			}
 			cancel()
