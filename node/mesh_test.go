@@ -41,7 +41,12 @@ type testSite struct {
 
 // newMesh starts a mesh. The sites' data folders are in dirs, or temporary.
 func newMesh(t *testing.T, sites int, rtt time.Duration, dirs ...string) *mesh {
-	m := &mesh{t: t, net: memnet.New(1)}
+	return newMeshOf(t, nil, sites, rtt, dirs...)
+}
+
+// newMeshOf starts a mesh of nodes that made has changed before they ran.
+func newMeshOf(t *testing.T, made func(*Node), sites int, rtt time.Duration, dirs ...string) *mesh {
+	m := &mesh{t: t, net: memnet.New(1), made: made}
 	for len(dirs) < sites {
 		dirs = append(dirs, t.TempDir())
 	}

@@ -11,9 +11,10 @@ import (
 // Who names an image as they pushed it, with the peer's address, means the mesh's: it
 // is pinned under the mesh's name, and never asked for outside.
 func TestImageOfOwnRegistry(t *testing.T) {
-	m := wallMesh(t, 2)
+	m := wallMeshOf(t, func(n *Node) {
+		n.cfg.API, n.cfg.APIHosts = "127.0.0.1:7601", []string{"peer.example"}
+	}, 2)
 	n := m.sites[0].node
-	n.cfg.API, n.cfg.APIHosts = "127.0.0.1:7601", []string{"peer.example"}
 	digest := m.sites[0].pushImage(t, "shop/api:1", "layer")
 	for name, want := range map[string]string{
 		"127.0.0.1:7601/shop/api:1":                                 "shop/api:1@" + digest,

@@ -18,7 +18,13 @@ import (
 // wallMesh is a mesh in real time, for clients that are processes of their own.
 func wallMesh(t *testing.T, sites int) *mesh {
 	t.Helper()
-	m := newMesh(t, sites, 0)
+	return wallMeshOf(t, nil, sites)
+}
+
+// wallMeshOf is one of nodes that made has changed before they ran.
+func wallMeshOf(t *testing.T, made func(*Node), sites int) *mesh {
+	t.Helper()
+	m := newMeshOf(t, made, sites, 0)
 	t.Cleanup(func() {
 		for _, s := range m.sites {
 			if s.node != nil {
