@@ -125,6 +125,7 @@ type WorkSpec struct {
 	Key       AppKey
 	Component string
 	Spec      Component // as in the version that was granted
+	SpecHash  uint64    // of Spec; 0 where it is not known
 	Version   Version
 	Restarts  int      // how often it was restarted in place
 	Devices   []string // the GPUs that it may use, as the host names them

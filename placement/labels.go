@@ -26,7 +26,10 @@ const (
 
 // Labels are what a driver must keep beside the work and give back in Found.
 func Labels(id AllocationID, spec WorkSpec) map[string]string {
-	need := spec.Spec.Takes()
+	need, hash := spec.Spec.Takes(), spec.SpecHash
+	if hash == 0 {
+		hash = SpecHash(spec.Spec)
+	}
 	labels := map[string]string{
 		labelUID:       string(spec.UID),
 		labelNamespace: spec.Key.Namespace,
@@ -35,8 +38,8 @@ func Labels(id AllocationID, spec WorkSpec) map[string]string {
 		labelClaim:     id.Claim.String(),
 		labelSlot:      strconv.FormatUint(uint64(id.Slot), 10),
 		labelVersion:   spec.Version.String(),
-		labelSpec:      strconv.FormatUint(SpecHash(spec.Spec), 36),
-		labelNeed:      fmt.Sprintf("%d/%d/%d", need.CPU, need.Memory, need.Disk),
+		labelSpec:      strconv.FormatUint(hash, 36),
+		labelNeed:      needText(need),
 	}
 	if spec.Fence > 0 {
 		labels[labelFence] = strconv.FormatUint(spec.Fence, 10)
@@ -53,6 +56,13 @@ func Labels(id AllocationID, spec WorkSpec) map[string]string {
 		labels[labelVolumes] = strings.Join(sizes, ",")
 	}
 	return labels
+}
+
+// needText is what a slot takes of its host, as the label has it.
+func needText(need Resources) string {
+	text := strconv.AppendInt(nil, int64(need.CPU), 10)
+	text = strconv.AppendInt(append(text, '/'), int64(need.Memory), 10)
+	return string(strconv.AppendInt(append(text, '/'), int64(need.Disk), 10))
 }
 
 // Booking is what FromLabels reads.

@@ -166,7 +166,7 @@ func (w *Work) start(a *alloc) {
 
 func (a *alloc) spec() WorkSpec {
 	c := a.claim
-	return WorkSpec{UID: c.UID, Key: c.Key, Component: c.Component, Spec: c.Spec, Version: c.Version, Restarts: a.restarts, Devices: c.Devices[a.id.Slot]}
+	return WorkSpec{UID: c.UID, Key: c.Key, Component: c.Component, Spec: c.Spec, SpecHash: c.SpecHash, Version: c.Version, Restarts: a.restarts, Devices: c.Devices[a.id.Slot]}
 }
 
 // fetch asks for the files that an allocation lacks, and says whether there are

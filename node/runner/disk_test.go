@@ -20,13 +20,13 @@ func TestDiskIsHeld(t *testing.T) {
 		d.disk.Store(64 << 20)
 		g.runner.Start(anID, limited)
 		time.Sleep(time.Minute)
-		if got := g.changes(); got != "starting running" {
+		if got := g.changes(); got != "running" {
 			t.Fatalf("with all of its disk: %s", got)
 		}
 		d.disk.Store(80 << 20)
 		time.Sleep(2 * diskEvery)
 		want := "its files take 80 MiB, its disk is 64 MiB: raise resources.disk, or have it write less"
-		if got, last := g.changes(), g.last(); got != "starting running unhealthy failed" || last.Reason != want {
+		if got, last := g.changes(), g.last(); got != "running unhealthy failed" || last.Reason != want {
 			t.Fatalf("over its disk: %s, %+v", got, last)
 		}
 		if g.world.Running() != 0 {
@@ -45,7 +45,7 @@ func TestDiskIsHeld(t *testing.T) {
 		d.disk.Store(1 << 40)
 		g.runner.Start(anID, spec("run"))
 		time.Sleep(time.Minute)
-		if got := g.changes(); got != "starting running" {
+		if got := g.changes(); got != "running" {
 			t.Errorf("without a limit: %s", got)
 		}
 	})

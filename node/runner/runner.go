@@ -328,7 +328,9 @@ func (r *Runner) forget(id placement.AllocationID, t *task) bool {
 }
 
 func (r *Runner) start(ctx context.Context, id placement.AllocationID, t *task, spec placement.WorkSpec) {
-	r.report(id, t, placement.WorkState{State: placement.AllocStarting, Driver: t.driver})
+	r.mu.Lock() // whoever asked for it knows, and is not told
+	t.reported = placement.WorkState{State: placement.AllocStarting, Driver: t.driver}
+	r.mu.Unlock()
 	d := r.drivers[t.driver]
 	if d == nil {
 		r.report(id, t, placement.WorkState{State: placement.AllocFailed, Driver: t.driver,

@@ -77,10 +77,14 @@ func (g *rig) states() string {
 	return strings.Join(out, " ")
 }
 
+// last is what was reported last; nothing if nothing was.
 func (g *rig) last() placement.WorkState {
 	g.states()
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if len(g.reports) == 0 {
+		return placement.WorkState{}
+	}
 	return g.reports[len(g.reports)-1]
 }
 
@@ -100,7 +104,7 @@ func TestRunner(t *testing.T) {
 		g := newRig(t, fake.NewWorld())
 		defer g.close()
 		g.runner.Start(anID, spec("run"))
-		if got := g.states(); got != "starting running" {
+		if got := g.states(); got != "running" {
 			t.Fatalf("reported %s", got)
 		}
 		if addr := g.last().Ports["http"]; !strings.HasPrefix(addr, "127.0.0.1:") {
@@ -274,7 +278,7 @@ func TestStaleEnd(t *testing.T) {
 		g.runner.Start(anID, spec("run"))
 		g.states()
 		g.runner.Exited(old)
-		if got := g.states(); got != "starting running failed starting running" {
+		if got := g.states(); got != "running failed running" {
 			t.Errorf("reported %s", got)
 		}
 	})

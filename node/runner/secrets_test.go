@@ -68,7 +68,7 @@ func TestSecretsAreGiven(t *testing.T) {
 		defer g.close()
 		newStore("default/a", "one", "default/b", "two\x00binary").serve(g)
 		g.runner.Start(anID, withSecrets(map[string]placement.SecretUse{"a": {Env: "A", File: "/run/a"}, "b": {File: "/run/b", Mode: "0440"}}))
-		if got := g.states(); got != "starting running" {
+		if got := g.states(); got != "running" {
 			t.Fatalf("reported %s: %s", got, g.last().Reason)
 		}
 		task := g.world.Tasks()[0]

@@ -29,7 +29,7 @@ func GuestMain() {
 	}
 }
 
-// Guest is the suite's program. Beside the verbs that fake.Programs lists
+// Guest is the suite's program. Beside the verbs that the fake lists (programs.go)
 // there are some that only real processes can do:
 //
 //	fork            starts a child in a session of its own, prints its pid, runs

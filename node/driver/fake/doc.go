@@ -8,7 +8,7 @@
 // daemon's view of it. Discard the driver, make another one over the same
 // World, and the tasks are found again, as real ones are. A process's command
 // is looked up in World.Programs, then among the built-in ones (see
-// Programs); any other command runs until it is stopped. A function answers
+// programs.go); any other command runs until it is stopped. A function answers
 // with a JSON account of the call.
 //
 //	world := fake.NewWorld()

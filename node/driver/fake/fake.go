@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/hansa-mesh/hansa/node/driver"
@@ -130,10 +131,8 @@ func (d *Driver) Start(ctx context.Context, t driver.Task) (driver.Status, error
 			return driver.Status{}, err
 		}
 	}
-	runCtx, kill := context.WithCancelCause(context.WithoutCancel(ctx))
 	r := &run{
-		world: w, task: t, kill: kill, signal: make(chan string, 8), done: make(chan struct{}),
-		grown: make(chan struct{}), files: filesOf(t),
+		world: w, task: t, done: make(chan struct{}), grown: make(chan struct{}), files: filesOf(t),
 		status: driver.Status{
 			ID: t.ID, Labels: t.Labels, State: driver.StateRunning, ExitCode: -1,
 			StartedAt: time.Now(), Starts: 1, Ports: t.HostPorts(), Fence: t.Fence,
@@ -146,25 +145,39 @@ func (d *Driver) Start(ctx context.Context, t driver.Task) (driver.Status, error
 		old.mu.Unlock()
 	}
 	status := r.status
-	p := &Proc{
-		Task: t, Args: args, Env: t.Environment(), Signals: r.signal, Stdin: strings.NewReader(""),
-		Size: make(chan driver.Size), run: r, write: r.print,
-	}
 	w.mu.Lock()
 	w.tasks[t.ID] = r
 	w.pulled(t)
+	program := w.programFor(args)
+	begin := r.begin(ctx, program, args)
 	r.arm()
 	delete(w.ended, t.ID)
 	w.starts++
-	program := w.programFor(args)
 	w.mu.Unlock()
 	w.notify(status)
-	go func() {
-		defer close(r.done)
-		code := program(runCtx, p)
-		r.end(code, driver.StateExited, "")
-	}()
+	begin()
 	return status, nil
+}
+
+// begin makes the run ready to end, and returns what starts it. What only runs until
+// it is stopped is no goroutine: a machine may have a hundred thousand of such.
+func (r *run) begin(ctx context.Context, program Program, args []string) (start func()) {
+	if program == nil {
+		r.kill = sync.OnceFunc(func() { close(r.done) })
+		return func() { r.print("stdout", "ready\n") }
+	}
+	runCtx, kill := context.WithCancel(context.WithoutCancel(ctx))
+	r.kill, r.signal = kill, make(chan string, 8)
+	p := &Proc{
+		Task: r.task, Args: args, Env: r.task.Environment(), Signals: r.signal, Stdin: strings.NewReader(""),
+		Size: make(chan driver.Size), run: r, write: r.print,
+	}
+	return func() {
+		go func() {
+			defer close(r.done)
+			r.end(program(runCtx, p), driver.StateExited, "")
+		}()
+	}
 }
 
 // Stop implements driver.Driver.
@@ -208,6 +221,10 @@ func (r *run) stop(ctx context.Context, grace time.Duration) error {
 		grace = r.task.Grace
 	}
 	if r.set(func(s *driver.Status) { s.State = driver.StateStopping }) && grace > 0 {
+		if r.signal == nil {
+			r.end(0, driver.StateExited, "")
+			return nil
+		}
 		select {
 		case r.signal <- r.task.StopSignal:
 		default: // it has not read the earlier ones

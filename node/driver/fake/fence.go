@@ -75,6 +75,6 @@ func (r *run) expire() {
 		return true
 	})
 	if ended {
-		r.kill(nil)
+		r.kill()
 	}
 }

@@ -84,5 +84,5 @@ func (r *run) outOfMemory() {
 		s.State, s.ExitCode, s.ExitedAt, s.OOM = driver.StateExited, 137, time.Now(), true
 		s.Reason = fmt.Sprintf("killed: out of memory (limit %d MiB)", r.task.Memory>>20)
 	})
-	r.kill(nil)
+	r.kill()
 }

@@ -10,11 +10,11 @@ import (
 	"strconv"
 )
 
-// Programs are the commands that every World knows; they are those of the
+// programs are the commands that every World knows; they are those of the
 // conformance suite (drivertest.Guest), which does the same as a real process:
 //
 //	exit CODE             ends with that code
-//	run                   runs until it gets a stop signal; ends with 0
+//	run                   runs until it gets a stop signal; ends with 0 (as any word does that is no program)
 //	stubborn              runs, and does not heed any signal
 //	on-stop CODE          runs until it gets a stop signal; ends with CODE
 //	lines N [CODE]        prints "line 0" to "line N-1"; ends with CODE
@@ -30,47 +30,43 @@ import (
 //	cat                   copies input to output
 //	both                  prints "out" to standard output, "err" to standard error; ends with 3
 //	tty                   prints "size ROWS COLS", anew when that changes; ends with 7 at the line "quit"
-func Programs() map[string]Program {
-	return map[string]Program{
-		"exit":     func(_ context.Context, p *Proc) int { return number(p, 1, 0) },
-		"run":      runUntil(0),
-		"stubborn": func(ctx context.Context, p *Proc) int { p.Print("ready"); <-ctx.Done(); return 137 },
-		"on-stop": func(ctx context.Context, p *Proc) int {
-			return runUntil(number(p, 1, 0))(ctx, p)
-		},
-		"farewell": func(ctx context.Context, p *Proc) int {
-			code := runUntil(0)(ctx, p)
-			for i := range 100 {
-				p.Print("farewell " + strconv.Itoa(i))
-			}
-			return code
-		},
-		"lines":  printLines,
-		"env":    printEnv,
-		"listen": listen,
-		"flood":  flood,
-		"hog":    hog,
-		"spin":   spin,
-		"read":   readFiles,
-		"write":  writeFile,
-		"append": writeFile,
-		"cat":    cat,
-		"tty":    tty,
-		"both":   func(_ context.Context, p *Proc) int { p.Print("out"); p.PrintError("err"); return 3 },
-	}
+var programs = map[string]Program{
+	"exit":     func(_ context.Context, p *Proc) int { return number(p, 1, 0) },
+	"stubborn": func(ctx context.Context, p *Proc) int { p.Print("ready"); <-ctx.Done(); return 137 },
+	"on-stop": func(ctx context.Context, p *Proc) int {
+		return runUntil(number(p, 1, 0))(ctx, p)
+	},
+	"farewell": func(ctx context.Context, p *Proc) int {
+		code := runUntil(0)(ctx, p)
+		for i := range 100 {
+			p.Print("farewell " + strconv.Itoa(i))
+		}
+		return code
+	},
+	"lines":  printLines,
+	"env":    printEnv,
+	"listen": listen,
+	"flood":  flood,
+	"hog":    hog,
+	"spin":   spin,
+	"read":   readFiles,
+	"write":  writeFile,
+	"append": writeFile,
+	"cat":    cat,
+	"tty":    tty,
+	"both":   func(_ context.Context, p *Proc) int { p.Print("out"); p.PrintError("err"); return 3 },
 }
 
-// programFor is called with w.mu held.
+// programFor is the program of a command, or nil for what runs until it gets a stop
+// signal and ends with 0. It is called with w.mu held.
 func (w *World) programFor(args []string) Program {
 	if len(args) > 0 {
 		if p := w.programs[args[0]]; p != nil {
 			return p
 		}
-		if p := Programs()[args[0]]; p != nil {
-			return p
-		}
+		return programs[args[0]]
 	}
-	return runUntil(0)
+	return nil
 }
 
 func number(p *Proc, i, otherwise int) int {

@@ -56,8 +56,8 @@ type World struct {
 type run struct {
 	world  *World
 	task   driver.Task
-	kill   context.CancelCauseFunc
-	signal chan string
+	kill   func()
+	signal chan string   // to its program; nil for what only runs until it is stopped
 	done   chan struct{} // closed when this start has ended
 
 	mu     sync.Mutex // guards what follows
@@ -198,7 +198,7 @@ func (r *run) end(code int, state driver.State, reason string) bool {
 			s.Reason = driver.ExitReason(code)
 		}
 	})
-	r.kill(nil)
+	r.kill()
 	return ended
 }
 
