@@ -83,7 +83,11 @@ func (p *publisher) drain(k recordKey) {
 
 func (p *publisher) write(k recordKey, what *table.Wanted) error {
 	replica := p.tables[k.table]
-	over := what.Over(p.own(), replica.Siblings(k.key))
+	records := replica.Siblings(k.key)
+	if what.Made(p.own(), records) {
+		return nil
+	}
+	over := what.Over(p.own(), records)
 	if what.Value == nil {
 		return replica.RemoveOver(p.ctx, k.key, over)
 	}

@@ -34,6 +34,18 @@ func (w *Wanted) replaces(self Dot, r Record) bool {
 	return (own || slices.Contains(w.Seen, r.Dot)) && !w.Keeps(r.Value)
 }
 
+// Made says whether a key holds already what a write by self would make of it, so that
+// to write it would tell everybody what they know.
+func (w *Wanted) Made(self Dot, records []Record) bool {
+	at := slices.IndexFunc(records, func(r Record) bool { return w.replaces(self, r) })
+	if at < 0 || w.Value == nil {
+		return false
+	}
+	r := records[at]
+	return r.Dot.Peer == self.Peer && r.Dot.Incarnation == self.Incarnation && bytes.Equal(r.Value, w.Value) &&
+		!slices.ContainsFunc(records[at+1:], func(r Record) bool { return w.replaces(self, r) })
+}
+
 // Backlog is writes of one key that wait for those before them, in order: the last
 // that was wanted, and those that it wants beside it.
 type Backlog []*Wanted

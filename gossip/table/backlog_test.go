@@ -51,6 +51,34 @@ func TestBacklog(t *testing.T) {
 	}
 }
 
+// What a key holds already is not written again: of one's own, and that alone.
+func TestMade(t *testing.T) {
+	self := Dot{Peer: "us", Incarnation: 2}
+	own := func(value string) Record { return Record{Dot: Dot{"us", 2, 7}, Value: []byte(value)} }
+	earlier, theirs := Record{Dot: Dot{"us", 1, 9}, Value: []byte("a")}, Record{Dot: Dot{"them", 1, 3}, Value: []byte("b")}
+	seen := func(w *Wanted, dots ...Dot) *Wanted { w.Seen = dots; return w }
+	for _, try := range []struct {
+		name    string
+		wants   *Wanted
+		records []Record
+		want    bool
+	}{
+		{"nothing there", wanted("a"), nil, false},
+		{"its own", wanted("a"), []Record{own("a")}, true},
+		{"another value", wanted("c"), []Record{own("a")}, false},
+		{"of an earlier life", seen(wanted("a"), earlier.Dot), []Record{earlier}, false},
+		{"beside what nobody has seen", wanted("a"), []Record{theirs, own("a")}, true},
+		{"beside what is to go", seen(wanted("a"), theirs.Dot), []Record{theirs, own("a")}, false},
+		{"beside what is to go, the other way round", seen(wanted("a"), theirs.Dot), []Record{own("a"), theirs}, false},
+		{"beside what is to stay", seen(wanted("a", "b"), theirs.Dot), []Record{theirs, own("a")}, true},
+		{"a removal", wanted(""), []Record{own("a")}, false},
+	} {
+		if got := try.wants.Made(self, try.records); got != try.want {
+			t.Errorf("%s: made %t", try.name, got)
+		}
+	}
+}
+
 // However late writes are made, and whatever others write meanwhile, the key comes
 // to hold what whoever wanted them was told.
 func TestBacklogKeepsItsWord(t *testing.T) {

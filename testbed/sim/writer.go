@@ -135,6 +135,9 @@ func (p *peer) lateness() time.Duration {
 // write writes a key, spreads that, and tells the core.
 func (p *peer) write(k tableKey, what *table.Wanted) {
 	t := p.tables[k.table]
+	if what.Made(p.own(), t.Siblings(k.key)) {
+		return
+	}
 	var b table.Batch
 	var err error
 	over := what.Over(p.own(), t.Siblings(k.key))
