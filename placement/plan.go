@@ -36,7 +36,7 @@ type PlanResult struct {
 // The weights of a score, in points. A wish of the person outweighs what the
 // mesh would like. docs/PLACEMENT.md says how they were chosen.
 const (
-	againPoints  = 25 // off for each slot of the component that a peer has already
+	againPoints  = 25 // off for each slot of the component that a peer has beyond its share, see shareOf
 	preferPoints = 1  // for each unit of weight, -100 to 100
 	nearPoints   = 60 // for the nearest; half where it is twice as far, and nearHalf
 	nearHalf     = 20 * time.Millisecond
@@ -50,6 +50,11 @@ const (
 	// same old digests do not all ask the same peer (Mitzenmacher: The Power
 	// of Two Choices; Ousterhout et al.: Sparrow).
 	tiePoints = 3
+
+	// placesMin is on how many peers a component lies, where there are so many: what
+	// one of them takes with it is a sixteenth at most. More would help little, and
+	// each costs its keepers, and whoever asks for the app, as much as the first.
+	placesMin = 16
 )
 
 // Plan spreads slots of a component over candidates. It is a pure function of
@@ -106,6 +111,7 @@ func newPlanner(in PlanInput) *planner {
 type option struct {
 	view  Considered
 	left  int     // slots that still fit
+	have  int     // slots of the component that it has
 	base  float64 // score without the spread
 	group int
 	near  Distance
@@ -132,6 +138,7 @@ func eligible(in PlanInput) []option {
 type group struct {
 	value string
 	have  int
+	share int // how many slots a candidate takes before the next is as good
 	open  optionHeap
 }
 
@@ -354,9 +361,12 @@ func (p *planner) assign(res *PlanResult) {
 	var open groupHeap
 	for i := range p.groups {
 		if g := &p.groups[i]; len(g.open) > 0 {
-			p.draw(g)
 			open = append(open, g)
 		}
+	}
+	for _, g := range open {
+		g.share = p.shareOf(g, len(open))
+		p.draw(g)
 	}
 	heap.Init(&open)
 	taken := map[PeerID][]Slot{}
@@ -368,11 +378,13 @@ func (p *planner) assign(res *PlanResult) {
 		o := g.open[0]
 		taken[o.view.Peer] = append(taken[o.view.Peer], n)
 		o.left--
+		o.have++
 		g.have++
-		o.turn -= againPoints
-		if o.left == 0 {
+		switch {
+		case o.left == 0:
 			heap.Pop(&g.open)
-		} else {
+		case o.have >= g.share:
+			o.turn -= againPoints
 			heap.Fix(&g.open, 0)
 		}
 		if len(g.open) == 0 {
@@ -389,6 +401,18 @@ func (p *planner) assign(res *PlanResult) {
 	res.Unplaced = p.in.Slots.Minus(placed)
 }
 
+// shareOf is how many slots a candidate of one of so many groups takes before another
+// is as good: so that all lie at placesMin peers or, where there are fewer, at all of
+// them, evenly.
+func (p *planner) shareOf(g *group, groups int) int {
+	all := p.in.Slots.Len()
+	for _, n := range p.in.Placed {
+		all += n
+	}
+	places := min(len(g.open), max(1, placesMin/groups))
+	return max(1, all/groups/places)
+}
+
 // draw puts a group's candidates in order: by score, near-equal ones at
 // random, each as likely as it has room. Peers that have slots of the component
 // already come later: of a host less the loss is a slot less.
@@ -397,7 +421,8 @@ func (p *planner) draw(g *group) {
 		// The largest of such draws falls on each with its share of the room
 		// (Efraimidis and Spirakis: weighted sampling without replacement).
 		luck := math.Pow(p.in.Rand.Float64(), 1/float64(min(o.left, 1<<20)))
-		o.turn = o.base + tiePoints*luck - againPoints*float64(p.in.Placed[o.view.Peer])
+		o.have = p.in.Placed[o.view.Peer]
+		o.turn = o.base + tiePoints*luck - againPoints*float64(max(0, o.have-g.share+1))
 	}
 	heap.Init(&g.open)
 }

@@ -311,3 +311,24 @@ func TestRollOutSpreads(t *testing.T) {
 		t.Errorf("got %s, want two at c and one at m", got)
 	}
 }
+
+// A component with many slots lies at as many peers as keep what one of them loses
+// small, and not at each of a hundred; where there are few it lies evenly at all.
+func TestPlanPlaces(t *testing.T) {
+	for _, try := range []struct{ peers, slots, places, most int }{
+		{10, 10, 10, 1}, {10, 25, 10, 3}, {10, 1000, 10, 100}, {100, 17, 17, 1}, {100, 1000, 17, 62}, {3, 2, 2, 1},
+	} {
+		peers := peersFor(try.peers)
+		for i := range peers {
+			peers[i].Digest.Capacity = Resources{CPU: 1 << 30, Memory: 1 << 50}
+			peers[i].Digest.Free = peers[i].Digest.Capacity
+		}
+		res, most := Plan(planFor(try.slots, Place{}, peers)), 0
+		for _, s := range res.Assign {
+			most = max(most, s.Len())
+		}
+		if len(res.Assign) != try.places || most != try.most || !res.Unplaced.IsEmpty() {
+			t.Errorf("%d slots over %d peers: at %d, at most %d each, %s nowhere; want %d and %d", try.slots, try.peers, len(res.Assign), most, res.Unplaced, try.places, try.most)
+		}
+	}
+}
