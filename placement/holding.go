@@ -264,8 +264,11 @@ func (p *Peer) checkClaims(uid UID) {
 }
 
 func (p *Peer) checkClaim(a *app, c *claim) {
-	if writes := p.ledger.confirm(c); writes != nil {
+	confirmed, writes := p.ledger.confirm(c)
+	if confirmed {
 		p.timers.cancel(timerClaim, c.ID.String())
+	}
+	if len(writes) > 0 {
 		p.out.persist(writes, func(failed *PersistFailed) {
 			// Its commit may have failed meanwhile; with this it is on disk.
 			if failed != nil || p.ledger.claims[c.ID] != c {

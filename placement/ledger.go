@@ -220,13 +220,18 @@ func (l *Ledger) forgetTerm(uid UID) []Write {
 	return []Write{{Table: tableTerms, Key: string(uid)}}
 }
 
-// confirm takes a claim's intent for known from now on.
-func (l *Ledger) confirm(c *claim) []Write {
+// confirm takes a claim's intent for known from now on, and returns what has to be
+// written for that: nothing where the disk says already that it is work. Should it say
+// that it is unconfirmed when this peer comes back, its catalog has the intent by then.
+func (l *Ledger) confirm(c *claim) (confirmed bool, writes []Write) {
 	if c.State != claimUnconfirmed || c.held {
-		return nil
+		return false, nil
 	}
 	c.State, c.expires, c.Left = claimActive, 0, 0
-	return []Write{l.writeClaim(c)}
+	if c.work {
+		return true, nil
+	}
+	return true, []Write{l.writeClaim(c)}
 }
 
 // Why a commit comes too late.

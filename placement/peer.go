@@ -55,7 +55,7 @@ func New(cfg Config) *Peer {
 		apps:    map[UID]*app{}, byKey: map[AppKey]map[UID]bool{}, dirty: map[UID]bool{}, roleOf: map[UID]bool{},
 		edits: newEdits(), stores: map[UID]*storing{}, waiting: map[UID]map[PeerID]bool{},
 		pages:    newPages(),
-		failures: map[UID]map[string]failure{}, decisions: newDecisions(), cuts: cuts{open: map[UID]*cut{}},
+		failures: map[UID]map[string]failure{}, telling: map[UID]telling{}, decisions: newDecisions(), cuts: cuts{open: map[UID]*cut{}},
 		secretSites: map[string][]SiteID{}, needs: newNeedIndex(), distances: newDistances(),
 	}
 	p.keeper = newKeeper(cfg.Self, tune, p.catalog)

@@ -56,6 +56,7 @@ type Peer struct {
 	waiting    map[UID]map[PeerID]bool // stores to answer when artifacts are here
 	pages      pages
 	failures   map[UID]map[string]failure
+	telling    map[UID]telling
 	cuts       cuts
 	ended      remembered[UID]    // apps that are gone
 	dropped    remembered[string] // versions that were taken back, by dropKey
@@ -424,6 +425,7 @@ func (p *Peer) endApp(a *app) {
 	delete(p.stores, a.uid)
 	delete(p.waiting, a.uid)
 	delete(p.failures, a.uid)
+	delete(p.telling, a.uid)
 	p.timers.cancel(timerStore, string(a.uid))
 	p.decisions.forget(a.uid)
 	p.out.persist(p.votes.forget(a.uid), func(*PersistFailed) {})

@@ -63,6 +63,9 @@ func (p *Peer) touchReport(uid UID) { p.touchReportBy(uid, p.tune.ReportDelay) }
 // touchReportBy is touchReport of what can wait for that long.
 func (p *Peer) touchReportBy(uid UID, delay time.Duration) {
 	p.timers.before(timerReport, string(uid), p.out.now.Mono+delay)
+	t := p.telling[uid]
+	t.touched = true
+	p.telling[uid] = t
 	p.touchSummary(uid)
 }
 
@@ -157,8 +160,9 @@ func (p *Peer) reportNow(uid UID) {
 	}
 	if len(to) > 0 {
 		m := p.report(uid, 0)
-		maps.DeleteFunc(to, func(id PeerID, _ bool) bool { return !p.members.live(id) })
-		p.out.sendAll(sortedKeys(to), message{Report: &m})
+		p.out.sendAll(p.reportTo(uid, to), message{Report: &m})
+	} else {
+		delete(p.telling, uid)
 	}
 	if len(claims) > 0 || len(p.ledger.volumes.byApp[uid]) > 0 {
 		p.timers.before(timerReport, string(uid), p.out.now.Mono+p.tune.ReportEvery)
@@ -168,6 +172,38 @@ func (p *Peer) reportNow(uid UID) {
 			p.timers.before(timerReport, string(uid), next)
 		}
 	}
+}
+
+// telling is what keepers are yet to be told of an app here.
+type telling struct {
+	touched bool          // something changed since its driver was told
+	due     time.Duration // when the others are told, 0: they were
+}
+
+// reportTo is whom a report goes to now. Who drives the app waits for it; the other
+// keepers, who would ask before they act in its place, get what has come together in
+// a while. Where one of them is not in reach all are told at once.
+func (p *Peer) reportTo(uid UID, to map[PeerID]bool) []PeerID {
+	all := len(to)
+	maps.DeleteFunc(to, func(id PeerID, _ bool) bool { return !p.members.live(id) })
+	driver, now, t := p.ledger.terms[uid].Peer, p.out.now.Mono, p.telling[uid]
+	switch {
+	case !to[driver] || len(to) < all, !t.touched && t.due == 0:
+		delete(p.telling, uid)
+		return sortedKeys(to)
+	case t.due > 0 && now >= t.due:
+		if !t.touched {
+			delete(to, driver)
+		}
+		delete(p.telling, uid)
+		return sortedKeys(to)
+	case t.due == 0:
+		t.due = now + p.tune.SummaryEvery
+	}
+	t.touched = false
+	p.telling[uid] = t
+	p.timers.before(timerReport, string(uid), t.due)
+	return []PeerID{driver}
 }
 
 // minHealthy is how long a slot of a claim runs until a roll-out counts it.

@@ -161,6 +161,7 @@ func (c *chronicle) set(name string, r rollout) {
 func (s *Steward) enter(name string, r rollout) {
 	s.past.set(name, r)
 	s.rewrite(true)
+	s.wroteIdle = s.p.out.now.Mono
 	delete(s.judged, name)
 }
 
@@ -248,7 +249,7 @@ func (s *Steward) judge(name string, comp Component, r rollout, pr progress) {
 		s.dueBy(now + left)
 	}
 	before := s.past.Rolls[name]
-	if s.past.set(name, r); r.Settled != before.Settled || now >= s.wroteIdle+s.p.tune.RoundMax && r.Idle != before.Idle {
+	if s.past.set(name, r); now >= s.wroteIdle+s.p.tune.RoundMax && (r.Settled != before.Settled || r.Idle != before.Idle) {
 		s.wroteIdle = now // who takes over counts on from about here
 		s.rewrite(false)
 	}
