@@ -38,10 +38,14 @@ func (p *peer) spreadAll(name string, b table.Batch) {
 	}
 }
 
-// changed tells the core what a key holds.
+// changed tells the core what a key holds: of one that it may write after it has
+// written.
 func (p *peer) changed(name, key string) {
+	own := name != placement.TableStatus || placement.StatusOf(key) == p.id
 	p.later(0, func() {
-		p.step(placement.RecordChanged{Table: name, Key: key, Siblings: p.siblings(name, key)})
+		p.stepLate(own, func() placement.Event {
+			return placement.RecordChanged{Table: name, Key: key, Siblings: p.siblings(name, key)}
+		})
 	})
 }
 

@@ -48,6 +48,7 @@ type peer struct {
 	tables  map[string]*table.Table
 	told    map[tableKey][]table.Dot // what the core knows of each key
 	writer  *writer
+	waiting []item // events that the daemon's loop has not taken yet
 	view    map[placement.PeerID]*seen
 	digest  time.Duration // next that may be told
 	telling bool
@@ -107,7 +108,7 @@ func (p *peer) start() {
 		})
 	}
 	w.tell(p, "start", "", fmt.Sprintf("incarnation %d", p.inc))
-	p.effects(p.core.Begin(p.clock()))
+	p.effects(p.core.Begin(p.clock()), publishedMax)
 	p.granted, _ = p.core.Used()
 	p.tellHost()
 	for _, o := range w.peers {
@@ -141,7 +142,7 @@ func (p *peer) start() {
 // crash ends the daemon; with the machine its work goes too.
 func (p *peer) crash(machine bool) {
 	p.w.tell(p, "crash", "", fmt.Sprintf("machine %t", machine))
-	p.core = nil
+	p.core, p.waiting = nil, nil
 	p.life++
 	p.disk.crash(p.w)
 	if machine {
@@ -200,34 +201,18 @@ func (p *peer) later(d time.Duration, run func()) {
 	})
 }
 
-// publishedMax is more than one step ever has reason to publish.
-const publishedMax = 48
-
-// step gives the core an event, and carries out what it wants.
-func (p *peer) step(ev placement.Event) {
-	if p.core == nil {
-		return
-	}
-	p.effects(p.core.Step(p.clock(), ev))
-	if p.core == nil {
-		return
-	}
-	p.checkGrants(ev)
-	if !p.telling && p.core.DigestChanged() {
-		p.telling = true
-		p.later(max(0, p.digest-p.w.now), p.tellDigest)
-	}
-}
-
 // checkGrants: the ledger grants nothing that its host does not offer. What it
 // had granted before the host offered less, and what it finds running, stays.
-func (p *peer) checkGrants(ev placement.Event) {
+func (p *peer) checkGrants(evs []placement.Event) {
 	used, capacity := p.core.Used()
 	before := p.granted
 	p.granted = used
-	_, listed := ev.(placement.WorkListed)
-	_, found := ev.(placement.VolumesFound)
-	if listed || found || capacity == (placement.Resources{}) || !over(used, capacity) {
+	found := slices.ContainsFunc(evs, func(ev placement.Event) bool {
+		_, work := ev.(placement.WorkListed)
+		_, volumes := ev.(placement.VolumesFound)
+		return work || volumes
+	})
+	if found || capacity == (placement.Resources{}) || !over(used, capacity) {
 		return
 	}
 	rose := func(now, then, most int64) bool { return now < 0 || now > most && now > then }
@@ -243,7 +228,8 @@ func over(used, capacity placement.Resources) bool {
 	return min(free.CPU, used.CPU) < 0 || min(free.Memory, used.Memory) < 0 || min(free.Disk, used.Disk) < 0
 }
 
-func (p *peer) effects(effects []placement.Effect) {
+// effects carries out what a core wants, which publishes no more than so many records.
+func (p *peer) effects(effects []placement.Effect, publishedMax int) {
 	w := p.w
 	published := 0
 	for _, e := range effects {

@@ -24,6 +24,7 @@ type Plan struct {
 	Loss, Double, Slow, Replay, SlowDisk, WorkCrash float64
 
 	LateTables time.Duration // so much later records are written into tables, at most
+	Batch      time.Duration // for so long events wait for others to be handed over with, at most
 
 	Tight bool    // capacity is scarce
 	Ahead bool    // one peer's clock is ten minutes ahead
@@ -139,6 +140,7 @@ func PlanOf(seed uint64) Plan {
 	}
 	drawPins(seed, &p)
 	drawLateTables(seed, &p)
+	drawBatch(seed, &p)
 	slices.SortStableFunc(p.Actions, func(a, b Action) int { return int(a.At - b.At) })
 	return p
 }

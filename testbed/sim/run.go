@@ -26,6 +26,7 @@ type Report struct {
 	Reached      map[placement.Mark]int // rare branches of the core, how often
 	Leases       int                    // that work started under
 	Measured     int                    // questions how far peers are
+	Together     int                    // events that were handed over with others
 	Astray       int                    // slots that started without the volume that they have elsewhere
 	Failed       []string
 }
@@ -45,6 +46,7 @@ func (r *Report) Add(o Report) {
 	r.Leases += o.Leases
 	r.Astray += o.Astray
 	r.Measured += o.Measured
+	r.Together += o.Together
 	if r.Reached == nil {
 		r.Reached = map[placement.Mark]int{}
 	}
@@ -54,8 +56,8 @@ func (r *Report) Add(o Report) {
 }
 
 func (r Report) String() string {
-	return fmt.Sprintf("%.1f virtual hours, %d events, %d faults, %d requests: %d acknowledged (%d below a quorum), %d refused; %d grants, %d leases, %d slots without their volumes, %d changes of keepers, %d messages",
-		r.Virtual.Hours(), r.Steps, r.Faults, r.Requests, r.Acknowledged, r.Below, r.Refused, r.Grants, r.Leases, r.Astray, r.Lists, r.Messages)
+	return fmt.Sprintf("%.1f virtual hours, %d events (%d handed over with others), %d faults, %d requests: %d acknowledged (%d below a quorum), %d refused; %d grants, %d leases, %d slots without their volumes, %d changes of keepers, %d messages",
+		r.Virtual.Hours(), r.Steps, r.Together, r.Faults, r.Requests, r.Acknowledged, r.Below, r.Refused, r.Grants, r.Leases, r.Astray, r.Lists, r.Messages)
 }
 
 // Run simulates a mesh, and writes its trace if one is wanted.

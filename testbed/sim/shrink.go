@@ -137,6 +137,8 @@ func (s *shrinker) calm() {
 				*at = false
 			case *float64:
 				*at = 0
+			case *time.Duration:
+				*at = 0
 			}
 		})
 		if p.String() != s.plan.String() {
