@@ -118,6 +118,7 @@ func (s *Steward) facts(name string, pol Policy) (facts []fact, fates map[PeerID
 		for _, c := range r.claims() {
 			if c.Component == name && !c.Slots.IsEmpty() {
 				live, back := p.members.live(id), p.members.backSince(id, r.at)
+				back = back || live && c.Unsure
 				facts = append(facts, fact{claimStatus: c, peer: id, lost: f.lost, live: live && !back, back: back})
 				fates[id] = f
 			}

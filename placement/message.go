@@ -199,6 +199,9 @@ type (
 		Ready     Slots `cbor:"l,omitzero"`
 		// Why is what the first slot that does not run says of that.
 		Why string `cbor:"k,omitempty"`
+		// Unsure: its driver has not said yet what runs, as after a restart, so that
+		// slots which are not among Running may do so.
+		Unsure bool `cbor:"g,omitempty"`
 	}
 
 	// askMsg asks a ledger for slots. The intent's bytes come along, since the

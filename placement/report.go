@@ -87,7 +87,7 @@ func (p *Peer) report(uid UID, nonce uint64) reportMsg {
 			Running: p.work.running(c), Unhealthy: p.work.unhealthy(c), Fresh: fresh, Stopping: c.Stopping, Reserved: c.State == claimReserved,
 			Replaces: c.Replaces, FirstRunning: c.FirstRunning, Again: c.Again, Score: c.Score,
 			Exclusive: c.Spec.Exclusive.On, Ready: p.waitingLeases(c), Unlisted: known.Compare(c.Version) < 0,
-			Why: p.work.why(c),
+			Why: p.work.why(c), Unsure: p.unsureOf(c),
 		})
 	}
 	for _, name := range sortedKeys(p.failures[uid]) {
@@ -109,6 +109,12 @@ func (p *Peer) report(uid UID, nonce uint64) reportMsg {
 		}
 	}
 	return m
+}
+
+// unsureOf says whether a driver is yet to say what runs of a claim. One that does not
+// for long may never do: then nothing is waited for.
+func (p *Peer) unsureOf(c *claim) bool {
+	return c.Spec.Kind() != "" && !p.ledger.listed[c.Spec.Driver()] && p.out.now.Mono-p.started < p.tune.RestartWindow
 }
 
 // failedWhy is why slots of a component were given back.
