@@ -357,7 +357,7 @@ func (p *Peer) intent(e *edit, a *app) *Intent {
 	if i.Changes = e.changes; i.Changes == nil {
 		i.Changes = changes(i.App, a.versions)
 	}
-	i.Base = baseOf(a.versions)
+	i.Base, i.Term = baseOf(a.versions)
 	i.Ends = p.endsOf(e, a)
 	if e.again {
 		i.Restates = editsOf(a.versions)
@@ -508,12 +508,12 @@ func (p *Peer) write(e *edit, a *app, term Term) {
 		}
 	}
 	i := p.intent(e, a)
-	i.Term = term.Number
 	if e.alone {
 		i.Alone = true
 		i.Before = e.before
-		i.Term = termOf(a.versions)
 		i.Changes = notDecided(i.Changes, e.version)
+	} else {
+		i.Term = term.Number
 	}
 	v := version{signed: p.sign(i), intent: *i}
 	e.phase, e.uid, e.version, e.written = editStoring, a.uid, i.Version, false

@@ -16,6 +16,7 @@ type End struct {
 	UID  UID        `json:"uid"`
 	Over []Ancestor `json:"over"`
 	Base Version    `json:"base,omitzero"`
+	Term uint64     `json:"term,omitempty"` // that Base was made under, as Intent.Term
 }
 
 const (
@@ -32,7 +33,7 @@ func (i *Intent) edits() []Change {
 	if len(i.Restates) > 0 {
 		return i.Restates
 	}
-	return []Change{{i.Version, i.Incarnation, i.Alone}}
+	return []Change{i.change()}
 }
 
 // editsOf is those of several versions, each once.
@@ -51,27 +52,20 @@ func editsOf(versions []version) []Change {
 	return out
 }
 
-// baseOf is the newest version under a term that is among these or that their
-// writers knew.
-func baseOf(versions []version) (base Version) {
+// baseOf is the last version under a term that is among these or that their writers
+// knew, and that term: whoever names the one with another's term claims to have known
+// what nobody there had seen.
+func baseOf(versions []version) (base Version, term uint64) {
 	for i := range versions {
-		v := versions[i].intent.Version
+		v, t := versions[i].intent.Version, versions[i].intent.Term
 		if versions[i].intent.Alone {
 			v = versions[i].intent.Base
 		}
-		if v.Compare(base) > 0 {
-			base = v
+		if compareUnder(t, v, term, base) > 0 {
+			base, term = v, t
 		}
 	}
-	return base
-}
-
-// termOf is the term that the newest version under one, of these, was made under.
-func termOf(versions []version) (term uint64) {
-	for i := range versions {
-		term = max(term, versions[i].intent.Term)
-	}
-	return term
+	return base, term
 }
 
 // ends says whether whoever made this version decided against o.
@@ -81,7 +75,7 @@ func (i *Intent) ends(o *Intent) bool {
 
 // covers says whether all edits of a version were seen.
 func (e End) covers(o *Intent) bool {
-	seen := Intent{UID: e.UID, Over: e.Over, Base: e.Base, Alone: true}
+	seen := Intent{UID: e.UID, Over: e.Over, Base: e.Base, Term: e.Term, Alone: true}
 	return e.UID == o.UID && !slices.ContainsFunc(o.edits(), func(c Change) bool { return !seen.knows(c) })
 }
 
@@ -122,7 +116,8 @@ func (p *Peer) endsOf(e *edit, a *app) []End {
 	if e.resolves {
 		for _, uid := range sortedKeys(p.byKey[a.key]) {
 			o := p.apps[uid]
-			enter(End{UID: uid, Over: ancestors(o.versions), Base: baseOf(o.versions)})
+			base, term := baseOf(o.versions)
+			enter(End{UID: uid, Over: ancestors(o.versions), Base: base, Term: term})
 			for _, v := range o.versions {
 				enter(v.intent.Ends...)
 			}
@@ -136,8 +131,8 @@ func (p *Peer) endsOf(e *edit, a *app) []End {
 func (e End) with(o End) End {
 	both := func(x End) version { return version{intent: Intent{Over: x.Over}} }
 	e.Over = slices.DeleteFunc(ancestors([]version{both(e), both(o)}), func(a Ancestor) bool { return a.Version.IsZero() })
-	if o.Base.Compare(e.Base) > 0 {
-		e.Base = o.Base
+	if compareUnder(o.Term, o.Base, e.Term, e.Base) > 0 {
+		e.Base, e.Term = o.Base, o.Term
 	}
 	return e
 }

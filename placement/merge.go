@@ -24,7 +24,14 @@ type Change struct {
 	Version     Version     `json:"version"`
 	Incarnation Incarnation `json:"incarnation"`
 	Alone       bool        `json:"alone,omitempty"` // as Intent.Alone
+	Term        uint64      `json:"term,omitempty"`  // as Intent.Term
 }
+
+// change is this version as an edit that others name.
+func (i *Intent) change() Change { return Change{i.Version, i.Incarnation, i.Alone, i.Term} }
+
+// after says whether an edit comes after another.
+func (c Change) after(o Change) bool { return compareUnder(c.Term, c.Version, o.Term, o.Version) > 0 }
 
 // changed is the edit that changed a component of this version last: this one,
 // unless it says otherwise.
@@ -32,13 +39,13 @@ func (i *Intent) changed(name string) Change {
 	if c, ok := i.Changes[name]; ok {
 		return c
 	}
-	return Change{i.Version, i.Incarnation, i.Alone}
+	return i.change()
 }
 
 // knows says whether an edit is this version, or one that this was made over.
 func (i *Intent) knows(c Change) bool {
 	return i.Version == c.Version ||
-		i.supersedes(&Intent{UID: i.UID, Version: c.Version, Incarnation: c.Incarnation, Alone: c.Alone})
+		i.supersedes(&Intent{UID: i.UID, Version: c.Version, Incarnation: c.Incarnation, Alone: c.Alone, Term: c.Term})
 }
 
 // changes is what an edit that makes app of these versions leaves as it was, by
@@ -52,7 +59,7 @@ func changes(app App, versions []version) map[string]Change {
 			v := &versions[i].intent
 			c, ok := v.App.Components[name]
 			same = same && ok && !v.Removed && bytes.Equal(Encode(c), want)
-			if at := v.changed(name); same && at.Version.Compare(last.Version) > 0 {
+			if at := v.changed(name); same && at.after(last) {
 				last = at
 			}
 		}
@@ -153,7 +160,7 @@ func survivor(sides []*Intent, name string) (best *Intent, ok bool) {
 			best = s
 		case !bytes.Equal(Encode(best.App.Components[name]), Encode(c)):
 			return nil, false
-		case s.changed(name).Version.Compare(best.changed(name).Version) > 0:
+		case s.changed(name).after(best.changed(name)):
 			best = s
 		}
 	}

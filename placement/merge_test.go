@@ -44,15 +44,7 @@ func text(app App) string {
 func editOf(by PeerID, at int64, over []version, app App, alone bool) version {
 	i := Intent{UID: "u", Key: app.Key(), Version: Version{Millis: at, Peer: by}, App: app, MinSchema: Schema,
 		Incarnation: 1, Alone: alone, Over: ancestors(over)}
-	for _, v := range over {
-		base := v.intent.Version
-		if v.intent.Alone {
-			base = v.intent.Base
-		}
-		if base.Compare(i.Base) > 0 {
-			i.Base = base
-		}
-	}
+	i.Base, i.Term = baseOf(over)
 	if len(over) > 0 {
 		i.Changes = changes(app, over)
 	}

@@ -1,6 +1,7 @@
 package placement
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"slices"
@@ -128,6 +129,12 @@ func ancestors(versions []version) []Ancestor {
 	}
 	slices.SortFunc(all, func(a, b Ancestor) int { return b.Version.Compare(a.Version) })
 	return all[:min(len(all), ancestorsMax)]
+}
+
+// compareUnder orders what was made under terms: by those, and of one by the clock.
+// Of two clocks the one that won a later term may be the slower.
+func compareUnder(term uint64, v Version, oTerm uint64, o Version) int {
+	return cmp.Or(cmp.Compare(term, oTerm), v.Compare(o))
 }
 
 // supersedes says whether this version makes o an ancestor of it. Versions
