@@ -352,7 +352,7 @@ func (k *Keeper) end(r *keepRecord, last []version) []Write {
 	}
 	e := ending{Term: r.Term}
 	for _, v := range last {
-		if i := v.intent; i.Removed && (e.Removal == nil || i.Version.Compare(e.Removal.Version) > 0) {
+		if i := v.intent; i.Removed && (e.Removal == nil || compareUnder(i.Term, i.Version, e.Removal.Term, e.Removal.Version) > 0) {
 			e.Removal = &Intent{UID: i.UID, Version: i.Version, Incarnation: i.Incarnation, Over: i.Over, Alone: i.Alone, Base: i.Base, Term: i.Term, Removed: true}
 		}
 	}

@@ -58,3 +58,20 @@ func TestBaseAndTermAreOfOneVersion(t *testing.T) {
 		}
 	}
 }
+
+// Of two removals the one of the later term is what a keeper remembers: what the other
+// does not supersede must not come back.
+func TestRemovalOfTheLaterTermIsRemembered(t *testing.T) {
+	p, _ := newTestPeer("a")
+	base, left, decided := slowTerms(sizes("web=5"), sizes("web=3"))
+	removal := func(over version, at int64, term uint64) version {
+		v := removalOf("b", at, []version{over}, false)
+		v.intent.Term = term
+		return v
+	}
+	r := p.keeper.open("u", base.intent.Key)
+	p.keeper.end(r, []version{removal(left, 101, 1), removal(decided, 60, 2)})
+	if e := p.keeper.ended["u"]; e.Removal == nil || e.Removal.Term != 2 || !e.late(&decided.intent) {
+		t.Errorf("what was removed last is held against %+v", e.Removal)
+	}
+}
