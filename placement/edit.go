@@ -44,7 +44,8 @@ type edit struct {
 	written  bool           // here
 	told     bool           // a majority has it, and the mesh was told
 	before   map[string]int // wanted before the edit
-	again    bool           // nobody's: it writes once more what people did
+	again    bool           // it writes once more what people did; nobody's, but with as
+	as       Version        // of one that comes again: what it was made as, to answer with
 	merges   bool           // such, of versions that stand side by side (merge.go)
 	changes  map[string]Change
 	writers  []PeerID // of those versions
@@ -482,6 +483,10 @@ func (p *Peer) madeBefore(e *edit, a *app, wait bool) bool {
 
 // editAlone makes an edit below a majority of the keepers.
 func (p *Peer) editAlone(e *edit, a *app) {
+	if i, made := p.undecided(e, a); i != nil {
+		p.standAlone(e, a, i, made)
+		return
+	}
 	if p.madeBefore(e, a, false) {
 		return
 	}

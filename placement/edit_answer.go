@@ -137,8 +137,12 @@ var happens = map[string][]string{
 }
 
 func (p *Peer) acknowledge(e *edit, a *app) {
+	version := e.version
+	if !e.as.IsZero() {
+		version = e.as
+	}
 	p.finish(e, Result{
-		UID: e.uid, Version: e.version, ETag: p.etag(a.key), Created: e.created,
+		UID: e.uid, Version: version, ETag: p.etag(a.key), Created: e.created,
 		Copies: len(e.copied()), Peers: e.copied(), Quorum: p.quorum(e, a), Notes: p.farKeepers(a),
 	})
 	if e.merges {
@@ -153,7 +157,7 @@ func (p *Peer) acknowledge(e *edit, a *app) {
 		what = happens[""]
 	}
 	p.out.happened(Happened{Type: what[btoi(e.req.remove)], UID: e.uid, Key: e.req.key, Peer: p.cfg.Self.Peer,
-		Message: fmt.Sprintf("version %s, on disk at %d of %d keepers", e.version, len(e.copied()), len(a.keeperIDs()))})
+		Message: fmt.Sprintf("version %s, on disk at %d of %d keepers", version, len(e.copied()), len(a.keeperIDs()))})
 }
 
 // editRefused takes back the edits of an app whose keepers follow a higher term.
