@@ -53,6 +53,9 @@ func (p *Peer) highest(uid UID) uint64 {
 	return n
 }
 
+// term is the highest number that lists were proposed under.
+func (l lists) term() uint64 { return max(l.now.list.Term.Number, l.next.list.Term.Number) }
+
 // mayOrder says whether an order under a term is its sender's to give.
 func (p *Peer) mayOrder(from PeerID, uid UID, t Term) bool {
 	return t.Peer == from && p.mayHave(uid, t, p.highest(uid))

@@ -23,6 +23,7 @@ type Catalog struct {
 	// follows says whether a list may count after the known one; nil lets any.
 	follows    func(known, k keeperList) bool
 	gone       func(PeerID) bool  // says who never comes back
+	highest    func(UID) uint64   // the highest number of a term that is known; nil believes any
 	unfollowed map[UID][][]byte   // siblings of which one may count later
 	next       map[UID]keeperList // that keepers said is to follow
 }
@@ -84,7 +85,17 @@ func (c *Catalog) readIntent(s Signed) (version, error) {
 		e = c.opened.add(s, v.intent)
 	}
 	v.intent, v.specs = e.intent, e.specs
+	c.boundTerm(&v.intent)
 	return v, nil
+}
+
+// boundTerm takes away a term that is out of reach of all that are known: no keepers
+// have granted it, and who says so would come before all that they decide. What is
+// left is an edit as of a release that did not say its term.
+func (c *Catalog) boundTerm(i *Intent) {
+	if i.Term > termJumpMax && c.highest != nil && !(Term{Number: i.Term}).within(c.highest(i.UID)) {
+		i.Term = 0
+	}
 }
 
 func (c *Catalog) readKeepers(s Signed) (keeperList, error) {

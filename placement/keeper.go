@@ -101,6 +101,7 @@ func (k *Keeper) load(uid UID, data []byte) error {
 	if err := Decode(data, r); err != nil {
 		return err
 	}
+	k.records[uid] = r // first: what its intents are held against is its term
 	for _, s := range r.Intents {
 		v, err := k.catalog.readIntent(s)
 		if err != nil {
@@ -127,7 +128,6 @@ func (k *Keeper) load(uid UID, data []byte) error {
 		r.heard = r.Term
 	}
 	r.wrote()()
-	k.records[uid] = r
 	k.changed(uid)
 	return nil
 }

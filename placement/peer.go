@@ -67,6 +67,7 @@ func New(cfg Config) *Peer {
 		return p.follows(known, k, "")
 	}
 	p.catalog.gone = p.members.forgotten
+	p.catalog.highest = func(uid UID) uint64 { return max(p.highest(uid), p.listsOf(uid).term()) }
 	p.votes, p.leases = newLeaseKeeper(tune), newLeases()
 	p.work = newWork(p.out, tune, p.timers, p.has)
 	p.ledger.holdsOff = p.stopped
