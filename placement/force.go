@@ -54,12 +54,19 @@ func (p *Peer) mayForce(a *app) string {
 	return ""
 }
 
+// pastTerm is the highest number of a term that this peer knows of in any way: heard of
+// from others, proposed a list of keepers, or wrote what stands.
+func (p *Peer) pastTerm(a *app) uint64 {
+	_, wrote := baseOf(a.versions)
+	return max(p.knownTerm(a).Number, p.highest(a.uid), a.lists().term(), wrote)
+}
+
 // force makes the list of those that live, this peer and more, in an epoch of
 // its own.
 func (p *Peer) force(a *app) {
 	old := a.lists()
 	k := Keepers{UID: a.uid, Epoch: max(old.now.list.Epoch, old.next.list.Epoch) + 1, Forced: true,
-		Term: Term{Number: max(p.knownTerm(a).Number, p.highest(a.uid)) + forceTermJump, Peer: p.cfg.Self.Peer}}
+		Term: Term{Number: p.pastTerm(a) + forceTermJump, Peer: p.cfg.Self.Peer}}
 	for _, ref := range old.refs() {
 		if p.keeperLives(ref) && len(k.Peers) < keepersWant {
 			k.Peers = append(k.Peers, ref)

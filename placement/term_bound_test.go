@@ -3,6 +3,7 @@ package placement
 import (
 	"math"
 	"testing"
+	"time"
 )
 
 // A peer that is admitted, and lies about the term that it wrote under, comes before
@@ -52,5 +53,30 @@ func TestBoundOfTermsOutlivesARestart(t *testing.T) {
 		if got := p.keeper.records["u"].versions[0].intent.Term; got != c.want {
 			t.Errorf("of term %d where %d was heard of %d is believed, not %d", c.said, c.heard, got, c.want)
 		}
+	}
+}
+
+// A list that a person forces begins above all terms that anything known here was
+// written under, by whoever had them: this peer need never have heard from them.
+func TestForcedListBeginsAbovePastTerms(t *testing.T) {
+	p := New(Config{Self: PeerRef{"c", 1}, Name: "c", Site: "sc", Seed: 1})
+	now := &Now{Wall: time.Unix(1_800_000_000, 0)}
+	written := intentBy("a", "u", testApp("shop"), func(i *Intent) { i.Term = 5000 })
+	list := Keepers{UID: "u", Epoch: 2, Peers: []PeerRef{{"a", 1}, {"b", 1}}, Term: Term{7000, "a"}}
+	p.LoadTable(TableIntents, "default/shop", [][]byte{Encode(written)})
+	p.LoadTable(TableKeepers, "u", [][]byte{Encode(Signed{Body: Encode(list), By: "a"})})
+	drive(p, now, p.Begin(*now))
+	step(p, now, MemberChanged{Peer: "a", Site: "sa", State: MemberForgotten})
+	step(p, now, MemberChanged{Peer: "b", Site: "sb", State: MemberForgotten})
+	for _, past := range []uint64{7000, 5000} {
+		a := p.apps["u"]
+		if got := p.pastTerm(a); got < past {
+			t.Errorf("term %d is taken for the last, and %d was", got, past)
+		}
+		a.keepers.list.Term.Number = 0 // what is written alone
+	}
+	p.Step(*now, ForceEpoch{Ticket: 1, Peer: "a"})
+	if k := p.apps["u"].keepers.list; !k.Forced || k.Term.Number <= 5000 {
+		t.Errorf("epoch %d, forced %t, begins with term %d", k.Epoch, k.Forced, k.Term.Number)
 	}
 }
