@@ -45,7 +45,8 @@ type digestState struct {
 	wholeHash [16]byte
 	wholeAsOf time.Time
 
-	dirty bool // own: to be signed and sent
+	dirty bool   // own: to be sent
+	fresh []byte // own, dirty: signed for whoever pulled it meanwhile; nil when nobody has
 }
 
 func (d *digestState) public() Digest {
@@ -58,8 +59,18 @@ func wholeHash(whole []byte) [16]byte {
 	return [16]byte(sum[:16])
 }
 
+// digestShare is what a mesh of many peers spends on digests: each peer sends one in
+// that time for every peer that there is, so that all together cost a peer as much.
+const digestShare = 20 * time.Millisecond
+
+// digestInterval is how long this peer sends no other digest after one.
+func (g *Gossip) digestInterval() time.Duration {
+	return max(g.cfg.DigestInterval, time.Duration(len(g.peers))*digestShare)
+}
+
 // SetDigest replaces this peer's digest; call it on material change. What is
-// set within DigestInterval of the last is sent at its end, the last one only.
+// set within DigestInterval of the last, or longer in a mesh of more than a hundred,
+// is sent at its end, the last one only.
 func (g *Gossip) SetDigest(class, whole []byte) error {
 	if len(class) > ClassBytesMax || len(whole) > WholeBytesMax {
 		return fmt.Errorf("set digest of %d and %d bytes: %w", len(class), len(whole), errMalformed)
@@ -71,7 +82,7 @@ func (g *Gossip) SetDigest(class, whole []byte) error {
 		return nil
 	}
 	g.own.class, g.own.whole, g.own.wholeHash = bytes.Clone(class), bytes.Clone(whole), hash
-	g.own.dirty = true
+	g.own.dirty, g.own.fresh = true, nil
 	g.wake()
 	return nil
 }
@@ -79,18 +90,31 @@ func (g *Gossip) SetDigest(class, whole []byte) error {
 // publishDigest signs and sends what SetDigest left, if it is time. The caller
 // holds mu.
 func (g *Gossip) publishDigest(now time.Time) error {
-	if !g.own.dirty || now.Sub(g.own.asOf) < g.cfg.DigestInterval {
+	if !g.own.dirty || now.Sub(g.own.asOf) < g.digestInterval() {
 		return nil
 	}
-	seq := max(g.own.sequence+1, uint64(now.UnixMilli()))
-	m, err := sealDigest(g.cfg.Self, seq, g.own.wholeHash, g.own.class, g.cfg.Signer)
+	m, err := g.sealOwn(now)
 	if err != nil {
 		return err
 	}
-	g.own.message, g.own.sequence, g.own.hash, g.own.asOf, g.own.wholeAsOf = m, seq, g.own.wholeHash, now, now
-	g.own.dirty = false
+	g.own.message, g.own.hash, g.own.asOf, g.own.wholeAsOf = m, g.own.wholeHash, now, now
+	g.own.dirty, g.own.fresh = false, nil
 	g.enqueue(g.notices, "d/"+g.cfg.Self, m)
 	return nil
+}
+
+// sealOwn is the message of the digest that SetDigest left, signed once for all that
+// pull it and for gossip. The caller holds mu.
+func (g *Gossip) sealOwn(now time.Time) ([]byte, error) {
+	if g.own.fresh != nil && binary.BigEndian.Uint64(g.own.fresh[17:25]) == g.own.sequence {
+		return g.own.fresh, nil
+	}
+	seq := max(g.own.sequence+1, uint64(now.UnixMilli()))
+	m, err := sealDigest(g.cfg.Self, seq, g.own.wholeHash, g.own.class, g.cfg.Signer)
+	if err == nil {
+		g.own.fresh, g.own.sequence = m, seq
+	}
+	return m, err
 }
 
 func sealDigest(self string, seq uint64, hash [16]byte, class []byte, signer crypto.Signer) ([]byte, error) {
@@ -186,14 +210,13 @@ func (g *Gossip) WholeDigest() ([]byte, error) {
 	if g.own.message == nil || g.own.hash != g.own.wholeHash {
 		// The message is behind the whole: sign anew, so that they belong
 		// together; gossip follows at its own pace.
-		m, err := sealDigest(g.cfg.Self, g.own.sequence+1, g.own.wholeHash, g.own.class, g.cfg.Signer)
-		if err != nil {
-			return nil, err
-		}
 		if g.own.whole == nil {
 			return nil, fmt.Errorf("whole digest of %s: %w", g.cfg.Self, ErrNoDigest)
 		}
-		g.own.sequence++
+		m, err := g.sealOwn(time.Now())
+		if err != nil {
+			return nil, err
+		}
 		return joinWhole(m, g.own.whole), nil
 	}
 	return joinWhole(g.own.message, g.own.whole), nil
@@ -225,17 +248,25 @@ func (g *Gossip) Refresh(ctx context.Context, id string) (Digest, error) {
 	if owner(message[1:17]) != ownerOf(id) || [16]byte(message[25:41]) != hash {
 		return Digest{}, fmt.Errorf("pull digest of %s: %w", id, errForged)
 	}
-	g.takeDigest(message) // verifies; ignored if it is not newer
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	p, ok := g.peers[id]
-	if !ok || p.digest.message == nil {
-		return Digest{}, fmt.Errorf("pull digest of %s: %w", id, errNotAdmitted)
-	}
-	key, admitted := g.cfg.KeyOf(id)
-	if !admitted || !digestVerifies(id, message, key) {
+	p, key, err := g.admit(id)
+	switch {
+	case err != nil:
+		return Digest{}, fmt.Errorf("pull digest of %s: %w", id, err)
+	case bytes.Equal(message, p.digest.message): // checked when it came
+	case !digestVerifies(id, message, key):
+		g.stats.RefusedDigests++
 		return Digest{}, fmt.Errorf("pull digest of %s: %w", id, errForged)
 	}
-	p.digest.whole, p.digest.wholeHash, p.digest.wholeAsOf = bytes.Clone(whole), hash, time.Now()
+	now := time.Now()
+	if seq := binary.BigEndian.Uint64(message[17:25]); seq > p.digest.sequence {
+		// Its peer gossips it, or a later one, in its own time: who passed on what it
+		// pulled would have all others pull once more.
+		p.digest.message, p.digest.sequence, p.digest.asOf = bytes.Clone(message), seq, now
+		p.digest.hash, p.digest.class = hash, p.digest.message[digestHead:]
+		p.heard = now
+	}
+	p.digest.whole, p.digest.wholeHash, p.digest.wholeAsOf = bytes.Clone(whole), hash, now
 	return p.digest.public(), nil
 }

@@ -260,18 +260,25 @@ func TestDigestWhole(t *testing.T) {
 		for i := range 50 {
 			set("c2", fmt.Sprint("w2-", i))
 		}
-		if d, err := a.WholeDigest(); err != nil || !bytes.HasSuffix(d, []byte("w2-49")) {
-			t.Fatalf("%q %v", d, err)
+		pulled, err := a.WholeDigest()
+		if err != nil || !bytes.HasSuffix(pulled, []byte("w2-49")) {
+			t.Fatalf("%q %v", pulled, err)
+		}
+		if again, err := a.WholeDigest(); err != nil || !bytes.Equal(again, pulled) {
+			t.Errorf("signed anew for each that pulls: %v", err)
 		}
 		m.eventually(10*time.Second, "the second class is known", func() bool { d, _ := b.Digest(a.id); return string(d.Class) == "c2" })
 		d, _ := b.Digest(a.id)
 		if d.Current || string(d.Whole) != "w1" || d.Sequence <= first.Sequence {
 			t.Errorf("before the pull: %+v", d)
 		}
-		if d, err := b.Refresh(t.Context(), a.id); err != nil || string(d.Whole) != "w2-49" || !d.Current {
+		// What is pulled before it is gossiped is news to nobody else until it is.
+		set("c3", "w3")
+		if d, err := b.Refresh(t.Context(), a.id); err != nil || string(d.Whole) != "w3" || !d.Current {
 			t.Errorf("after the pull: %+v %v", d, err)
 		}
-		if n := m.count(EventDigest, a.id); n > 6 { // two observers, two or three digests
+		m.eventually(5*time.Second, "the third class is known", func() bool { d, _ := nodes[2].Digest(a.id); return string(d.Class) == "c3" })
+		if n := m.count(EventDigest, a.id); n > 5 { // two observers, three digests, of which one pulled the last
 			t.Errorf("%d digests were seen", n)
 		}
 		if err := a.SetDigest(make([]byte, ClassBytesMax+1), nil); err == nil {
