@@ -116,7 +116,8 @@ func (c *Catalog) setIntents(key AppKey, siblings [][]byte) []UID {
 		touched[v.intent.UID] = true
 	}
 	var versions []version
-	for _, raw := range siblings[:min(len(siblings), siblingsMax)] {
+	// What was told of and not read would be removed by whatever is published next.
+	for _, raw := range siblings[:min(len(siblings), listedMax)] {
 		var s Signed
 		if Decode(raw, &s) != nil {
 			continue
@@ -191,7 +192,7 @@ func (c *Catalog) setKeepers(uid UID, siblings [][]byte) {
 		delete(c.next, uid)
 		return
 	}
-	siblings = siblings[:min(len(siblings), siblingsMax)]
+	siblings = siblings[:min(len(siblings), listedMax)]
 	for _, raw := range siblings {
 		var s Signed
 		if Decode(raw, &s) != nil {

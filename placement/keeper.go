@@ -197,7 +197,7 @@ func (r *keepRecord) add(versions ...version) {
 		}
 		if len(r.versions) >= siblingsMax {
 			i := len(r.versions) - 1
-			for i >= 0 && !slices.ContainsFunc(r.versions, func(h version) bool { return h.intent.supersedes(&r.versions[i].intent) }) {
+			for i >= 0 && !v.intent.supersedes(&r.versions[i].intent) && !slices.ContainsFunc(r.versions, func(h version) bool { return h.intent.supersedes(&r.versions[i].intent) }) {
 				i--
 			}
 			if i < 0 {

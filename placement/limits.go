@@ -19,7 +19,8 @@ const (
 	nameBytesMax   = 63
 	keepersMax     = 16
 	holdersMax     = 1 << 14
-	siblingsMax    = 16
+	siblingsMax    = 16      // versions of one app that a keeper holds, and that one message brings
+	listedMax      = 64      // that a table lists under one key: all that it holds
 	claimsMax      = 1 << 14 // at one peer
 	appClaimsMax   = 1 << 11 // of one app at one peer
 	slotsHeldMax   = 1 << 14 // at one peer

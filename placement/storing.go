@@ -60,6 +60,10 @@ func (p *Peer) holdersOf(a *app) []PeerRef {
 	return out
 }
 
+// stored is the standing versions that keepers are asked to hold: of very many the
+// newest. The others are listed until somebody decides between them all.
+func (a *app) stored() []version { return a.versions[:min(len(a.versions), siblingsMax)] }
+
 // storeNow is the timer of storing.
 func (p *Peer) storeNow(uid UID) {
 	a, st := p.apps[uid], p.stores[uid]
@@ -70,7 +74,7 @@ func (p *Peer) storeNow(uid UID) {
 	if s := a.steward; s != nil && !s.deputy && s.phase == phaseActing {
 		m.Term, m.Holders = s.term, s.holders
 	}
-	for _, v := range a.versions {
+	for _, v := range a.stored() {
 		m.Intents = append(m.Intents, v.signed)
 	}
 	m.From = []PeerID{p.cfg.Self.Peer}
@@ -313,7 +317,7 @@ func (p *Peer) onStored(from PeerID, m *storedMsg) {
 	}
 	if st := p.stores[m.UID]; st != nil && st.tag == p.storeTag(a) {
 		all := max(m.Epoch, 1) == a.keepers.list.Epoch && m.Next == a.next.list.Term
-		for _, v := range a.versions {
+		for _, v := range a.stored() {
 			all = all && slices.Contains(m.Versions, v.intent.Version)
 		}
 		if all {
