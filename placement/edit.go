@@ -472,8 +472,11 @@ func (p *Peer) madeBefore(e *edit, a *app, wait bool) bool {
 			return true
 		}
 		e.uid, e.version = a.uid, v
-		if !wait && !p.lists(a.uid, a.versions[i].intent.Version) { // who was to publish it may have lost its store, and it is answered for now
-			p.publishEdit(e, a)
+		if at := a.versions[i].intent.Version; !wait && !p.lists(a.uid, at) { // who was to publish it may have lost its store, and it is answered for now
+			if p.publishEdit(e, a); !p.lists(a.uid, at) {
+				e.phase = editWaiting // for that, or whoever made it could take it back
+				return true
+			}
 		}
 		p.acknowledge(e, a)
 		return true

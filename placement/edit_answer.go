@@ -39,7 +39,7 @@ func (p *Peer) editStored(from PeerID, m *storedMsg) {
 // beside it.
 func (p *Peer) publishEdit(e *edit, a *app) {
 	for _, o := range p.edits.open {
-		if o != nil && o != e && o.uid == a.uid && o.phase == editStoring && !o.told &&
+		if o != nil && o != e && o.uid == a.uid && o.phase == editStoring && !o.told && !(o.written && (o.alone || o.created)) &&
 			slices.ContainsFunc(a.versions, func(v version) bool { return v.intent.Version == o.version }) {
 			return
 		}
@@ -282,8 +282,7 @@ func (p *Peer) editTimer(id string) {
 	case e.phase == editStoring && a == nil: // removed meanwhile
 		p.finish(e, Result{UID: e.uid, Version: e.version, Created: e.created, Copies: len(e.copied()), Peers: e.copied()})
 		return
-	case e.phase == editStoring && late && !e.written && p.merged(e, a):
-		return
+	case e.phase == editStoring && late && !e.written && p.merged(e, a): // and answered, or as good as
 	case e.phase == editStoring && late && !e.written && !p.stands(e):
 		p.finish(e, Result{Err: fmt.Errorf("edit of %s: %w: another edit came first", e.req.key, ErrConflict)})
 		return
