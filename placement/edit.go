@@ -144,8 +144,11 @@ func (p *Peer) onForward(from PeerID, m *forwardMsg) {
 // conditional says whether it is to be made over a certain version only.
 func (r *editRequest) conditional() bool { return r.ifNone || r.ifMatch != "" }
 
+// reqPrefix begins the keys that peers give to edits of people who gave none.
+const reqPrefix = "req/"
+
 func reqName(r requestID) string {
-	return "req/" + string(r.Peer) + "/" + strconv.FormatUint(uint64(r.Incarnation), 36) + "/" + strconv.FormatUint(r.Count, 36)
+	return reqPrefix + string(r.Peer) + "/" + strconv.FormatUint(uint64(r.Incarnation), 36) + "/" + strconv.FormatUint(r.Count, 36)
 }
 
 func (r *editRequest) idemName() string {

@@ -214,7 +214,7 @@ func pasts(versions []version) []Made {
 		}
 	}
 	slices.SortStableFunc(out, func(a, b Made) int { return b.Version.Compare(a.Version) })
-	return out[:min(len(out), pastMax)]
+	return boundPast(out)
 }
 
 // mergeable says whether the versions of an app become one by themselves. What

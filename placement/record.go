@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"slices"
+	"strings"
 )
 
 // Signed is a record as it is stored, relayed and shown to others: the bytes
@@ -70,10 +71,27 @@ type Ancestor struct {
 type Made struct {
 	Request string  `json:"request"` // requestHash of its Idempotency-Key
 	Version Version `json:"version"`
+	Own     bool    `json:"own,omitempty"` // the key is a peer's, since the person gave none
 }
 
-// pastMax bounds how many edits are known again: a retry comes soon.
-const pastMax = 16
+// pastMax bounds how many edits are known again: a retry comes soon. pastOwnMax is how
+// many of them peers gave keys to, in case one is sent on: they leave room for those
+// that people may send again.
+const (
+	pastMax    = 16
+	pastOwnMax = pastMax / 2
+)
+
+// boundPast is the newest of edits, newest first.
+func boundPast(all []Made) []Made {
+	own, out := 0, make([]Made, 0, min(len(all), pastMax))
+	for _, m := range all {
+		if own += btoi(m.Own); len(out) < pastMax && (!m.Own || own <= pastOwnMax) {
+			out = append(out, m)
+		}
+	}
+	return out
+}
 
 func requestHash(key string) string {
 	h := sha256.Sum256([]byte(key))
@@ -98,9 +116,9 @@ func (i *Intent) past() []Made {
 	h := requestHash(i.Request)
 	again := slices.ContainsFunc(out, func(m Made) bool { return m.Request == h }) // this version is that edit, written again
 	if i.Request != "" && !again {
-		out = append([]Made{{h, i.Version}}, out...)
+		out = append([]Made{{h, i.Version, strings.HasPrefix(i.Request, reqPrefix)}}, out...)
 	}
-	return out[:min(len(out), pastMax)]
+	return boundPast(out)
 }
 
 // ancestorsMax bounds a version vector. Past it the oldest writers are dropped,
