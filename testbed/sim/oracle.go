@@ -219,14 +219,17 @@ func (o *oracle) lost(a *acked) bool {
 }
 
 // orphaned says whether so many of an app's keepers lost their disks that
-// nobody can drive it but deputies: a person has to give it new keepers.
+// nobody can drive it but deputies: a person has to give it new keepers. The list that
+// counts is the last that anybody who is left follows: that another was decided may
+// have been known to one disk alone, and was lost with that.
 func (o *oracle) orphaned(uid placement.UID) bool {
-	for _, p := range o.w.peers {
-		if k, ok := o.kept(p, uid); ok && k.Keepers.UID != "" {
-			return o.lost(&acked{keepers: o.lists.last(uid, k.Keepers)})
+	list := placement.Keepers{}
+	for _, p := range o.w.in() {
+		if k, ok := o.kept(p, uid); ok && k.Keepers.UID != "" && k.Keepers.Epoch >= list.Epoch {
+			list = k.Keepers
 		}
 	}
-	return true
+	return o.lost(&acked{keepers: list})
 }
 
 // stranded says whether a keeper that is left holds an app, and too few of them
