@@ -310,9 +310,11 @@ func (p *Peer) refresh(uid UID) {
 	p.followLists(a)
 	p.checkClaims(uid)
 	p.dirty[uid] = true
-	if p.catalog.has(uid) && p.catalog.keepers[uid].list.Peers == nil && len(list.now.list.Peers) > 0 && !a.win.intent.Removed {
+	if p.catalog.has(uid) && p.catalog.keepers[uid].list.Peers == nil && len(list.now.list.Peers) > 0 && !a.win.intent.Removed &&
+		(a.steward != nil || !p.majority(a)) {
 		p.tune.mark(MarkOutlivedRemoval)
-		// An edit outlived a removal that had completed elsewhere.
+		// An edit outlived a removal that had completed elsewhere. Where somebody else
+		// drives the app that is theirs to publish: mostly it is on its way, behind the edit.
 		p.publish(Publish{Table: TableKeepers, Key: string(uid), Value: Encode(list.now.signed)})
 	}
 }
