@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/hansa-mesh/hansa/placement"
+	"github.com/hansa-mesh/hansa/transport/identity"
 )
 
 // record keeps what happened, and logs it as a sentence.
@@ -25,14 +26,29 @@ func (n *Node) record(e placement.Record) {
 }
 
 // named is a text of the core with peers' names for their ids, which is all
-// that the core knows.
-func (n *Node) named(text string) string {
-	for _, a := range n.trust.Peers() {
-		if id := a.ID(); strings.Contains(text, id) {
-			text = strings.ReplaceAll(text, id, a.Name)
+// that the core knows. It looks up what has the form of an id: there is a text with
+// each thing that happens, and a mesh has many peers.
+func (n *Node) named(text string) string { return named(text, n.nameOf) }
+
+func named(text string, nameOf func(id string) string) string {
+	var out strings.Builder
+	done := 0
+	for at := 0; at < len(text); at++ {
+		from := at
+		for at < len(text) && (text[at] >= 'a' && text[at] <= 'z' || text[at] >= '0' && text[at] <= '9') {
+			at++
+		}
+		if id := text[from:at]; identity.ValidID(id) {
+			out.WriteString(text[done:from])
+			out.WriteString(nameOf(id))
+			done = at
 		}
 	}
-	return text
+	if done == 0 {
+		return text // as most are
+	}
+	out.WriteString(text[done:])
+	return out.String()
 }
 
 // inNames is an error of the core with peers' names for their ids.
