@@ -43,6 +43,8 @@
 //	exclusive slots          exclusive.go, lease.go; lease_keep.go and lease_vote.go
 //	                         vote, lease_hold.go holds, lease_place.go places
 //	what a person is shown   views.go, query.go, inspect.go
+//	two tiers of gossip      region.go, region_plan.go: digests folded by region, for
+//	                         docs/SCALE.md; no daemon uses them yet
 //
 // # Concurrency
 //

@@ -2,6 +2,7 @@ package placement
 
 import (
 	"fmt"
+	"slices"
 
 	"k8s.io/apimachinery/pkg/labels"
 )
@@ -29,4 +30,13 @@ func ParseSelector(text string) (Selector, error) {
 // Matches says whether the condition holds for a set of labels.
 func (s Selector) Matches(set map[string]string) bool {
 	return s.s == nil || s.s.Matches(labels.Set(set))
+}
+
+// names says whether the condition is about one of these labels.
+func (s Selector) names(label ...string) bool {
+	if s.s == nil {
+		return false
+	}
+	all, _ := s.s.Requirements()
+	return slices.ContainsFunc(all, func(r labels.Requirement) bool { return slices.Contains(label, r.Key()) })
 }
