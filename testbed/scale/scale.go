@@ -13,6 +13,7 @@ import (
 	"github.com/hansa-mesh/hansa/node/api"
 	"github.com/hansa-mesh/hansa/placement"
 	"github.com/hansa-mesh/hansa/testbed/fleet"
+	"github.com/hansa-mesh/hansa/testbed/usage"
 )
 
 // Config says what to measure.
@@ -135,7 +136,7 @@ func Measure(ctx context.Context, cfg Config) (figure Figure, err error) {
 		return Figure{}, err
 	}
 	defer func() { err = errors.Join(err, r.fleet.Close()) }()
-	r.fig.Idle = resident()
+	r.fig.Idle = usage.Resident()
 	if err := r.burst(ctx); err != nil {
 		return r.fig, err
 	}
@@ -148,7 +149,7 @@ func Measure(ctx context.Context, cfg Config) (figure Figure, err error) {
 // burst submits the apps at all peers in turn until every slot was started, and
 // waits until every peer knows.
 func (r *run) burst(ctx context.Context) error {
-	began, used := time.Now(), cpuTime()
+	began, used := time.Now(), usage.CPU()
 	took := make([]time.Duration, r.cfg.Apps)
 	r.made = make([]made, r.cfg.Apps)
 	var next, answered atomic.Int64
@@ -175,7 +176,7 @@ func (r *run) burst(ctx context.Context) error {
 		r.cfg.Placed()
 	}
 	r.fig.Placed, r.fig.Rate = placed.Seconds(), float64(r.fig.Slots)/placed.Seconds()
-	r.fig.CPU = (cpuTime() - used).Seconds() / float64(r.fig.Slots) * 1000
+	r.fig.CPU = (usage.CPU() - used).Seconds() / float64(r.fig.Slots) * 1000
 	<-submitted
 	r.fig.Answer, r.fig.Late = spread(took), r.late.Load()
 	if err := errors.Join(errs...); err != nil {
@@ -184,7 +185,7 @@ func (r *run) burst(ctx context.Context) error {
 	if err := r.await(ctx, func() (bool, string) { return r.counted(ctx) }, nil, nil); err != nil {
 		return err
 	}
-	r.fig.Known, r.fig.Loaded = time.Since(began).Seconds(), resident()
+	r.fig.Known, r.fig.Loaded = time.Since(began).Seconds(), usage.Resident()
 	if r.cfg.Known != nil {
 		r.cfg.Known()
 	}
@@ -219,18 +220,23 @@ func (r *run) known(ctx context.Context) error {
 	return err
 }
 
-// submit deploys one app at one of the peers.
-func (r *run) submit(ctx context.Context, n int, name string, replicas int, m *made) (time.Duration, error) {
-	at := n % len(r.fleet.Peers())
-	p := r.fleet.Peers()[at]
-	began := time.Now()
-	app := placement.App{
+// slotsOf is an app of so many slots.
+func slotsOf(name string, replicas int) placement.App {
+	return placement.App{
 		Name: name, Namespace: placement.DefaultNamespace,
 		Components: map[string]placement.Component{"web": {
 			Server:   &placement.Server{Process: &placement.Process{Command: []string{"run"}}},
 			Replicas: &replicas, Resources: placement.Resources{CPU: slotCPU, Memory: slotMemory},
 		}},
 	}
+}
+
+// submit deploys one app at one of the peers.
+func (r *run) submit(ctx context.Context, n int, name string, replicas int, m *made) (time.Duration, error) {
+	at := n % len(r.fleet.Peers())
+	p := r.fleet.Peers()[at]
+	began := time.Now()
+	app := slotsOf(name, replicas)
 	for {
 		_, err := p.Door().PutApp(ctx, app, api.PutOptions{IdempotencyKey: name})
 		if err == nil {

@@ -41,14 +41,27 @@ func (n *Network) SetCap(addr string, c Cap) {
 // Carried are the bytes that went up and down a host's link so far, headers
 // included.
 func (n *Network) Carried(addr string) (up, down int64) {
+	up, _, down, _ = n.carried(addr)
+	return up, down
+}
+
+// Packets are those that went up and down a host's link so far.
+func (n *Network) Packets(addr string) (up, down int64) {
+	_, up, _, down = n.carried(addr)
+	return up, down
+}
+
+func (n *Network) carried(addr string) (up, upPackets, down, downPackets int64) {
 	udp, err := net.ResolveUDPAddr("udp", addr)
 	if err != nil {
-		return 0, 0
+		return 0, 0, 0, 0
 	}
 	n.mu.Lock()
 	h := n.capOf(udp)
 	n.mu.Unlock()
-	return h.up.carried(), h.down.carried()
+	up, upPackets = h.up.carried()
+	down, downPackets = h.down.carried()
+	return up, upPackets, down, downPackets
 }
 
 // capOf is a host's. The caller holds mu.
@@ -68,7 +81,8 @@ type meter struct {
 	rate  int64
 	queue time.Duration
 	free  time.Time // when the last packet is through
-	bytes int64
+
+	bytes, packets int64 // that passed
 }
 
 func (m *meter) set(rate int64, queue time.Duration) {
@@ -77,10 +91,10 @@ func (m *meter) set(rate int64, queue time.Duration) {
 	m.rate, m.queue = rate, queue
 }
 
-func (m *meter) carried() int64 {
+func (m *meter) carried() (bytes, packets int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.bytes
+	return m.bytes, m.packets
 }
 
 // pass is when a packet that comes to the link at some time is through; false
@@ -100,6 +114,7 @@ func (m *meter) pass(at time.Time, length int) (time.Time, bool) {
 		at = m.free
 	}
 	m.bytes += int64(length)
+	m.packets++
 	return at, true
 }
 

@@ -96,5 +96,9 @@ func TestCapQueue(t *testing.T) {
 		if got, _ := receive(t, b, time.Second); got != "" {
 			t.Error("more than the queue holds came")
 		}
+		up, _ := n.Packets(addrA)
+		if _, down := n.Packets(addrB); up != 3 || down != 3 {
+			t.Errorf("it says that %d packets went up and %d came down, of 3", up, down)
+		}
 	})
 }

@@ -1,4 +1,4 @@
-package scale
+package usage
 
 import (
 	"bytes"
@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// cpuTime is what this process has used of the cores.
-func cpuTime() time.Duration {
+// CPU is what this process has used of the cores.
+func CPU() time.Duration {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
 		return 0
@@ -17,9 +17,9 @@ func cpuTime() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// resident is the memory that this process has, or 0 where the system does not
+// Resident is the memory that this process has, or 0 where the system does not
 // tell.
-func resident() int64 {
+func Resident() int64 {
 	status, err := os.ReadFile("/proc/self/status")
 	if err != nil {
 		return 0
