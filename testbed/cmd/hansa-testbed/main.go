@@ -20,7 +20,7 @@ func main() {
 		Version: version, SilenceUsage: true, SilenceErrors: true,
 	}
 	root.AddCommand(demoCommand(), healCommand(), chaosCommand(), failoverCommand(), guestCommand(),
-		scaleCommand(), costCommand(), openbCommand(), azureCommand(), wanCommand(), regionsCommand())
+		scaleCommand(), costCommand(), openbCommand(), azureCommand(), wanCommand(), regionsCommand(), herdCommand())
 	if err := root.ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "hansa-testbed:", err)
 		os.Exit(1)
