@@ -1,13 +1,10 @@
 package placement
 
-import (
-	"slices"
-	"strings"
-)
+import "strings"
 
 // This file is how a ledger that was lost is made whole. What an earlier life of
 // the store granted is known to the drivers alone, from the labels of what runs
-// (rebook). Until each driver of the host has said once, in this life, what that
+// (rebook). Until each driver of the hosts has said once, in this life, what that
 // is, nothing is granted on any: it would be granted what other work has. After
 // that the ledger knows, and no driver need wait for another.
 
@@ -26,7 +23,7 @@ func (l *Ledger) loadBooked(key string, value []byte) error {
 
 // unbooked is why nothing can be granted yet on any driver, or "".
 func (l *Ledger) unbooked() string {
-	for _, driver := range l.host.Drivers {
+	for _, driver := range sortedKeys(l.drivers) {
 		if !l.listed[driver] && !l.booked[driver] {
 			return "driver " + driver + " has not yet said what it runs, and this peer's store is too new to know"
 		}
@@ -34,10 +31,15 @@ func (l *Ledger) unbooked() string {
 	return ""
 }
 
-// allListed says whether each driver of the host has said what it runs since the
+// allListed says whether each driver of the hosts has said what it runs since the
 // start.
 func (l *Ledger) allListed() bool {
-	return l.host.ID != "" && !slices.ContainsFunc(l.host.Drivers, func(driver string) bool { return !l.listed[driver] })
+	for driver := range l.drivers {
+		if !l.listed[driver] {
+			return false
+		}
+	}
+	return l.knownHosts > 0
 }
 
 // book writes the claims that were booked again from what a driver listed, and

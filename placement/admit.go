@@ -47,18 +47,18 @@ func (l *Ledger) Admit(now Now, ask *askMsg, wanted *Intent, known *Intent) admi
 		writes = append(writes, l.writeAsker(key))
 	}
 	comp, exists := wanted.App.Components[ask.Component]
-	granted, reason := l.fits(now, ask, comp, wanted, known)
+	bound, reason := l.fits(now, ask, comp, wanted, known)
 	if !exists {
-		granted, reason = Slots{}, "the intent has no such component"
+		bound, reason = binding{}, "the intent has no such component"
 	}
-	reply.Granted, reply.Refused, reply.Reason = granted, ask.Slots.Minus(granted), reason
-	if granted.IsEmpty() {
+	reply.Granted, reply.Refused, reply.Reason = bound.slots, ask.Slots.Minus(bound.slots), reason
+	if reply.Granted.IsEmpty() {
 		if len(a.refused) < refusedMax {
 			a.refused[ask.ID.Counter] = reason
 		}
 		return admission{reply: reply, writes: writes}
 	}
-	c := l.grant(now, ask, comp, wanted, known, reply)
+	c := l.grant(now, ask, comp, wanted, known, reply, bound)
 	reply.Claim = c.ID
 	if c.State == claimReserved {
 		reply.ExpiresIn = l.tune.ReserveExpiry.Milliseconds()
@@ -101,47 +101,17 @@ func (l *Ledger) raiseFloor(a *askerRecord, floor uint64) {
 	}
 }
 
+// binding is the slots of an ask that are granted, and where each goes.
+type binding struct {
+	slots   Slots
+	at      []slotsAt
+	devices map[Slot][]string
+}
+
 // fits is the part of an ask that this peer can take now, and why not all.
-func (l *Ledger) fits(now Now, ask *askMsg, comp Component, wanted, known *Intent) (Slots, string) {
-	driver := comp.Driver()
-	a := l.asker(askerKey{ask.ID.Asker, ask.ID.Incarnation})
-	switch {
-	case l.host.ID == "":
-		return Slots{}, "the host is not known yet"
-	case l.host.Cordoned:
-		l.tune.mark(MarkAskWhileCordoned)
-		return Slots{}, "the host is cordoned"
-	case l.host.Full != "":
-		return Slots{}, l.host.Full
-	case !slices.Contains(l.host.Drivers, driver):
-		return Slots{}, "no driver for " + driver
-	case comp.wrongArch([]string{l.host.Arch}) != "":
-		return Slots{}, comp.wrongArch([]string{l.host.Arch})
-	case comp.Exclusive.On && !slices.Contains(l.host.Fences, driver):
-		return Slots{}, noFence(driver)
-	case !l.listed[driver]:
-		return Slots{}, "driver " + driver + " has not yet said what it runs"
-	case l.unbooked() != "":
-		return Slots{}, l.unbooked()
-	case wanted.MinSchema > l.tune.Schema:
-		l.tune.mark(MarkAskOfNewer)
-		return Slots{}, "the app was made by a newer release than this peer runs"
-	case known != nil && wanted.Version.Compare(known.Version) < 0:
-		l.tune.mark(MarkAskOfOlderVersion)
-		return Slots{}, "made from an older version of the app than this peer knows"
-	case known != nil && known.Removed:
-		return Slots{}, "the app is removed"
-	case wanted.Version.ahead(now.Wall) && (known == nil || wanted.Version != known.Version):
-		l.tune.mark(MarkAskOfClockAhead)
-		return Slots{}, "made by a clock more than " + clockAheadMax.String() + " ahead of this peer's"
-	case l.holdsOff != nil && l.holdsOff(ask.UID, comp) != "":
-		return Slots{}, l.holdsOff(ask.UID, comp)
-	case l.secretsBar != nil && l.secretsBar(wanted.Key.Namespace, comp) != "":
-		return Slots{}, l.secretsBar(wanted.Key.Namespace, comp)
-	case len(a.Spent) >= spentMax || len(l.claims) >= claimsMax || len(l.byApp[ask.UID]) >= appClaimsMax:
-		return Slots{}, "too many claims"
-	case l.slots >= slotsHeldMax:
-		return Slots{}, fmt.Sprintf("it holds %d slots, at most that many", slotsHeldMax)
+func (l *Ledger) fits(now Now, ask *askMsg, comp Component, wanted, known *Intent) (binding, string) {
+	if why := l.bars(now, ask, comp, wanted, known); why != "" {
+		return binding{}, why
 	}
 	here := Slots{}
 	for _, c := range l.byApp[ask.UID] {
@@ -150,25 +120,107 @@ func (l *Ledger) fits(now Now, ask *askMsg, comp Component, wanted, known *Inten
 		}
 	}
 	want := ask.Slots.Minus(here)
-	granted, _ := l.allot(comp.Resources.GPU, l.fitting(ask, comp, want))
+	fit := l.fitsOne
+	if l.many() {
+		fit = l.fitsMany
+	}
+	bound, why := fit(ask, comp, want)
 	switch {
-	case granted.Len() == ask.Slots.Len():
-		return granted, ""
-	case want.Len() < ask.Slots.Len() && granted.Len() == want.Len():
-		return granted, "some of these slots run here already"
+	case bound.slots.Len() == ask.Slots.Len():
+		return bound, ""
+	case want.Len() < ask.Slots.Len() && bound.slots.Len() == want.Len():
+		return bound, "some of these slots run here already"
 	}
-	if short := shortOfGPU(comp.Resources.GPU, l.freeGPUs()); short != "" {
-		return granted, "no room: " + short
+	return bound, why
+}
+
+// bars is why this peer takes nothing of an ask, on whatever host, or "".
+func (l *Ledger) bars(now Now, ask *askMsg, comp Component, wanted, known *Intent) string {
+	driver := comp.Driver()
+	a := l.asker(askerKey{ask.ID.Asker, ask.ID.Incarnation})
+	own := l.ownHost()
+	switch {
+	case l.knownHosts == 0:
+		return "the host is not known yet"
+	case !l.many() && own.bars(comp) != "":
+		if own.Cordoned {
+			l.tune.mark(MarkAskWhileCordoned)
+		}
+		return own.bars(comp)
+	case l.drivers[driver] == 0:
+		return "no driver for " + driver
+	case !l.listed[driver]:
+		return "driver " + driver + " has not yet said what it runs"
+	case l.unbooked() != "":
+		return l.unbooked()
+	case wanted.MinSchema > l.tune.Schema:
+		l.tune.mark(MarkAskOfNewer)
+		return "the app was made by a newer release than this peer runs"
+	case known != nil && wanted.Version.Compare(known.Version) < 0:
+		l.tune.mark(MarkAskOfOlderVersion)
+		return "made from an older version of the app than this peer knows"
+	case known != nil && known.Removed:
+		return "the app is removed"
+	case wanted.Version.ahead(now.Wall) && (known == nil || wanted.Version != known.Version):
+		l.tune.mark(MarkAskOfClockAhead)
+		return "made by a clock more than " + clockAheadMax.String() + " ahead of this peer's"
+	case l.holdsOff != nil && l.holdsOff(ask.UID, comp) != "":
+		return l.holdsOff(ask.UID, comp)
+	case l.secretsBar != nil && l.secretsBar(wanted.Key.Namespace, comp) != "":
+		return l.secretsBar(wanted.Key.Namespace, comp)
+	case len(a.Spent) >= spentMax || len(l.claims) >= l.claimsMax() || len(l.byApp[ask.UID]) >= appClaimsMax:
+		return "too many claims"
+	case l.slots >= l.slotsMax():
+		return fmt.Sprintf("it holds %d slots, at most that many", l.slotsMax())
 	}
-	why := fmt.Sprintf("no room: %d slots fit (free %s CPU, %s memory, %s disk)", granted.Len(), l.free().CPU, l.free().Memory, l.free().Disk)
+	return ""
+}
+
+// bars is why a host takes no slot of a component, however much it has free, or
+// "".
+func (b *hostBook) bars(comp Component) string {
+	switch {
+	case b.Cordoned:
+		return "the host is cordoned"
+	case b.Full != "":
+		return b.Full
+	}
+	return lacksFor(comp, b.Drivers, b.Fences, b.Arch)
+}
+
+// lacksFor is what hosts with these drivers lack for a component, or "".
+func lacksFor(comp Component, drivers, fences []string, arch string) string {
+	driver := comp.Driver()
+	switch {
+	case !slices.Contains(drivers, driver):
+		return "no driver for " + driver
+	case comp.wrongArch([]string{arch}) != "":
+		return comp.wrongArch([]string{arch})
+	case comp.Exclusive.On && !slices.Contains(fences, driver):
+		return noFence(driver)
+	}
+	return ""
+}
+
+// fitsOne is the part of what is wanted that the only host has room for, and why
+// not all.
+func (l *Ledger) fitsOne(ask *askMsg, comp Component, want Slots) (binding, string) {
+	own := l.ownHost()
+	bound := binding{}
+	bound.slots, bound.devices = own.allot(comp.Resources.GPU, l.fitting(ask, comp, want))
+	if short := shortOfGPU(comp.Resources.GPU, own.freeGPUs()); short != "" {
+		return bound, "no room: " + short
+	}
+	free := own.free()
+	why := fmt.Sprintf("no room: %d slots fit (free %s CPU, %s memory, %s disk)", bound.slots.Len(), free.CPU, free.Memory, free.Disk)
 	if beside := comp.beside(); beside != "" {
 		why += "; " + beside
 	}
-	return granted, why
+	return bound, why
 }
 
 // grant books a claim. It holds capacity from now on, on disk or not.
-func (l *Ledger) grant(now Now, ask *askMsg, comp Component, wanted, known *Intent, reply offerMsg) *claim {
+func (l *Ledger) grant(now Now, ask *askMsg, comp Component, wanted, known *Intent, reply offerMsg, bound binding) *claim {
 	c := &claim{
 		ID:  ClaimID{Ask: ask.ID, Owner: l.self},
 		UID: ask.UID, Key: wanted.Key, Component: ask.Component, Version: wanted.Version,
@@ -177,8 +229,8 @@ func (l *Ledger) grant(now Now, ask *askMsg, comp Component, wanted, known *Inte
 		Term: ask.Term, Deputy: ask.Deputy, Replaces: ask.Replaces, Keepers: ask.Keepers,
 		Score: ask.Score, held: true,
 	}
-	c.needs(wanted, l.host.Arch)
-	_, c.Devices = l.allot(comp.Resources.GPU, c.Slots)
+	c.At, c.Devices = bound.at, bound.devices
+	c.needs(wanted, l.archOf(c))
 	switch {
 	case ask.Later:
 		c.State, c.Left = claimReserved, int64(l.tune.ReserveExpiry)
@@ -189,7 +241,7 @@ func (l *Ledger) grant(now Now, ask *askMsg, comp Component, wanted, known *Inte
 		c.expires = now.Mono + time.Duration(c.Left)
 	}
 	if old := l.claims[c.ID]; old != nil { // FaultRegrant only
-		l.charge(old, -1)
+		l.charge(old, old.holds(), -1)
 	}
 	if l.tune.Break == FaultOvergive {
 		c.Need = Resources{}
@@ -211,7 +263,7 @@ func (l *Ledger) Aborted(c *claim) {
 	}
 	l.tune.mark(MarkAborted)
 	l.unkeep(c)
-	l.charge(c, -1)
+	l.charge(c, c.holds(), -1)
 	delete(l.claims, c.ID)
 	delete(l.byApp[c.UID], c.ID)
 	delete(l.asker(askerKey{c.ID.Ask.Asker, c.ID.Ask.Incarnation}).claims, c.ID.Ask.Counter)

@@ -11,16 +11,22 @@ type Book struct {
 	asked uint64
 }
 
-// NewBook is the ledger of a host on which nothing runs. The labels are those of
-// the peer.
-func NewBook(self PeerRef, name string, site SiteID, labels map[string]string, host Host) *Book {
+// NewBook is the ledger of a peer with these hosts, on which nothing runs. The
+// labels are those of the peer.
+func NewBook(self PeerRef, name string, site SiteID, labels map[string]string, hosts ...Host) *Book {
 	b := &Book{
 		peer: New(Config{Self: self, Name: name, Site: site, Labels: labels}),
 		now:  Now{Wall: time.UnixMilli(0)},
 	}
 	b.settle(b.peer.Begin(b.now))
-	b.step(HostChanged{Host: host})
-	for _, driver := range host.Drivers {
+	listed := map[string]bool{}
+	for _, h := range hosts {
+		b.step(HostChanged{Host: h})
+		for _, driver := range h.Drivers {
+			listed[driver] = true
+		}
+	}
+	for _, driver := range sortedKeys(listed) {
 		b.step(WorkListed{Driver: driver})
 	}
 	return b
@@ -59,6 +65,9 @@ func (b *Book) Ask(uid UID, app App, component string, slots Slots) (id ClaimID,
 	return adm.reply.Claim, adm.reply.Granted, adm.reply.Reason
 }
 
+// Hosts are the peer's hosts, and what is granted on each.
+func (b *Book) Hosts() []HostView { return b.peer.Hosts() }
+
 // Free ends a claim: its slots have stopped.
 func (b *Book) Free(id ClaimID) {
 	l := b.peer.ledger
@@ -70,6 +79,5 @@ func (b *Book) Free(id ClaimID) {
 	for n := range stopping.All() {
 		l.stopped(c, n)
 	}
-	_, written := l.debts()
-	written()
+	l.settles(id)()
 }

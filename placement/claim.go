@@ -67,12 +67,17 @@ type claim struct {
 	Again map[Slot]int64 `cbor:"y,omitempty"`
 	Score *float64       `cbor:"z,omitempty"` // of its place when it was asked for; higher is better
 	Left  int64          `cbor:"e,omitempty"` // of a reserved or unconfirmed claim: nanoseconds, re-armed after a restart
+	// At is which slots are on which host, in order of the hosts; nothing where all
+	// are on the peer's own. Slots that have stopped may still be named.
+	At []slotsAt `cbor:"j,omitempty"`
 
 	held     bool          // not on disk yet
 	entered  Slots         // whose volumes were entered for it
 	work     bool          // its disk says that it is work, and not reserved
 	leaving  Slots         // of Stopping: that is not on disk yet
 	expires  time.Duration // Now.Mono; 0: never
+	runs     []hostRun     // as At
+	moving   Slots         // whose new host is not on disk yet
 	pinned   Slots
 	pinUntil time.Duration
 	pinTerm  Term   // of the steward that pinned it last,

@@ -64,7 +64,10 @@ type (
 
 	// DropVolume asks for the data of a volume to be deleted, for good. The
 	// answer is VolumeGone; what is not there is gone.
-	DropVolume struct{ ID VolumeID }
+	DropVolume struct {
+		ID   VolumeID
+		Host string // where it lies; "" is the peer's own host
+	}
 
 	// Timer asks for a TimerFired event at Now.Mono >= At. An At of 0 cancels.
 	Timer struct {
@@ -129,6 +132,7 @@ type WorkSpec struct {
 	Version   Version
 	Restarts  int      // how often it was restarted in place
 	Devices   []string // the GPUs that it may use, as the host names them
+	Host      string   // where it runs; "" is the peer's own host
 
 	// Fence numbers the right to run an exclusive slot; it rises with each
 	// grant, and is 0 when the slot is not exclusive. Until is when that right

@@ -101,8 +101,14 @@ type (
 		RTT  []time.Duration
 	}
 
-	// HostChanged is what this peer's machine has to give.
+	// HostChanged is what one of this peer's hosts has to give, by its id. The first
+	// that is told of is the peer's own: at each start it must be the same.
 	HostChanged struct{ Host Host }
+
+	// HostGone says that a host is no more: nothing runs there, and its disk is
+	// lost. What was granted on it goes to other hosts of this peer, or is given
+	// back.
+	HostGone struct{ ID string }
 
 	// WorkListed is the answer of a driver to "what do you run?", once at
 	// start. Before it the ledger grants nothing on that driver.
@@ -140,7 +146,7 @@ type (
 		Blobs []uint32
 	}
 
-	// VolumesFound is what lies on this machine's disk, once at start.
+	// VolumesFound is what lies on the disks of this peer's hosts, once at start.
 	VolumesFound struct{ Volumes []FoundVolume }
 
 	// VolumeGone says that the data of a volume is deleted.
@@ -168,7 +174,8 @@ type FoundVolume struct {
 	ID      VolumeID
 	Key     AppKey
 	Sizes   map[string]Bytes
-	Created int64 // Unix milliseconds
+	Created int64  // Unix milliseconds
+	Host    string // whose disk it is; "" for the peer's own
 }
 
 // MemberState is how failure detection sees a peer.
@@ -235,6 +242,7 @@ func (DigestChanged) event() {}
 func (RTTChanged) event()    {}
 func (Measured) event()      {}
 func (HostChanged) event()   {}
+func (HostGone) event()      {}
 func (WorkListed) event()    {}
 func (WorkChanged) event()   {}
 func (RestartWork) event()   {}

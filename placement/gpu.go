@@ -183,21 +183,13 @@ func shortOfGPU(need GPU, free []FreeGPU) string {
 
 // The ledger's side.
 
-// freeGPUs is what is left of the host's devices, in its order.
-func (l *Ledger) freeGPUs() []FreeGPU {
-	var out []FreeGPU
-	for _, d := range l.host.GPUs {
-		out = append(out, FreeGPU{Model: d.Model, Free: wholeGPU - l.gpus[d.ID], id: d.ID})
-	}
-	return out
-}
-
-// allot chooses devices for those of the slots for which there are some.
-func (l *Ledger) allot(need GPU, slots Slots) (Slots, map[Slot][]string) {
+// allot chooses devices of a host for those of the slots for which there are
+// some.
+func (b *hostBook) allot(need GPU, slots Slots) (Slots, map[Slot][]string) {
 	if need.Count <= 0 {
 		return slots, nil
 	}
-	free, out, devices := l.freeGPUs(), Slots{}, map[Slot][]string{}
+	free, out, devices := b.freeGPUs(), Slots{}, map[Slot][]string{}
 	for n := range slots.All() {
 		taken := takeGPU(free, need)
 		if taken == nil {
@@ -211,17 +203,11 @@ func (l *Ledger) allot(need GPU, slots Slots) (Slots, map[Slot][]string) {
 	return out, devices
 }
 
-// chargeGPUs adds (or with -1 takes off) what a claim's slots have of devices.
-func (l *Ledger) chargeGPUs(c *claim, sign GPUShare) {
-	share := min(c.Need.GPU.Count, wholeGPU)
-	for n, ids := range c.Devices {
-		if !c.holds().Contains(n) {
-			continue
-		}
-		for _, id := range ids {
-			if l.gpus[id] += sign * share; l.gpus[id] == 0 {
-				delete(l.gpus, id)
-			}
+// chargeGPUs adds (or with -1 takes off) what a slot has of devices.
+func (b *hostBook) chargeGPUs(devices []string, need GPU, sign GPUShare) {
+	for _, id := range devices {
+		if b.gpus[id] += sign * min(need.Count, wholeGPU); b.gpus[id] == 0 {
+			delete(b.gpus, id)
 		}
 	}
 }
@@ -235,10 +221,10 @@ func boundedGPUs(free []FreeGPU) []FreeGPU {
 	return out
 }
 
-// UsedGPUs is what each device of this host has granted.
+// UsedGPUs is what each device of the peer's own host has granted.
 func (p *Peer) UsedGPUs() map[string]GPUShare {
 	out := map[string]GPUShare{}
-	for id, n := range p.ledger.gpus {
+	for id, n := range p.ledger.ownHost().gpus {
 		out[id] = n
 	}
 	return out

@@ -62,7 +62,7 @@ func TestGPUsAreChecked(t *testing.T) {
 func gpuLedger(models ...string) *Ledger {
 	l := volumeLedger(1 << 40)
 	for i, model := range models {
-		l.host.GPUs = append(l.host.GPUs, Device{ID: fmt.Sprint("gpu", i), Model: model})
+		alterHost(l, func(h *Host) { h.GPUs = append(h.GPUs, Device{ID: fmt.Sprint("gpu", i), Model: model}) })
 	}
 	return l
 }
@@ -90,12 +90,12 @@ func TestGPUsArePacked(t *testing.T) {
 		t.Errorf("the reason is %q", reply.Reason)
 	}
 	end(l, one)
-	if free := l.freeGPUs(); free[0].Free+free[1].Free != 1000 || free[2].Free != 1000 {
+	if free := l.ownHost().freeGPUs(); free[0].Free+free[1].Free != 1000 || free[2].Free != 1000 {
 		t.Errorf("free: %v", free)
 	}
 	end(l, two)
-	if len(l.gpus) != 0 {
-		t.Errorf("left: %v", l.gpus)
+	if gpus := l.ownHost().gpus; len(gpus) != 0 {
+		t.Errorf("left: %v", gpus)
 	}
 }
 
@@ -114,17 +114,17 @@ func TestGPUsNeverOvercommit(t *testing.T) {
 				end(l, claims[at])
 				claims = append(claims[:at], claims[at+1:]...)
 			}
-			could := gpuSlots(l.freeGPUs(), need)
+			could := gpuSlots(l.ownHost().freeGPUs(), need)
 			c, reply := admit(l, withGPU(need, 1000), slots, false)
 			if want := min(could, slots.Len()); reply.Granted.Len() != want {
-				t.Fatalf("seed %d: %s slots with %s granted, and %d fit of %v", seed, reply.Granted, need, want, l.freeGPUs())
+				t.Fatalf("seed %d: %s slots with %s granted, and %d fit of %v", seed, reply.Granted, need, want, l.ownHost().freeGPUs())
 			}
 			if c != nil {
 				claims = append(claims, c)
 			}
-			for _, f := range l.freeGPUs() {
+			for _, f := range l.ownHost().freeGPUs() {
 				if f.Free < 0 || f.Free > wholeGPU {
-					t.Fatalf("seed %d: %v", seed, l.freeGPUs())
+					t.Fatalf("seed %d: %v", seed, l.ownHost().freeGPUs())
 				}
 			}
 		}
@@ -138,7 +138,7 @@ func TestGPUsAreBookedAgain(t *testing.T) {
 	id := AllocationID{ClaimID{AskID{"s", 1, 2}, PeerRef{"a", 7}}, 3}
 	labels := Labels(id, WorkSpec{UID: "u", Key: AppKey{"default", "a"}, Component: "c", Spec: withGPU(GPU{500, "a100"}, 9), Devices: []string{"GPU-2"}})
 	step(p, now, WorkListed{Driver: DriverProcess, Work: []Found{{ID: id, Labels: labels, State: WorkState{State: AllocRunning}}}})
-	if free := p.ledger.freeGPUs(); free[0].Free != 1000 || free[1].Free != 500 {
+	if free := p.ledger.ownHost().freeGPUs(); free[0].Free != 1000 || free[1].Free != 500 {
 		t.Errorf("free: %v", free)
 	}
 	for _, text := range []string{"x/a", "-5/a", "99999999/a"} {

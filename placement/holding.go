@@ -59,6 +59,7 @@ func (p *Peer) onAsk(from PeerID, m *askMsg) {
 			} else {
 				p.ledger.Committed(c)
 				p.armClaim(c)
+				p.leaveGone(c) // a host may have gone since
 				p.runClaim(c)
 				p.checkClaims(c.UID)
 			}
@@ -203,10 +204,10 @@ func (p *Peer) slotStopped(c *claim, n Slot) {
 		if p.stranger(c.UID) {
 			writes = append(writes, p.ledger.forgetTerm(c.UID)...)
 		}
-		_, written := p.ledger.debts()
+		written := p.ledger.settles(c.ID)
 		p.out.persist(writes, func(failed *PersistFailed) {
 			if failed == nil {
-				written(c.ID)
+				written()
 			}
 		})
 	}
@@ -288,7 +289,7 @@ func (p *Peer) checkClaim(a *app, c *claim) {
 		for _, v := range a.versions {
 			if comp, ok := v.intent.App.Components[c.Component]; ok && v.spec(c.Component) == c.SpecHash {
 				c.Spec = comp
-				c.needs(&v.intent, p.ledger.host.Arch)
+				c.needs(&v.intent, p.ledger.archOf(c))
 				kept := p.ledger.keep(p.out.now.Wall, c, c.holds(), comp.Volumes)
 				p.out.persist(append(kept, p.ledger.writeClaim(c)), func(*PersistFailed) {})
 				p.watch(c)
@@ -536,8 +537,10 @@ func (p *Peer) rebook(f Found) *claim {
 		}
 		p.ledger.add(c)
 	}
-	p.ledger.charge(c, -1)
-	c.Slots = c.Slots.Add(b.ID.Slot)
+	one := SlotsOf(b.ID.Slot)
+	p.ledger.charge(c, one.Intersect(c.holds()), -1)
+	c.bind(p.ledger.nameOfHost(b.Host), one)
+	c.Slots = c.Slots.Union(one)
 	if len(b.Devices) > 0 {
 		if c.Devices == nil {
 			c.Devices = map[Slot][]string{}
@@ -545,7 +548,7 @@ func (p *Peer) rebook(f Found) *claim {
 		c.Devices[b.ID.Slot] = b.Devices
 	}
 	c.Granted = c.Slots
-	p.ledger.charge(c, 1)
+	p.ledger.charge(c, one, 1)
 	if kept := p.ledger.keep(p.out.now.Wall, c, SlotsOf(b.ID.Slot), b.Volumes); len(kept) > 0 {
 		p.out.persist(kept, func(*PersistFailed) {})
 	}

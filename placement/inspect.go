@@ -246,7 +246,7 @@ const (
 )
 
 // Used is what the ledger has granted, and what the host has.
-func (p *Peer) Used() (used, capacity Resources) { return p.ledger.used, p.ledger.host.Capacity }
+func (p *Peer) Used() (used, capacity Resources) { return p.ledger.used, p.ledger.capacity }
 
 // ClaimTerm reads the app, and the term of the grant, from the value of a
 // Write to TableClaims.

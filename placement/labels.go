@@ -22,6 +22,7 @@ const (
 	labelVolumes   = "hansa.volumes" // name=bytes,…
 	labelGPU       = "hansa.gpu"     // thousandths/model
 	labelDevices   = "hansa.devices" // those that it has, with commas between
+	labelHost      = "hansa.host"    // where it is not the peer's own
 )
 
 // Labels are what a driver must keep beside the work and give back in Found.
@@ -47,6 +48,9 @@ func Labels(id AllocationID, spec WorkSpec) map[string]string {
 	if g := need.GPU; g.Count > 0 {
 		labels[labelGPU] = fmt.Sprintf("%d/%s", g.Count, g.Model)
 		labels[labelDevices] = strings.Join(spec.Devices, ",")
+	}
+	if spec.Host != "" {
+		labels[labelHost] = spec.Host
 	}
 	if len(spec.Spec.Volumes) > 0 {
 		var sizes []string
@@ -77,12 +81,13 @@ type Booking struct {
 	Fence     uint64            // 0 when the work is not exclusive
 	Volumes   map[string]Volume // with their sizes alone
 	Devices   []string
+	Host      string // "" is the peer's own
 }
 
 // FromLabels reads what Labels wrote.
 func FromLabels(labels map[string]string) (Booking, error) {
 	b := Booking{
-		UID: UID(labels[labelUID]), Key: AppKey{labels[labelNamespace], labels[labelApp]}, Component: labels[labelComponent],
+		UID: UID(labels[labelUID]), Key: AppKey{labels[labelNamespace], labels[labelApp]}, Component: labels[labelComponent], Host: labels[labelHost],
 	}
 	fail := func(err error) (Booking, error) { return Booking{}, fmt.Errorf("labels of work: %w", err) }
 	claim, err := ParseClaimID(labels[labelClaim])
@@ -122,7 +127,7 @@ func FromLabels(labels map[string]string) (Booking, error) {
 			b.Devices = strings.Split(ids, ",")
 		}
 	}
-	if b.UID == "" || b.Component == "" || b.Need.CPU < 0 || b.Need.Memory < 0 || b.Need.Disk < 0 {
+	if b.UID == "" || b.Component == "" || len(b.Host) > hostBytesMax || b.Need.CPU < 0 || b.Need.Memory < 0 || b.Need.Disk < 0 {
 		return fail(ErrInvalid)
 	}
 	return b, nil

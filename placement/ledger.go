@@ -9,12 +9,12 @@ import (
 	"time"
 )
 
-// Ledger is what this peer has granted of its own host. Only it decides what
+// Ledger is what this peer has granted of its own hosts. Only it decides what
 // fits. Methods change what is in memory, hold the capacity at once, and
 // return the writes; the answer leaves when they are on disk.
 //
 // Invariants:
-//   - the slots held, times what each needs, fit the host's capacity, those
+//   - the slots held on a host, times what each needs, fit its capacity, those
 //     not on disk yet included;
 //   - the highest term seen of an app is on disk before an order under it is
 //     answered, and an order under a lower one is refused;
@@ -23,7 +23,9 @@ type Ledger struct {
 	self    PeerRef
 	tune    Tuning
 	price   float64
-	host    Host
+	labels  map[string]string // of the peer, which those of its hosts outrank
+	own     string            // the host that is meant where none is named: the first that was told of
+	hosts   map[string]*hostBook
 	listed  map[string]bool // drivers that have said what they run
 	booked  map[string]bool // drivers that did so in this life of the store: see accounts.go
 	claims  map[ClaimID]*claim
@@ -32,11 +34,18 @@ type Ledger struct {
 	terms   map[UID]Term
 	noted   map[UID]Term           // of terms, what is on disk
 	newest  map[PeerID]Incarnation // of askers
-	used    Resources
+	used    Resources              // of all hosts
 	slots   int
 	owed    map[ClaimID]uint64 // see debts
 	volumes volumes
-	gpus    map[string]GPUShare // granted, by device
+
+	capacity   Resources      // of all hosts that are known
+	knownHosts int            // of hosts
+	drivers    map[string]int // on how many known hosts each is
+	rooms      *rooms         // what is free where; nil with one host
+	classes    *classes       // likewise
+	changes    uint64         // of hosts, and of what is told of them
+	moves      uint64         // of what is granted on them
 	// holdsOff says why this peer takes no slot of a component now, or "".
 	holdsOff func(UID, Component) string
 	// secretsBar is why no slot of a namespace's component may be here, or "".
@@ -49,7 +58,7 @@ func newLedger(self PeerRef, tune Tuning, price float64) *Ledger {
 		self: self, tune: tune, price: price, listed: map[string]bool{}, booked: map[string]bool{},
 		claims: map[ClaimID]*claim{}, byApp: map[UID]map[ClaimID]*claim{},
 		askers: map[askerKey]*askerRecord{}, terms: map[UID]Term{},
-		noted: map[UID]Term{}, newest: map[PeerID]Incarnation{}, owed: map[ClaimID]uint64{}, volumes: newVolumes(), gpus: map[string]GPUShare{},
+		noted: map[UID]Term{}, newest: map[PeerID]Incarnation{}, owed: map[ClaimID]uint64{}, volumes: newVolumes(), hosts: map[string]*hostBook{}, drivers: map[string]int{},
 	}
 }
 
@@ -124,20 +133,12 @@ func (l *Ledger) add(c *claim) {
 	}
 	l.byApp[c.UID][c.ID] = c
 	l.asker(askerKey{c.ID.Ask.Asker, c.ID.Ask.Incarnation}).claims[c.ID.Ask.Counter] = c.ID
-	l.charge(c, 1)
-}
-
-// charge adds (or with -1 takes off) all that a claim holds.
-func (l *Ledger) charge(c *claim, sign int) {
-	n := sign * c.holds().Len()
-	l.used = l.used.Add(c.Need.Times(n))
-	l.chargeGPUs(c, GPUShare(sign))
-	l.slots += n
+	l.charge(c, c.holds(), 1)
 }
 
 // remove ends a claim; its ask is spent from now on.
 func (l *Ledger) remove(c *claim) []Write {
-	l.charge(c, -1)
+	l.charge(c, c.holds(), -1)
 	delete(l.claims, c.ID)
 	delete(l.byApp[c.UID], c.ID)
 	if len(l.byApp[c.UID]) == 0 {
@@ -163,9 +164,6 @@ func (l *Ledger) writeAsker(key askerKey) Write {
 func (l *Ledger) writeClaim(c *claim) Write {
 	return Write{Table: tableClaims, Key: c.ID.String(), Value: Encode(c)}
 }
-
-// free is what is left of the host.
-func (l *Ledger) free() Resources { return l.host.Capacity.Sub(l.used) }
 
 // sorted is the claims in order of their ids.
 func (l *Ledger) sorted() []*claim {
@@ -293,9 +291,9 @@ func (l *Ledger) stopped(c *claim, n Slot) []Write {
 	}
 	l.debt++
 	l.owed[c.ID] = l.debt
-	l.charge(c, -1)
+	l.charge(c, SlotsOf(n), -1)
 	c.Stopping = c.Stopping.Remove(n)
-	l.charge(c, 1)
+	c.unbind(n)
 	unused := l.unused(VolumeID{c.UID, c.Component, n})
 	if c.holds().IsEmpty() {
 		return append(l.remove(c), unused...)
@@ -305,9 +303,8 @@ func (l *Ledger) stopped(c *claim, n Slot) []Write {
 
 // debts writes what the disk may not say yet of slots that have stopped: what
 // they held is free at once, and must not be granted anew on a disk that still
-// says otherwise. Call written when the writes are on disk, with the ids that
-// were written if not all were.
-func (l *Ledger) debts() (writes []Write, written func(...ClaimID)) {
+// says otherwise. Call written when the writes are on disk.
+func (l *Ledger) debts() (writes []Write, written func()) {
 	owed := maps.Clone(l.owed)
 	for id := range owed {
 		w := Write{Table: tableClaims, Key: id.String()}
@@ -317,11 +314,21 @@ func (l *Ledger) debts() (writes []Write, written func(...ClaimID)) {
 		writes = append(writes, w)
 	}
 	slices.SortFunc(writes, func(a, b Write) int { return strings.Compare(a.Key, b.Key) })
-	return writes, func(only ...ClaimID) {
+	return writes, func() {
 		for id, n := range owed {
-			if l.owed[id] == n && (len(only) == 0 || slices.Contains(only, id)) {
+			if l.owed[id] == n {
 				delete(l.owed, id)
 			}
+		}
+	}
+}
+
+// settles says of one claim what written of debts does of all.
+func (l *Ledger) settles(id ClaimID) func() {
+	n := l.owed[id]
+	return func() {
+		if l.owed[id] == n {
+			delete(l.owed, id)
 		}
 	}
 }

@@ -21,11 +21,13 @@ const (
 	holdersMax     = 1 << 14
 	siblingsMax    = 16      // versions of one app that a keeper holds, and that one message brings
 	listedMax      = 64      // that a table lists under one key: all that it holds
-	claimsMax      = 1 << 14 // at one peer
+	claimsMax      = 1 << 14 // for each host of a peer,
+	peerClaimsMax  = 1 << 17 // and at most
 	appClaimsMax   = 1 << 11 // of one app at one peer
-	slotsHeldMax   = 1 << 14 // at one peer
+	slotsHeldMax   = 1 << 14 // at one host; see peerSlotsMax
 	artifactsMax   = 256
 	textMax        = 4096
+	hostBytesMax   = 128 // of a host's id
 	reportBytesMax = 2 << 20
 
 	// intentBytesMax is below what a replicated table takes for one value, and
@@ -162,17 +164,12 @@ func (k *Keepers) check(s Signed) error {
 // bounded is a digest whose numbers can be counted with and whose labels are
 // not a burden, whatever its peer says: it has no more room than it has.
 func (d Digest) bounded() Digest {
-	least := func(a, b Resources) Resources {
-		return Resources{CPU: max(0, min(a.CPU, b.CPU)), Memory: max(0, min(a.Memory, b.Memory)), Disk: max(0, min(a.Disk, b.Disk))}
-	}
-	// A host is not larger than so many of the largest slot.
-	d.Capacity = least(d.Capacity, Resources{CPU: cpuMax << 10, Memory: bytesMax << 10, Disk: bytesMax << 10})
+	d.Capacity = least(d.Capacity, capacityMax)
 	d.Free = least(d.Free, d.Capacity)
 	d.Largest = least(d.Largest, d.Free)
-	d.Fits = slices.Clone(d.Fits[:min(len(d.Fits), digestShapesMax)])
-	for i := range d.Fits {
-		d.Fits[i].Count = max(0, min(d.Fits[i].Count, d.Free.Fits(d.Fits[i].Shape)))
-	}
+	d.Fits = boundedFits(d.Fits, d.Free)
+	d.Hosts, d.Pools = max(0, min(d.Hosts, hostsMax)), boundedPools(d.Pools)
+	d.Unsaid = d.Unsaid[:min(len(d.Unsaid), unsaidMax)]
 	number := func(v, most float64) float64 {
 		if math.IsNaN(v) {
 			return 0
@@ -194,6 +191,23 @@ func (d Digest) bounded() Digest {
 	}
 	d.Labels = labels
 	return d
+}
+
+// capacityMax is so many of the largest slot: no peer has more.
+var capacityMax = Resources{CPU: cpuMax << 10, Memory: bytesMax << 10, Disk: bytesMax << 10}
+
+// least is the smaller of each resource, and nothing where that is below nothing.
+func least(a, b Resources) Resources {
+	return Resources{CPU: max(0, min(a.CPU, b.CPU)), Memory: max(0, min(a.Memory, b.Memory)), Disk: max(0, min(a.Disk, b.Disk))}
+}
+
+// boundedFits is what a digest may say of shapes.
+func boundedFits(fits []ShapeFit, free Resources) []ShapeFit {
+	fits = slices.Clone(fits[:min(len(fits), digestShapesMax)])
+	for i := range fits {
+		fits[i].Count = max(0, min(fits[i].Count, free.Fits(fits[i].Shape)))
+	}
+	return fits
 }
 
 // ahead says whether a version was made by a clock too far ahead of this one's

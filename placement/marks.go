@@ -47,6 +47,7 @@ const (
 	MarkEditedAlone        Mark = "edited-alone"         // an edit below a majority
 	MarkForwardUnanswered  Mark = "forward-unanswered"   // the steward never answered
 	MarkFoundGivenBack     Mark = "found-given-back"     // work whose claim was given back
+	MarkGivenBackHost      Mark = "given-back-host"      // a slot whose host is gone, and which goes to no other
 	MarkHandedBack         Mark = "handed-back"          // the first keeper leads again after calm
 	MarkLearned            Mark = "learned"              // a version came with a vote
 	MarkLeftOver           Mark = "left-over"            // a keeper forgot what ended elsewhere
@@ -55,6 +56,7 @@ const (
 	MarkMadeRoom           Mark = "made-room"            // an old slot made room for a new one
 	MarkMassLossOver       Mark = "mass-loss-over"       // what was lost at once came back
 	MarkMassLossWaits      Mark = "mass-loss-waits"      // replacing waits, too much was lost at once
+	MarkMovedHost          Mark = "moved-host"           // a slot whose host is gone went to another
 	MarkNeverConfirmed     Mark = "never-confirmed"      // a claim whose intent never came
 	MarkOutlivedRemoval    Mark = "outlived-removal"     // an edit outlived a removal
 	MarkPastRefused        Mark = "past-refused"         // a chronicle under a lower term
@@ -87,8 +89,8 @@ func Marks() []Mark {
 		MarkBackWithin, MarkBegunAnew, MarkBookedAgain, MarkBudgetUsedUp, MarkCensusWaitedOut, MarkClaimsOutlast, MarkClockAhead,
 		MarkCommitExpired, MarkCommitUnknown, MarkCounterNotWritten, MarkDeposed, MarkDropTooLate, MarkDuplicateEnded,
 		MarkEditLostMajority, MarkEditNotWritten, MarkEditOfNewer, MarkEditRefused, MarkEditRetried, MarkEditSentOn, MarkEditedAlone,
-		MarkForwardUnanswered, MarkHandedBack, MarkLearned, MarkLeftOver, MarkLetGo,
-		MarkListedTooLate, MarkMadeRoom, MarkMassLossOver, MarkMassLossWaits, MarkNeverConfirmed, MarkOutlivedRemoval,
+		MarkForwardUnanswered, MarkGivenBackHost, MarkHandedBack, MarkLearned, MarkLeftOver, MarkLetGo,
+		MarkListedTooLate, MarkMadeRoom, MarkMassLossOver, MarkMassLossWaits, MarkMovedHost, MarkNeverConfirmed, MarkOutlivedRemoval,
 		MarkPastRefused, MarkPinOfNothing, MarkReleaseNotWritten, MarkReleaseOutdated, MarkReleasePinned, MarkReservationExpired,
 		MarkRestated, MarkReverted, MarkStalled, MarkStoreRefused, MarkStoredTooLate, MarkTakenBackAgain, MarkTermDoubted, MarkTooFewCopies,
 		MarkVolumeBack, MarkVolumeDropped, MarkVolumeFound, MarkVolumeLeft, MarkVolumeShared, MarkVoteRefused,

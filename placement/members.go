@@ -32,6 +32,7 @@ type member struct {
 	rtt         time.Duration // -1 until known
 	charged     Resources     // asked of it since its digest
 	chargedGPUs []gpuCharge
+	charges     []slotCharge  // instead, where it has many hosts
 	asked       time.Duration // last; what is charged counts until that has an outcome
 	holds       []uint32      // see Holds
 }
@@ -207,7 +208,7 @@ func (m *members) digestChanged(now time.Duration, d Digest) {
 		d.Peer.Incarnation == p.digest.Peer.Incarnation && d.Sequence < p.digest.Sequence) {
 		return
 	}
-	p.digest, p.digestAt, p.charged, p.chargedGPUs = &d, now, Resources{}, nil
+	p.digest, p.digestAt, p.charged, p.chargedGPUs, p.charges = &d, now, Resources{}, nil, nil
 	if d.Site != "" {
 		p.site = d.Site
 	}
@@ -217,6 +218,11 @@ func (m *members) digestChanged(now time.Duration, d Digest) {
 // ask has an outcome.
 func (m *members) charge(now time.Duration, id PeerID, slot Resources, slots int) {
 	p := m.get(id)
+	if p.digest != nil && p.digest.Hosts > 1 {
+		p.chargeShape(slot, slots)
+		p.asked = now
+		return
+	}
 	p.charged, p.asked = p.charged.Add(slot.Times(slots)), now
 	if slot.GPU.Count > 0 {
 		p.chargedGPUs = append(p.chargedGPUs, gpuCharge{slot.GPU, slots})
@@ -250,8 +256,11 @@ func (m *members) candidates(now time.Duration) []Candidate {
 			for _, c := range p.chargedGPUs {
 				d.GPUs = takeGPUs(d.GPUs, c.need, c.slots)
 			}
+			for _, c := range p.charges {
+				d.takeOff(c.need, c.slots)
+			}
 		} else {
-			p.charged, p.chargedGPUs = Resources{}, nil
+			p.charged, p.chargedGPUs, p.charges = Resources{}, nil, nil
 		}
 		rtt := int64(-1)
 		if p.rtt >= 0 {

@@ -120,11 +120,11 @@ func TestPlanFiltersByArchitecture(t *testing.T) {
 // Whatever an asker thinks, a ledger takes nothing that its host can't run.
 func TestLedgerRefusesOtherArchitectures(t *testing.T) {
 	l := newLedger(PeerRef{Peer: "p"}, Tuning{}.withDefaults(), 0)
-	l.host = Host{ID: "h", Arch: "amd64", Drivers: []string{DriverProcess}, Capacity: Resources{CPU: 1000}}
+	l.hostChanged(Host{ID: "h", Arch: "amd64", Drivers: []string{DriverProcess}, Capacity: Resources{CPU: 1000}})
 	l.listed[DriverProcess] = true
 	comp := Component{Architecture: []string{"arm64"}, Server: &Server{Process: &Process{Command: []string{"x"}}}}
 	granted, why := l.fits(Now{}, &askMsg{Slots: FirstSlots(1)}, comp, &Intent{}, &Intent{})
-	if !granted.IsEmpty() || !strings.Contains(why, "arm64") {
-		t.Errorf("granted %s: %q", granted, why)
+	if !granted.slots.IsEmpty() || !strings.Contains(why, "arm64") {
+		t.Errorf("granted %s: %q", granted.slots, why)
 	}
 }

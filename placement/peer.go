@@ -70,9 +70,9 @@ func New(cfg Config) *Peer {
 	p.catalog.highest = func(uid UID) uint64 { return max(p.highest(uid), p.listsOf(uid).term()) }
 	p.votes, p.leases = newLeaseKeeper(tune), newLeases()
 	p.work = newWork(p.out, tune, p.timers, p.has)
-	p.ledger.holdsOff = p.stopped
+	p.ledger.holdsOff, p.ledger.labels = p.stopped, cfg.Labels
 	p.ledger.secretsBar = func(namespace string, c Component) string { return p.secretsBar(namespace, c, cfg.Site) }
-	p.work.shares = p.shares
+	p.work.shares, p.work.ready = p.shares, p.ledger.ready
 	p.work.lease, p.work.lapsed = p.leaseFor, p.fenced
 	p.work.rules, p.work.tell = p.restartOf, p.tell
 	p.work.listed = func(driver string) bool { return p.ledger.listed[driver] }
@@ -168,10 +168,9 @@ func (p *Peer) take(ev Event) {
 	case Measured:
 		p.onMeasured(ev)
 	case HostChanged:
-		if h := fnvOf(ev.Host); h != p.hostSeen {
-			p.ledger.host, p.hostSeen = ev.Host, h
-			p.roles = true // stewards see what there is now
-		}
+		p.onHost(ev.Host)
+	case HostGone:
+		p.onHostGone(ev.ID)
 	case SecretSites:
 		p.onSecretSites(ev)
 	case WorkListed:
@@ -412,6 +411,7 @@ func (p *Peer) refreshTimer(id string) {
 			p.checkClaims(uid)
 		}
 		p.giveBackFailed()
+		p.moveAgain()
 		for _, c := range p.ledger.sorted() {
 			if c.expires > 0 {
 				p.expireClaim(c.ID.String())

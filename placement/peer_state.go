@@ -70,7 +70,6 @@ type Peer struct {
 	// secretSites are those that may hold the secrets of a namespace, where that
 	// is not every site.
 	secretSites map[string][]SiteID
-	hostSeen    uint64        // hash of the host
 	volumesAt   time.Duration // when the time of parked volumes was counted on last
 }
 

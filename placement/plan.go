@@ -93,8 +93,9 @@ type planner struct {
 	in     PlanInput
 	need   Component
 	slot   Resources // that one slot takes
-	all    []option  // as in.Candidates
-	groups []group   // by value of the label that is spread over
+	where  Selector
+	all    []option // as in.Candidates
+	groups []group  // by value of the label that is spread over
 }
 
 func newPlanner(in PlanInput) *planner {
@@ -145,10 +146,11 @@ type group struct {
 // filter notes what each candidate lacks.
 func (p *planner) filter() {
 	where, whereErr := ParseSelector(p.need.Place.Where)
+	p.where = where
 	byValue := map[string]int{}
 	for _, c := range p.in.Candidates {
 		o := option{view: Considered{
-			Peer: c.Digest.Peer.Peer, Name: c.Digest.Name, Site: c.Digest.Site, Age: c.Age, Fits: p.fits(c.Digest),
+			Peer: c.Digest.Peer.Peer, Name: c.Digest.Name, Site: c.Digest.Site, Age: c.Age, Fits: p.fits(&c.Digest),
 			Travel: p.in.Travel[c.Digest.Peer.Peer].Bytes,
 		}}
 		o.left = o.view.Fits
@@ -169,7 +171,7 @@ func (p *planner) filter() {
 		case whereErr != nil:
 			o.view.Reason = "where can't be read: " + whereErr.Error()
 		default:
-			o.view.Reason = p.lacks(c, &o, where)
+			o.view.Reason = p.lacks(c, &o)
 		}
 		p.all = append(p.all, o)
 	}
@@ -177,7 +179,11 @@ func (p *planner) filter() {
 
 // fits is how many slots a digest leaves room for: by its count for the shape,
 // where it has one, else by its largest free piece.
-func (p *planner) fits(d Digest) int {
+func (p *planner) fits(d *Digest) int {
+	if len(d.Pools) > 0 {
+		n, _ := p.fitsPools(d)
+		return min(n, d.Free.Fits(p.slot))
+	}
 	n := p.fitsPlain(d)
 	if p.slot.GPU.Count > 0 {
 		n = min(n, gpuSlots(d.GPUs, p.slot.GPU))
@@ -186,18 +192,21 @@ func (p *planner) fits(d Digest) int {
 }
 
 // fitsPlain is that without GPUs.
-func (p *planner) fitsPlain(d Digest) int {
+func (p *planner) fitsPlain(d *Digest) int {
 	for _, f := range d.Fits {
 		if f.Shape == p.slot {
 			return min(f.Count, d.Free.Fits(p.slot)) // something may be taken off since
 		}
 	}
+	if d.Hosts > 1 && d.Largest.Fits(p.slot) == 0 {
+		return 0
+	}
 	return d.Free.Fits(p.slot)
 }
 
 // lacks is why a candidate cannot take a slot, or "".
-func (p *planner) lacks(c Candidate, o *option, where Selector) string {
-	d, need := c.Digest, p.need
+func (p *planner) lacks(c Candidate, o *option) string {
+	d, need := &c.Digest, p.need
 	id := d.Peer.Peer
 	switch {
 	case !c.Alive:
@@ -213,7 +222,9 @@ func (p *planner) lacks(c Candidate, o *option, where Selector) string {
 		return need.wrongArch(d.Arch)
 	case need.Exclusive.On && !slices.Contains(d.Fences, need.Driver()):
 		return noFence(need.Driver())
-	case !where.Matches(d.Labels):
+	case len(d.Pools) > 0 && !p.anyPool(d):
+		return "none of its hosts is for this: where " + need.Place.Where
+	case len(d.Pools) == 0 && !p.where.without(d.Unsaid).Matches(d.Labels):
 		return "where " + need.Place.Where + ": " + labelsFor(need.Place.Where, d.Labels)
 	case need.Place.Near != nil && need.Place.Near.RTT > 0 && !o.known:
 		return p.nowhere()
@@ -221,6 +232,8 @@ func (p *planner) lacks(c Candidate, o *option, where Selector) string {
 		return fmt.Sprintf("too far: %.0f ms, %s", float64(o.near.RTT)/1000, o.near.how())
 	case p.in.Refused[id] != "":
 		return p.in.Refused[id]
+	case d.Hosts > 1 && p.fits(d) == 0:
+		return "no room on one of its hosts: " + cmp.Or(shortOf(p.slot, d.Largest), "none has what a slot needs free")
 	case p.fitsPlain(d) > 0 && p.fits(d) == 0:
 		return "no room: " + shortOfGPU(p.slot.GPU, d.GPUs)
 	case p.fits(d) == 0:
@@ -276,11 +289,11 @@ type preference struct {
 	weight   int
 }
 
-func (p *planner) preferences() []preference {
+func preferences(c Component) []preference {
 	var out []preference
-	for _, text := range sortedKeys(p.need.Place.Prefer) {
+	for _, text := range sortedKeys(c.Place.Prefer) {
 		if s, err := ParseSelector(text); err == nil {
-			out = append(out, preference{text, s, p.need.Place.Prefer[text]})
+			out = append(out, preference{text, s, c.Place.Prefer[text]})
 		}
 	}
 	return out
@@ -295,7 +308,7 @@ func (p *planner) score() {
 			nearest = min(nearest, o.near.ms())
 		}
 	}
-	prefer := p.preferences()
+	prefer := preferences(p.need)
 	for i, c := range p.in.Candidates {
 		if o := &p.all[i]; o.view.Reason == "" {
 			p.scoreOne(o, c, prefer, cheapest, nearest)
@@ -312,7 +325,7 @@ func (p *planner) scoreOne(o *option, c Candidate, prefer []preference, cheapest
 		}
 	}
 	for _, f := range prefer {
-		if f.selector.Matches(c.Digest.Labels) {
+		if matchesAny(f.selector, &c.Digest) {
 			add(preferPoints*float64(f.weight), "prefer %s", f.text)
 		}
 	}

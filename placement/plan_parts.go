@@ -74,7 +74,7 @@ func (p *Peer) withoutOlder(have *app, in PlanInput, g part) []Candidate {
 	back := have.win.intent.App.Components[in.Component].Takes().Times(older.Len())
 	for i := range out {
 		if d := &out[i].Digest; d.Peer.Peer == g.home {
-			d.Free, d.Largest, d.Fits = d.Free.Add(back), d.Largest.Add(back), nil
+			d.putBack(back)
 		}
 	}
 	return out

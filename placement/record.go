@@ -268,6 +268,38 @@ type Digest struct {
 	Version  string            `json:"version"`
 	Sequence uint64            `json:"sequence"`
 	Full     string            `json:"full,omitempty"` // why it takes no new work, or ""
+	// Hosts is how many hosts a peer has that has several; then what it has and has
+	// free are sums over them. Pools are hosts that are alike, where not all are, or
+	// where they have GPUs. Unsaid are labels that differ too much from host to host
+	// for Pools.
+	Hosts  int      `json:"hosts,omitempty"`
+	Pools  []Pool   `json:"pools,omitempty"`
+	Unsaid []string `json:"unsaid,omitempty"`
+}
+
+// Pool is hosts of one peer that are alike: of equal labels (their peer's, and
+// their own, which outrank those), architecture, drivers and models of GPUs.
+type Pool struct {
+	Hosts    int               `json:"hosts"`
+	Labels   map[string]string `json:"labels,omitempty"`
+	Arch     string            `json:"arch,omitempty"`
+	Drivers  []string          `json:"drivers"`
+	Fences   []string          `json:"fences,omitempty"`
+	Capacity Resources         `json:"capacity"`
+	Free     Resources         `json:"free"`
+	Largest  Resources         `json:"largest"` // of each resource what is free on one host
+	Fits     []ShapeFit        `json:"fits,omitempty"`
+	GPUs     []PoolGPU         `json:"gpus,omitempty"`
+}
+
+// PoolGPU is what is left of the devices of one model.
+type PoolGPU struct {
+	Model   string   `json:"model"`
+	Devices int      `json:"devices"`
+	Whole   int      `json:"whole"` // of them, those that are wholly free
+	Most    int      `json:"most"`  // wholly free on one host
+	Free    GPUShare `json:"free"`  // the sum
+	Share   GPUShare `json:"share"` // most that is free of one device
 }
 
 // ShapeFit says how many more slots of a common shape fit.

@@ -115,6 +115,33 @@ func (w *Work) startAgain(id AllocationID) (*alloc, string) {
 	return a, ""
 }
 
+// beginAnew enters that what was to begin anew has ended.
+func (w *Work) beginAnew(a *alloc, s WorkState) {
+	why, next := "a person began it anew", "it begins anew, as was asked for"
+	if a.moves {
+		w.tune.mark(MarkMovedHost)
+		why, next = "its host is gone", "it begins anew on another host"
+	} else {
+		w.tune.mark(MarkBegunAnew)
+	}
+	a.again, a.moves = false, false
+	a.restarts++
+	a.last = &Exit{Code: s.ExitCode, Reason: why, At: w.out.now.Wall.UnixMilli()}
+	w.enter(a, WorkState{State: AllocPending, Reason: next})
+}
+
+// elsewhere begins a slot of a claim anew on the host that it is bound to now.
+func (w *Work) elsewhere(c *claim, n Slot) {
+	a := w.allocs[AllocationID{c.ID, n}]
+	if a == nil || !a.up() {
+		w.begin(c, n) // or it is stopping already, and comes back there
+		return
+	}
+	w.enter(a, WorkState{State: AllocStopping, Reason: "its host is gone: it goes to another", Ports: a.state.Ports})
+	a.again, a.moves = true, true
+	w.out.emit(Stop{ID: a.id, Reason: a.state.Reason})
+}
+
 // onRestart takes a person's order to begin an allocation anew.
 func (p *Peer) onRestart(ev RestartWork) {
 	a, not := p.work.startAgain(ev.ID)

@@ -19,14 +19,15 @@ func TestLedgerHoldsSecretsBack(t *testing.T) {
 	ask := func(c Component) (Slots, string) {
 		in := Intent{Key: shop.key, Version: Version{Millis: 5, Peer: "a"}, App: App{Namespace: shop.key.Namespace}}
 		m := &askMsg{ID: AskID{Asker: "a", Incarnation: 1, Counter: 9}, UID: "other", Component: "c", Slots: FirstSlots(2)}
-		return p.ledger.fits(*now, m, c, &in, nil)
+		bound, why := p.ledger.fits(*now, m, c, &in, nil)
+		return bound.slots, why
 	}
-	p.ledger.host = Host{ID: "h", Drivers: []string{DriverProcess}, Capacity: Resources{CPU: 1000}}
+	alterHost(p.ledger, func(h *Host) { h.Drivers, h.Capacity = []string{DriverProcess}, Resources{CPU: 1000} })
 	p.ledger.listed[DriverProcess], p.ledger.booked[DriverProcess] = true, true
 	plain := secretComponent()
 	plain.Secrets = nil
 	credentials := Component{Container: &Container{Image: "x", Credentials: "registry"}}
-	p.ledger.host.Drivers = append(p.ledger.host.Drivers, credentials.Driver())
+	alterHost(p.ledger, func(h *Host) { h.Drivers = append(h.Drivers, credentials.Driver()) })
 	p.ledger.listed[credentials.Driver()], p.ledger.booked[credentials.Driver()] = true, true
 
 	p.Step(*now, SecretSites{Namespace: "another", Sites: []SiteID{"elsewhere"}})

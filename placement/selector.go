@@ -34,9 +34,29 @@ func (s Selector) Matches(set map[string]string) bool {
 
 // names says whether the condition is about one of these labels.
 func (s Selector) names(label ...string) bool {
+	return s.speaksOf(func(of string) bool { return slices.Contains(label, of) })
+}
+
+// speaksOf says whether the condition is about a label for which of holds.
+func (s Selector) speaksOf(of func(label string) bool) bool {
 	if s.s == nil {
 		return false
 	}
 	all, _ := s.s.Requirements()
-	return slices.ContainsFunc(all, func(r labels.Requirement) bool { return slices.Contains(label, r.Key()) })
+	return slices.ContainsFunc(all, func(r labels.Requirement) bool { return of(r.Key()) })
+}
+
+// without is the condition but for what it says of some labels.
+func (s Selector) without(names []string) Selector {
+	if len(names) == 0 || !s.names(names...) {
+		return s
+	}
+	all, _ := s.s.Requirements()
+	left := labels.NewSelector()
+	for _, r := range all {
+		if !slices.Contains(names, r.Key()) {
+			left = left.Add(r)
+		}
+	}
+	return Selector{left}
 }

@@ -16,7 +16,7 @@ func virtual(memory Bytes, replicas int) Component {
 // that, a plan does, and what is booked again from labels has it too.
 func TestMachinesTakeWhatRunsThem(t *testing.T) {
 	l := volumeLedger(1 << 30)
-	l.host.Drivers, l.host.Capacity.Memory = []string{DriverQemu}, 2<<30
+	alterHost(l, func(h *Host) { h.Drivers, h.Capacity.Memory = []string{DriverQemu}, 2<<30 })
 	l.listed[DriverQemu], l.booked[DriverQemu] = true, true
 	c, reply := admit(l, virtual(512<<20, 4), FirstSlots(4), false)
 	if reply.Granted.Len() != 2 || l.used.Memory != 2*768<<20 {

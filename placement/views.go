@@ -251,7 +251,7 @@ func (p *Peer) Allocations() []AllocationView {
 		c := a.claim
 		out = append(out, AllocationView{
 			ID: a.id, UID: c.UID, Key: c.Key, Component: c.Component, Kind: c.Spec.Kind(), Site: p.cfg.Site,
-			Peer: p.cfg.Self.Peer, Host: p.ledger.host.ID, State: a.state, Since: a.since, Restarts: a.restarts, Version: c.Version, Fence: p.fenceOf(a.id),
+			Peer: p.cfg.Self.Peer, Host: p.ledger.book(c.hostOf(a.id.Slot)).ID, State: a.state, Since: a.since, Restarts: a.restarts, Version: c.Version, Fence: p.fenceOf(a.id),
 			Made: a.made, Last: a.last,
 		})
 	}
@@ -357,9 +357,9 @@ func (p *Peer) kept(have *app, name string, comp Component) (Slots, map[PeerID]i
 func take(candidates []Candidate, need Resources, assign map[PeerID]Slots) {
 	for i := range candidates {
 		d := &candidates[i].Digest
-		d.GPUs = takeGPUs(d.GPUs, need.GPU, assign[d.Peer.Peer].Len())
-		used := need.Times(assign[d.Peer.Peer].Len())
-		d.Free, d.Largest = d.Free.Sub(used), d.Largest.Sub(used)
+		n := assign[d.Peer.Peer].Len()
+		d.GPUs = takeGPUs(d.GPUs, need.GPU, n)
+		d.takeOff(need, n)
 	}
 }
 
@@ -422,15 +422,20 @@ func (p *Peer) DigestChanged() bool { return p.digestBasis() != p.digestTold }
 // digestBasis is all that a digest follows from.
 type digestBasis struct {
 	used   Resources
-	gpus   uint64 // hash
+	gpus   uint64 // hash, or of many hosts how often something moved
 	slots  int
-	host   uint64 // hash
+	hosts  uint64 // how often they changed
 	listed int
 	ready  bool
 }
 
 func (p *Peer) digestBasis() digestBasis {
-	return digestBasis{p.ledger.used, fnvOf(p.ledger.gpus), p.ledger.slots, p.hostSeen, len(p.ledger.listed), p.counters.boot != 0}
+	l := p.ledger
+	gpus := l.moves
+	if !l.many() {
+		gpus = fnvOf(l.ownHost().gpus)
+	}
+	return digestBasis{l.used, gpus, l.slots, l.changes, len(l.listed), p.counters.boot != 0}
 }
 
 // commonShapes are the slots that a digest counts room for.
@@ -440,43 +445,27 @@ var commonShapes = []Resources{
 
 func (p *Peer) digest() Digest {
 	l := p.ledger
-	free := l.free()
-	free = Resources{CPU: max(0, free.CPU), Memory: max(0, free.Memory), Disk: max(0, free.Disk)}
 	d := Digest{
 		Peer: p.cfg.Self, Name: p.cfg.Name, Site: p.cfg.Site, Labels: map[string]string{}, Lat: p.cfg.Lat, Lon: p.cfg.Lon,
-		Capacity: l.host.Capacity, Free: free, Largest: free, Price: p.cfg.Price, Slots: l.slots, Version: p.cfg.Version,
-		GPUs: boundedGPUs(l.freeGPUs()),
+		Price: p.cfg.Price, Slots: l.slots, Version: p.cfg.Version,
 	}
 	for k, v := range p.cfg.Labels {
 		d.Labels[k] = v
 	}
-	for k, v := range l.host.Labels {
-		d.Labels[k] = v
-	}
-	if l.host.Arch != "" {
-		d.Arch = []string{l.host.Arch}
-	}
-	for _, driver := range l.host.Drivers {
-		if l.listed[driver] {
-			d.Drivers = append(d.Drivers, driver)
-			if slices.Contains(l.host.Fences, driver) {
-				d.Fences = append(d.Fences, driver)
-			}
-		}
-	}
-	d.Lacks = shortLacks(l.host.Lacks)
-	for _, s := range commonShapes {
-		d.Fits = append(d.Fits, ShapeFit{Shape: s, Count: free.Fits(s)})
+	full := ""
+	if l.many() {
+		l.describe(&d)
+		full = l.full()
+	} else {
+		full = l.describeOwn(&d)
 	}
 	switch {
-	case l.host.ID == "":
+	case l.knownHosts == 0:
 		d.Full = "the host is not known yet"
-	case l.host.Cordoned:
-		d.Full = "the host is cordoned"
 	case p.left:
 		d.Full = "this peer was shut out"
-	case l.host.Full != "":
-		d.Full = l.host.Full
+	case full != "":
+		d.Full = full
 	case l.unbooked() != "":
 		d.Full = l.unbooked()
 	case p.counters.boot == 0:
@@ -485,11 +474,40 @@ func (p *Peer) digest() Digest {
 	return d
 }
 
+// describeOwn says in a digest what the only host has, and why it takes no work.
+func (l *Ledger) describeOwn(d *Digest) (full string) {
+	own := l.ownHost()
+	free := positive(own.free())
+	d.Capacity, d.Free, d.Largest, d.GPUs = own.Capacity, free, free, boundedGPUs(own.freeGPUs())
+	for k, v := range own.Labels {
+		d.Labels[k] = v
+	}
+	if own.Arch != "" {
+		d.Arch = []string{own.Arch}
+	}
+	for _, driver := range own.Drivers {
+		if l.listed[driver] {
+			d.Drivers = append(d.Drivers, driver)
+			if slices.Contains(own.Fences, driver) {
+				d.Fences = append(d.Fences, driver)
+			}
+		}
+	}
+	d.Lacks = shortLacks(own.Lacks)
+	for _, s := range commonShapes {
+		d.Fits = append(d.Fits, ShapeFit{Shape: s, Count: free.Fits(s)})
+	}
+	if own.Cordoned {
+		return "the host is cordoned"
+	}
+	return own.Full
+}
+
 // ownDigest enters this peer among the candidates.
 func (p *Peer) ownDigest(now Now) {
 	d := p.digest()
 	m := p.members.get(p.cfg.Self.Peer)
-	m.digest, m.digestAt, m.charged, m.chargedGPUs, m.rtt = &d, now.Mono, Resources{}, nil, 0
+	m.digest, m.digestAt, m.charged, m.chargedGPUs, m.charges, m.rtt = &d, now.Mono, Resources{}, nil, nil, 0
 }
 
 // Dump writes the state in full, sorted: what /debug/state shows and golden

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// This file is the volumes of this peer's host. A volume belongs to a slot of an
+// This file is the volumes of this peer's hosts. A volume belongs to a slot of an
 // app, not to a claim: it is entered with the first grant of the slot here, and
 // outlives that and every other one. It goes when its app was removed and a week
 // has passed, or when a person says so.
@@ -55,6 +55,7 @@ type volume struct {
 	Parked  int64            `cbor:"p,omitempty"` // Unix milliseconds: its app was found removed; 0: it was not
 	Left    int64            `cbor:"e,omitempty"` // of a parked one, nanoseconds: counted while the daemon runs, so that no clock that jumps deletes data
 	Dropped bool             `cbor:"d,omitempty"` // its data is being deleted
+	Host    string           `cbor:"h,omitempty"` // where it lies; "" is the peer's own host
 }
 
 func (v *volume) size() Bytes {
@@ -103,12 +104,12 @@ func (l *Ledger) addVolume(id VolumeID, v *volume) {
 		l.volumes.byApp[id.UID] = map[VolumeID]bool{}
 	}
 	l.volumes.byApp[id.UID][id] = true
-	l.used.Disk += v.size()
+	l.chargeDisk(l.book(v.Host), v.size())
 }
 
 func (l *Ledger) removeVolume(id VolumeID) Write {
 	if v := l.volumes.all[id]; v != nil {
-		l.used.Disk -= v.size()
+		l.chargeDisk(l.book(v.Host), -v.size())
 	}
 	delete(l.volumes.all, id)
 	delete(l.volumes.byApp[id.UID], id)
@@ -149,14 +150,15 @@ func (l *Ledger) growth(id VolumeID, wanted map[string]Volume) Bytes {
 	return more
 }
 
-// fitting is those of the slots that there is room for. Those that have their
+// fitting is those of the slots that there is room for on the only host. Those that have their
 // volume here go first, and need none for that.
 func (l *Ledger) fitting(ask *askMsg, comp Component, want Slots) Slots {
 	room := slotsHeldMax - l.slots
+	free := l.ownHost().free()
 	if len(comp.Volumes) == 0 {
-		return want.Min(min(l.free().Fits(comp.Takes()), room))
+		return want.Min(min(free.Fits(comp.Takes()), room))
 	}
-	left, out := l.free(), Slots{}
+	left, out := free, Slots{}
 	entered := len(l.volumes.all)
 	for _, here := range []bool{true, false} {
 		for n := range want.All() {
@@ -193,15 +195,15 @@ func (l *Ledger) keep(now time.Time, c *claim, slots Slots, sizes map[string]Vol
 		id := VolumeID{c.UID, c.Component, n}
 		v := l.volumes.all[id]
 		if v == nil {
-			v = &volume{Key: c.Key, Sizes: map[string]Bytes{}, Created: now.UnixMilli()}
+			v = &volume{Key: c.Key, Sizes: map[string]Bytes{}, Created: now.UnixMilli(), Host: c.hostOf(n)}
 			l.addVolume(id, v)
 			c.entered = c.entered.Add(n)
 		}
-		l.used.Disk -= v.size()
+		before := v.size()
 		for name, w := range sizes {
 			v.Sizes[name] = max(v.Sizes[name], w.Size)
 		}
-		l.used.Disk += v.size()
+		l.chargeDisk(l.book(v.Host), v.size()-before)
 		v.Behind = false
 		v.Used = v.Used || c.State != claimReserved
 		writes = append(writes, l.writeVolume(id))

@@ -110,7 +110,7 @@ func (p *Peer) countVolumes() {
 		for _, id := range drop {
 			if v := l.volumes.all[id]; failed == nil && v != nil && v.Dropped {
 				p.tune.mark(MarkVolumeDropped)
-				p.out.emit(DropVolume{ID: id})
+				p.out.emit(DropVolume{ID: id, Host: v.Host})
 			}
 		}
 	})
@@ -153,11 +153,11 @@ func (p *Peer) foundVolumes(found []FoundVolume) {
 	l := p.ledger
 	var writes []Write
 	for _, f := range found {
-		if l.volumes.all[f.ID] != nil || len(l.volumes.all) >= slotsHeldMax {
+		if l.volumes.all[f.ID] != nil || len(l.volumes.all) >= l.slotsMax() {
 			continue
 		}
 		p.tune.mark(MarkVolumeFound)
-		v := &volume{Key: f.Key, Sizes: map[string]Bytes{}, Created: f.Created, Used: true}
+		v := &volume{Key: f.Key, Sizes: map[string]Bytes{}, Created: f.Created, Used: true, Host: l.nameOfHost(f.Host)}
 		for name, size := range f.Sizes {
 			v.Sizes[name] = max(0, min(size, bytesMax))
 		}
@@ -214,6 +214,7 @@ type VolumeView struct {
 	Parked  int64 // Unix milliseconds when its app was found removed, 0 if it was not
 	Left    time.Duration
 	Dropped bool // being deleted
+	Host    string
 }
 
 // Volumes is what this peer keeps for slots, in order.
@@ -223,7 +224,7 @@ func (p *Peer) Volumes() []VolumeView {
 		for _, id := range p.ledger.volumes.of(uid) {
 			v := p.ledger.volumes.all[id]
 			view := VolumeView{ID: id, Key: v.Key, Sizes: map[string]Bytes{}, Created: v.Created, InUse: p.VolumeInUse(id),
-				Behind: v.Behind, Parked: v.Parked, Left: time.Duration(v.Left), Dropped: v.Dropped}
+				Behind: v.Behind, Parked: v.Parked, Left: time.Duration(v.Left), Dropped: v.Dropped, Host: p.ledger.book(v.Host).ID}
 			for name, size := range v.Sizes {
 				view.Sizes[name] = size
 			}

@@ -17,7 +17,7 @@ func withVolume(replicas int) Component {
 func volumeLedger(disk Bytes) *Ledger {
 	self := PeerRef{Peer: "p", Incarnation: 1}
 	l := newLedger(self, Tuning{}.withDefaults(), 0)
-	l.host = Host{ID: "h", Arch: "amd64", Drivers: []string{DriverProcess}, Capacity: Resources{CPU: 10000, Memory: 1 << 30, Disk: disk}}
+	l.hostChanged(Host{ID: "h", Arch: "amd64", Drivers: []string{DriverProcess}, Capacity: Resources{CPU: 10000, Memory: 1 << 30, Disk: disk}})
 	l.listed[DriverProcess], l.booked[DriverProcess] = true, true
 	return l
 }

@@ -32,7 +32,8 @@ type alloc struct {
 	last     *Exit           // how the run before this one ended
 	healthy  time.Duration   // Now.Mono since when it runs, while it does
 	fenced   bool            // it is stopping for want of a lease, and comes back with one
-	again    bool            // it is stopping because a person begins it anew
+	again    bool            // it is stopping because a person begins it anew,
+	moves    bool            // or because it goes to another host
 }
 
 // up says whether something of it may run, and is not being ended.
@@ -58,6 +59,7 @@ type Work struct {
 	rules  func(c *claim) restartRules                                  // that stand now
 	tell   func(c *claim, what string, n Slot, why string)
 	shares func(c *claim, n Slot) bool // another copy has its volumes open
+	ready  func(c *claim, n Slot) bool // its host is known
 	allocs map[AllocationID]*alloc
 	byArt  map[string]map[AllocationID]bool // waiting for an artifact
 
@@ -138,7 +140,7 @@ func (w *Work) noteCalls(a *alloc) {
 // driver's list: what runs already must not be started again.
 func (w *Work) start(a *alloc) {
 	c := a.claim
-	if c.Spec.Kind() == "" || !w.listed(c.Spec.Driver()) {
+	if c.Spec.Kind() == "" || !w.listed(c.Spec.Driver()) || !w.ready(c, a.id.Slot) {
 		return
 	}
 	if w.fetch(a) {
@@ -166,7 +168,7 @@ func (w *Work) start(a *alloc) {
 
 func (a *alloc) spec() WorkSpec {
 	c := a.claim
-	return WorkSpec{UID: c.UID, Key: c.Key, Component: c.Component, Spec: c.Spec, SpecHash: c.SpecHash, Version: c.Version, Restarts: a.restarts, Devices: c.Devices[a.id.Slot]}
+	return WorkSpec{UID: c.UID, Key: c.Key, Component: c.Component, Spec: c.Spec, SpecHash: c.SpecHash, Version: c.Version, Restarts: a.restarts, Devices: c.Devices[a.id.Slot], Host: c.hostOf(a.id.Slot)}
 }
 
 // fetch asks for the files that an allocation lacks, and says whether there are
@@ -255,7 +257,7 @@ func (w *Work) stop(id AllocationID, c *claim, reason string) {
 		a = w.make(id, c)
 	}
 	w.enter(a, WorkState{State: AllocStopping, Reason: reason, Ports: a.state.Ports})
-	a.fenced, a.again = false, false
+	a.fenced, a.again, a.moves = false, false, false
 	w.out.emit(Stop{ID: id, Reason: reason})
 }
 
@@ -283,11 +285,7 @@ func (w *Work) changed(id AllocationID, s WorkState) (*alloc, verdict) {
 	switch {
 	case a.state.State == AllocStopping && !ended:
 	case a.again && s.State == AllocStopped:
-		w.tune.mark(MarkBegunAnew)
-		a.again = false
-		a.restarts++
-		a.last = &Exit{Code: s.ExitCode, Reason: "a person began it anew", At: w.out.now.Wall.UnixMilli()}
-		w.enter(a, WorkState{State: AllocPending, Reason: "it begins anew, as was asked for"})
+		w.beginAnew(a, s)
 		return a, workAgain
 	case (a.fenced || a.again) && s.State != AllocStopped: // its own end comes before the answer to the Stop, which would be taken for that of the next one
 	case a.fenced, ended && a.up() && w.lapsed(id, s.Fenced):

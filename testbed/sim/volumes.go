@@ -126,7 +126,7 @@ func (p *peer) dropVolume(e placement.DropVolume) {
 	}
 	p.later(p.w.between(0, 200*time.Millisecond), func() {
 		delete(p.volumes, e.ID)
-		p.step(placement.VolumeGone(e))
+		p.step(placement.VolumeGone{ID: e.ID})
 	})
 }
 

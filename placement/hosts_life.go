@@ -1,0 +1,136 @@
+package placement
+
+// This file is what a peer does when its hosts change.
+
+// onHost takes what one of this peer's hosts has to give.
+func (p *Peer) onHost(h Host) {
+	changed, fresh := p.ledger.hostChanged(h)
+	if !changed {
+		return
+	}
+	p.roles = true // stewards see what there is now
+	if b := p.ledger.hosts[h.ID]; !fresh || b.slots == 0 || len(p.ledger.listed) == 0 {
+		return // what is bound to it begins once its driver has said what runs
+	}
+	name := p.ledger.nameOfHost(h.ID)
+	for _, c := range p.ledger.sorted() {
+		if !c.on(name).IsEmpty() {
+			p.runClaim(c)
+		}
+	}
+}
+
+// onHostGone moves what is on a host that is no more to other hosts of this peer,
+// or gives it back, so that its steward places it anew.
+func (p *Peer) onHostGone(id string) {
+	l := p.ledger
+	b := l.hosts[id]
+	if b == nil || b.gone || id == "" {
+		return
+	}
+	l.hostGone(b)
+	p.roles = true
+	p.loseVolumes(l.nameOfHost(id))
+	for _, c := range l.sorted() {
+		p.leaveGone(c)
+	}
+}
+
+// loseVolumes ends the volumes that were on a host that is gone: their data is.
+func (p *Peer) loseVolumes(host string) {
+	var writes []Write
+	for _, uid := range sortedKeys(p.ledger.volumes.byApp) {
+		for _, id := range p.ledger.volumes.of(uid) {
+			if p.ledger.volumes.all[id].Host != host {
+				continue
+			}
+			p.tellVolume(id, "volume-lost", "its host is gone, and its data with it")
+			writes = append(writes, p.ledger.removeVolume(id))
+			p.touchReport(uid)
+		}
+	}
+	if len(writes) > 0 {
+		p.out.persist(writes, func(*PersistFailed) {}) // else the host is found gone again after the next start
+	}
+}
+
+// leaveGone moves the slots of a claim that are on hosts that are gone. A claim
+// that is not on disk yet does so once it is.
+func (p *Peer) leaveGone(c *claim) {
+	if c.held || len(p.ledger.hosts) == p.ledger.knownHosts {
+		return
+	}
+	gone := Slots{}
+	if len(c.At) == 0 && p.ledger.ownHost().gone {
+		gone = c.Slots
+	}
+	for _, a := range c.At {
+		if p.ledger.book(a.Host).gone {
+			gone = gone.Union(a.Slots.Intersect(c.Slots))
+		}
+	}
+	if gone.IsEmpty() {
+		return
+	}
+	moved := p.ledger.rebind(c, gone)
+	c.moving = c.moving.Union(moved)
+	p.moveOn(c)
+	if rest := gone.Minus(moved); !rest.IsEmpty() {
+		p.tune.mark(MarkGivenBackHost)
+		p.releaseSlots(c, rest, "its host is gone, and no other of this peer takes it")
+	}
+	p.touchReport(c.UID)
+}
+
+// moveOn starts the slots of a claim that were bound to other hosts there, once
+// that is on disk.
+func (p *Peer) moveOn(c *claim) {
+	slots := c.moving
+	if slots.IsEmpty() || p.ledger.claims[c.ID] != c {
+		return
+	}
+	p.out.persist([]Write{p.ledger.writeClaim(c)}, func(failed *PersistFailed) {
+		if failed != nil {
+			p.timers.before(timerRefresh, "claims", p.out.now.Mono+p.tune.RoundMin)
+			return
+		}
+		slots = slots.Intersect(c.moving)
+		c.moving = c.moving.Minus(slots)
+		for n := range slots.Intersect(c.Slots).All() {
+			if c.State != claimReserved && c.State != claimReleasing {
+				p.work.elsewhere(c, n)
+			}
+		}
+		p.touchReport(c.UID)
+	})
+}
+
+// moveAgain writes what a disk did not take of such moves.
+func (p *Peer) moveAgain() {
+	for _, c := range p.ledger.sorted() {
+		p.moveOn(c)
+	}
+}
+
+// HostView is one host of this peer.
+type HostView struct {
+	Host  Host
+	Known bool // it was told of since the start; else claims alone speak of it
+	Used  Resources
+	Free  Resources
+	GPUs  []FreeGPU
+	Slots int
+}
+
+// Hosts are those of this peer, sorted by id.
+func (p *Peer) Hosts() []HostView {
+	out := make([]HostView, 0, len(p.ledger.hosts))
+	for _, id := range sortedKeys(p.ledger.hosts) {
+		b := p.ledger.hosts[id]
+		if id == "" || b.gone {
+			continue
+		}
+		out = append(out, HostView{Host: b.Host, Known: b.known, Used: b.used, Free: positive(b.free()), GPUs: b.freeGPUs(), Slots: b.slots})
+	}
+	return out
+}
