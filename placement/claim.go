@@ -78,6 +78,7 @@ type claim struct {
 	expires  time.Duration // Now.Mono; 0: never
 	runs     []hostRun     // as At
 	moving   Slots         // whose new host is not on disk yet
+	stranded Slots         // whose host is gone, also if one of that name came since
 	pinned   Slots
 	pinUntil time.Duration
 	pinTerm  Term   // of the steward that pinned it last,

@@ -400,7 +400,7 @@ func (l *Ledger) settleGone(b *hostBook) {
 
 // ready says whether a slot of a claim may be started where it is.
 func (l *Ledger) ready(c *claim, n Slot) bool {
-	return len(c.At) == 0 || l.book(c.hostOf(n)).known && !c.moving.Contains(n)
+	return len(c.At) == 0 || l.book(c.hostOf(n)).known && !c.moving.Contains(n) && !c.stranded.Contains(n)
 }
 
 // archOf is the architecture of the hosts of a claim: it is the same for all.

@@ -1,5 +1,10 @@
 package placement
 
+import (
+	"slices"
+	"strings"
+)
+
 // This file is what a peer does when its hosts change.
 
 // onHost takes what one of this peer's hosts has to give.
@@ -32,48 +37,62 @@ func (p *Peer) onHostGone(id string) {
 	p.roles = true
 	p.loseVolumes(l.nameOfHost(id))
 	for _, c := range l.sorted() {
+		c.stranded = c.stranded.Union(c.on(l.nameOfHost(id)).Intersect(c.Slots))
 		p.leaveGone(c)
 	}
 }
 
 // loseVolumes ends the volumes that were on a host that is gone: their data is.
 func (p *Peer) loseVolumes(host string) {
-	var writes []Write
 	for _, uid := range sortedKeys(p.ledger.volumes.byApp) {
 		for _, id := range p.ledger.volumes.of(uid) {
-			if p.ledger.volumes.all[id].Host != host {
-				continue
+			if p.ledger.volumes.all[id].Host == host {
+				p.tellVolume(id, "volume-lost", "its host is gone, and its data with it")
+				p.ledger.removeVolume(id)
+				p.lostVolumes[id] = true
+				p.touchReport(uid)
 			}
-			p.tellVolume(id, "volume-lost", "its host is gone, and its data with it")
-			writes = append(writes, p.ledger.removeVolume(id))
-			p.touchReport(uid)
 		}
 	}
-	if len(writes) > 0 {
-		p.out.persist(writes, func(*PersistFailed) {}) // else the host is found gone again after the next start
+	p.writeLost()
+}
+
+// writeLost writes that volumes are lost, until the disk has taken it.
+func (p *Peer) writeLost() {
+	var writes []Write
+	for id := range p.lostVolumes {
+		if p.ledger.volumes.all[id] != nil { // it is there again
+			delete(p.lostVolumes, id)
+			continue
+		}
+		writes = append(writes, Write{Table: tableVolumes, Key: id.String()})
 	}
+	if len(writes) == 0 {
+		return
+	}
+	slices.SortFunc(writes, func(a, b Write) int { return strings.Compare(a.Key, b.Key) })
+	p.out.persist(writes, func(failed *PersistFailed) {
+		if failed != nil {
+			p.timers.before(timerRefresh, "claims", p.out.now.Mono+p.tune.RoundMin)
+			return
+		}
+		for _, w := range writes {
+			if id, err := ParseVolumeID(w.Key); err == nil {
+				delete(p.lostVolumes, id)
+			}
+		}
+	})
 }
 
 // leaveGone moves the slots of a claim that are on hosts that are gone. A claim
 // that is not on disk yet does so once it is.
 func (p *Peer) leaveGone(c *claim) {
-	if c.held || len(p.ledger.hosts) == p.ledger.knownHosts {
-		return
-	}
-	gone := Slots{}
-	if len(c.At) == 0 && p.ledger.ownHost().gone {
-		gone = c.Slots
-	}
-	for _, a := range c.At {
-		if p.ledger.book(a.Host).gone {
-			gone = gone.Union(a.Slots.Intersect(c.Slots))
-		}
-	}
-	if gone.IsEmpty() {
+	gone := c.stranded.Intersect(c.Slots)
+	if c.held || gone.IsEmpty() {
 		return
 	}
 	moved := p.ledger.rebind(c, gone)
-	c.moving = c.moving.Union(moved)
+	c.stranded, c.moving = c.stranded.Minus(moved), c.moving.Union(moved)
 	p.moveOn(c)
 	if rest := gone.Minus(moved); !rest.IsEmpty() {
 		p.tune.mark(MarkGivenBackHost)
@@ -105,11 +124,13 @@ func (p *Peer) moveOn(c *claim) {
 	})
 }
 
-// moveAgain writes what a disk did not take of such moves.
+// moveAgain tries again what a disk did not take when a host was gone.
 func (p *Peer) moveAgain() {
 	for _, c := range p.ledger.sorted() {
+		p.leaveGone(c)
 		p.moveOn(c)
 	}
+	p.writeLost()
 }
 
 // HostView is one host of this peer.

@@ -56,7 +56,7 @@ func New(cfg Config) *Peer {
 		edits: newEdits(), stores: map[UID]*storing{}, waiting: map[UID]map[PeerID]bool{},
 		pages:    newPages(),
 		failures: map[UID]map[string]failure{}, telling: map[UID]telling{}, decisions: newDecisions(), cuts: cuts{open: map[UID]*cut{}},
-		secretSites: map[string][]SiteID{}, needs: newNeedIndex(), distances: newDistances(),
+		secretSites: map[string][]SiteID{}, needs: newNeedIndex(), distances: newDistances(), lostVolumes: map[VolumeID]bool{},
 	}
 	p.keeper = newKeeper(cfg.Self, tune, p.catalog)
 	p.keeper.changed = p.needs.stale

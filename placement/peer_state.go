@@ -71,6 +71,8 @@ type Peer struct {
 	// is not every site.
 	secretSites map[string][]SiteID
 	volumesAt   time.Duration // when the time of parked volumes was counted on last
+	// lostVolumes are those whose host is gone, until the disk knows.
+	lostVolumes map[VolumeID]bool
 }
 
 // app is all that this peer knows of one app.

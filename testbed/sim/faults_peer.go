@@ -83,17 +83,19 @@ func suspend(w *world, a Action, p, _ *peer, _ *rand.Rand) { p.frozen = max(p.fr
 
 // cordon lets a host take no new work.
 func cordon(w *world, a Action, p, _ *peer, _ *rand.Rand) {
-	p.cordoned = true
-	p.tellHost()
-	w.undo(a, func() { p.cordoned = false; p.tellHost() })
+	h := p.someHost(a)
+	h.cordoned = true
+	p.tellHosts()
+	w.undo(a, func() { h.cordoned = false; p.tellHosts() })
 }
 
 // shrinkHost takes a part of a host's capacity, perhaps more than is free.
 func shrinkHost(w *world, a Action, p, _ *peer, rng *rand.Rand) {
 	k := int64(rng.IntN(4))
-	p.offered = placement.Resources{CPU: p.capacity.CPU * placement.CPU(k) / 4, Memory: p.capacity.Memory * placement.Bytes(k) / 4, Disk: p.capacity.Disk * placement.Bytes(k) / 4}
-	p.tellHost()
-	w.undo(a, func() { p.offered = p.capacity; p.tellHost() })
+	h := p.someHost(a)
+	h.offered = placement.Resources{CPU: h.capacity.CPU * placement.CPU(k) / 4, Memory: h.capacity.Memory * placement.Bytes(k) / 4, Disk: h.capacity.Disk * placement.Bytes(k) / 4}
+	p.tellHosts()
+	w.undo(a, func() { h.offered = h.capacity; p.tellHosts() })
 }
 
 // upgrade brings a peer of release n-1 to release n.

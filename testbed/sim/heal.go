@@ -13,7 +13,9 @@ func (w *world) heal() {
 		p.failing = false
 		w.thawed = max(w.thawed, p.frozen)
 		p.lag, p.frozen, p.skew = 0, min(p.frozen, w.now), p.skewed
-		p.cordoned, p.offered = false, p.capacity
+		for _, h := range p.hosts {
+			p.back(h)
+		}
 		p.superviseAll() // those of a machine that was to sleep for longer
 		clear(p.judged)
 		p.absent = false
@@ -23,7 +25,7 @@ func (w *world) heal() {
 				p.crash(false)
 			}
 		}
-		p.tellHost()
+		p.tellHosts()
 		w.after(w.between(0, 2*time.Second), p.boot)
 	}
 }

@@ -47,8 +47,9 @@ var kinds = []kind{
 	{"upgrade", 2, upgrade},
 	{"fail-work", 1, failWork},
 	{"death", 1, death},
-	{doJoin, 0, join},   // drawn for those that are late
-	{doRot, 0, rotFile}, // drawn where images are pinned
+	{doJoin, 0, join},         // drawn for those that are late
+	{doRot, 0, rotFile},       // drawn where images are pinned
+	{doHostGone, 0, hostGone}, // drawn where peers have several
 }
 
 // act carries an action of the plan out.

@@ -32,14 +32,11 @@ type peer struct {
 	known     map[placement.PeerID]bool // peers that it has ever seen; kept beside its key
 	judged    map[placement.PeerID]judgement
 
-	capacity, offered placement.Resources // what it has, and what of it the mesh may use now
-	cordoned          bool
-	granted           placement.Resources // by its ledger, a step ago
-	disk              *disk
-	blobs             map[string]bool
-	runs              map[placement.AllocationID]*run // what the machine runs; outlives the daemon
-	used              placement.Resources
-	volumes           map[placement.VolumeID]placement.FoundVolume // what lies on its disk; outlives the store
+	hosts   []*host // its own machine first
+	disk    *disk
+	blobs   map[string]bool
+	runs    map[placement.AllocationID]*run              // what its hosts run; outlives the daemon
+	volumes map[placement.VolumeID]placement.FoundVolume // what lies on their disks; outlives the store
 
 	core    *placement.Peer // nil while the daemon is down
 	life    int             // of the daemon: events of an earlier one are dropped
@@ -55,11 +52,13 @@ type peer struct {
 }
 
 func newPeer(w *world, site placement.SiteID, id placement.PeerID, capacity placement.Resources) *peer {
-	return &peer{
-		w: w, id: id, site: site, inc: 1, clocks: w.drawClocks(), capacity: capacity, offered: capacity,
+	p := &peer{
+		w: w, id: id, site: site, inc: 1, clocks: w.drawClocks(),
 		disk: newDisk(), blobs: map[string]bool{}, runs: map[placement.AllocationID]*run{}, judged: map[placement.PeerID]judgement{}, known: map[placement.PeerID]bool{},
 		volumes: map[placement.VolumeID]placement.FoundVolume{},
 	}
+	p.makeHosts(capacity)
+	return p
 }
 
 // seen is how a peer's failure detection sees another.
@@ -109,8 +108,10 @@ func (p *peer) start() {
 	}
 	w.tell(p, "start", "", fmt.Sprintf("incarnation %d", p.inc))
 	p.effects(p.core.Begin(p.clock()), publishedMax)
-	p.granted, _ = p.core.Used()
-	p.tellHost()
+	for _, h := range p.hosts {
+		h.granted, h.untold = placement.Resources{}, h.untold || h.gone // it is told so at each start
+	}
+	p.tellHosts()
 	for _, o := range w.peers {
 		switch {
 		case o.forgotten:
@@ -150,7 +151,10 @@ func (p *peer) crash(machine bool) {
 			p.w.oracle.leases.ended(p, id, p.runs[id])
 		}
 		p.booted = p.w.now
-		p.runs, p.used = map[placement.AllocationID]*run{}, placement.Resources{}
+		p.runs = map[placement.AllocationID]*run{}
+		for _, h := range p.hosts {
+			h.used = placement.Resources{}
+		}
 	}
 	p.w.oracle.checkAll(p.w)
 }
@@ -178,19 +182,6 @@ func (p *peer) tune() placement.Tuning {
 	return t
 }
 
-// tellHost tells the core what its host offers; a suspended one once it is awake.
-func (p *peer) tellHost() {
-	if p.frozen > p.w.now {
-		p.later(0, p.tellHost)
-		return
-	}
-	p.step(placement.HostChanged{Host: placement.Host{
-		ID: string(p.id), Arch: p.arch(), GPUs: p.devices(), Drivers: p.drivers(),
-		Fences:   []string{placement.DriverProcess},
-		Capacity: p.offered, Cordoned: p.cordoned,
-	}})
-}
-
 // later plans something for this life of the daemon.
 func (p *peer) later(d time.Duration, run func()) {
 	life := p.life
@@ -199,27 +190,6 @@ func (p *peer) later(d time.Duration, run func()) {
 			run()
 		}
 	})
-}
-
-// checkGrants: the ledger grants nothing that its host does not offer. What it
-// had granted before the host offered less, and what it finds running, stays.
-func (p *peer) checkGrants(evs []placement.Event) {
-	used, capacity := p.core.Used()
-	before := p.granted
-	p.granted = used
-	found := slices.ContainsFunc(evs, func(ev placement.Event) bool {
-		_, work := ev.(placement.WorkListed)
-		_, volumes := ev.(placement.VolumesFound)
-		return work || volumes
-	})
-	if found || capacity == (placement.Resources{}) || !over(used, capacity) {
-		return
-	}
-	rose := func(now, then, most int64) bool { return now < 0 || now > most && now > then }
-	if rose(int64(used.CPU), int64(before.CPU), int64(capacity.CPU)) || rose(int64(used.Memory), int64(before.Memory), int64(capacity.Memory)) ||
-		rose(int64(used.Disk), int64(before.Disk), int64(capacity.Disk)) {
-		p.w.fail("%s: its ledger has granted %v of %v", p.id, used, capacity)
-	}
 }
 
 // over says whether more is used than there is, or less than nothing.

@@ -88,8 +88,8 @@ func (p *peer) sources(e placement.Fetch) []placement.PeerID {
 }
 
 // needs are the digests of what a component runs from.
-func (p *peer) needs(c placement.Component) []string {
-	digests := c.ArtifactsOn(p.arch())
+func (p *peer) needs(c placement.Component, host string) []string {
+	digests := c.ArtifactsOn(p.archOf(host))
 	if d := c.ImageDigest(); d != "" {
 		digests = append(digests, d)
 	}
@@ -98,7 +98,7 @@ func (p *peer) needs(c placement.Component) []string {
 
 // checkBytes looks at work that is about to start: its bytes are there.
 func (p *peer) checkBytes(id placement.AllocationID, spec placement.WorkSpec) {
-	for _, digest := range p.needs(spec.Spec) {
+	for _, digest := range p.needs(spec.Spec, spec.Host) {
 		if !p.blobs[digest] {
 			p.w.fail("%s: starts %s %s without %s", p.id, spec.Component, id, digest)
 		}
@@ -111,7 +111,7 @@ func (w *world) bytesFor(c placement.Component) bool {
 		return true
 	}
 	for _, p := range w.in() {
-		if !slices.ContainsFunc(p.needs(c), func(digest string) bool { return !w.anyHolds(digest) }) {
+		if !slices.ContainsFunc(p.needs(c, ""), func(digest string) bool { return !w.anyHolds(digest) }) {
 			return true
 		}
 	}
@@ -137,7 +137,7 @@ func (w *world) bytesThere(views []placement.AppView, note func(string, ...any))
 	}
 	for _, p := range w.in() {
 		for id, r := range p.runs {
-			for _, digest := range p.needs(r.spec.Spec) {
+			for _, digest := range p.needs(r.spec.Spec, r.spec.Host) {
 				if !p.blobs[digest] && w.anyHolds(digest) {
 					note("%s runs %s %s, and has not %s", p.id, r.spec.Component, id, digest)
 				}

@@ -40,6 +40,7 @@ type Plan struct {
 	Pins      bool // apps have a container whose image is pinned, which some peers hold
 	Near      bool // apps have a component that is to be near another, or a site
 	Archs     bool // machines are of two architectures, and some files for one
+	Hosts     int  // so many hosts has each peer beside its own machine
 
 	Mutant  string // what is broken on purpose in the world under the cores: one of mutants
 	Tune    placement.Tuning
@@ -139,6 +140,7 @@ func PlanOf(seed uint64) Plan {
 		p.Replay = drawRate(rng, 0.4) // what an earlier life said comes when there is another
 	}
 	drawPins(seed, &p)
+	drawHosts(seed, &p)
 	drawLateTables(seed, &p)
 	drawBatch(seed, &p)
 	slices.SortStableFunc(p.Actions, func(a, b Action) int { return int(a.At - b.At) })

@@ -21,7 +21,7 @@ func (p *Plan) fields() []field {
 		{"sites", &p.Sites}, {"peers", &p.PeersPerSite}, {"length", &p.Length}, {"settle", &p.Settle}, {"rtt", &p.RTT}, {"sync", &p.Sync},
 		{"loss", &p.Loss}, {"double", &p.Double}, {"slow", &p.Slow}, {"replay", &p.Replay}, {"slowdisk", &p.SlowDisk}, {"workcrash", &p.WorkCrash},
 		{"latetables", &p.LateTables}, {"batch", &p.Batch}, {"tight", &p.Tight}, {"ahead", &p.Ahead}, {"drift", &p.Drift}, {"old", &p.Old}, {"late", &p.Late},
-		{"exclusive", &p.Exclusive}, {"policies", &p.Policies}, {"volumes", &p.Volumes}, {"archs", &p.Archs}, {"gpus", &p.GPUs}, {"images", &p.Images}, {"pins", &p.Pins}, {"near", &p.Near},
+		{"exclusive", &p.Exclusive}, {"policies", &p.Policies}, {"volumes", &p.Volumes}, {"archs", &p.Archs}, {"hosts", &p.Hosts}, {"gpus", &p.GPUs}, {"images", &p.Images}, {"pins", &p.Pins}, {"near", &p.Near},
 		{"mutant", &p.Mutant}, {"reserve", &p.Tune.Reserve}, {"break", &p.Tune.Break},
 	}
 }

@@ -46,19 +46,10 @@ func withArch(app placement.App, rng *rand.Rand) {
 	app.Components["meter"] = c
 }
 
-// arch is the architecture of a peer's machine: where there are several, of every
-// other one.
-func (p *peer) arch() string {
-	if p.w.plan.Archs && slices.Index(p.w.peers, p)%2 == 1 {
-		return "arm64"
-	}
-	return "amd64"
-}
-
-// runsHere says whether a machine has the architecture that a component wants.
-func (p *peer) runsHere(c placement.Component) bool {
+// runsOn says whether a host has the architecture that a component wants.
+func (p *peer) runsOn(host string, c placement.Component) bool {
 	on := c.RunsOn()
-	return len(on) == 0 || slices.Contains(on, p.arch())
+	return len(on) == 0 || slices.Contains(on, p.archOf(host))
 }
 
 // volumeOf names what a piece of work keeps.
@@ -69,8 +60,8 @@ func volumeOf(id placement.AllocationID, spec placement.WorkSpec) placement.Volu
 // openVolumes looks at work that is about to start: its volumes are open for no
 // other copy here, and lie here from now on.
 func (p *peer) openVolumes(id placement.AllocationID, spec placement.WorkSpec) {
-	if !p.runsHere(spec.Spec) {
-		p.w.fail("%s: runs %s %s, and is %s", p.id, spec.Component, id, p.arch())
+	if !p.runsOn(spec.Host, spec.Spec) {
+		p.w.fail("%s: runs %s %s on %q, and that is %s", p.id, spec.Component, id, spec.Host, p.archOf(spec.Host))
 	}
 	p.checkGPUs(id, spec)
 	if len(spec.Spec.Volumes) == 0 {
@@ -82,14 +73,17 @@ func (p *peer) openVolumes(id placement.AllocationID, spec placement.WorkSpec) {
 			p.w.fail("%s: starts %s %s while %s has its volume open", p.id, spec.Component, id, other)
 		}
 	}
-	if _, here := p.volumes[v]; here {
+	if old, here := p.volumes[v]; here {
+		if old.Host != spec.Host {
+			p.w.fail("%s: starts %s %s on %q, and its volume is on %q", p.id, spec.Component, id, spec.Host, old.Host)
+		}
 		return
 	}
 	if homes := p.w.homes(v); len(homes) > 0 && spec.Spec.Policy().Replace == placement.ReplaceNever {
 		p.w.oracle.stats.Astray++
 		p.w.tell(p, "astray", spec.Key.String(), fmt.Sprintf("%s, whose data is at %v", v, homes))
 	}
-	p.volumes[v] = placement.FoundVolume{ID: v, Key: spec.Key, Sizes: map[string]placement.Bytes{"data": volumeBytes}, Created: p.w.now.Milliseconds()}
+	p.volumes[v] = placement.FoundVolume{ID: v, Key: spec.Key, Sizes: map[string]placement.Bytes{"data": volumeBytes}, Created: p.w.now.Milliseconds(), Host: spec.Host}
 }
 
 // homes is the machines in the mesh on which a volume lies.
@@ -139,23 +133,25 @@ func (w *world) roomFor(c placement.Component, k slotKey) bool {
 		homes = w.homes(placement.VolumeID{UID: k.uid, Component: k.component, Slot: k.slot})
 	}
 	if len(homes) > 0 {
+		v := placement.VolumeID{UID: k.uid, Component: k.component, Slot: k.slot}
 		return !slices.ContainsFunc(w.in(), func(p *peer) bool {
-			return slices.Contains(homes, p.id) && !p.roomFor(c, c.Resources)
+			return slices.Contains(homes, p.id) && !p.roomFor(p.host(p.volumes[v].Host), c, c.Resources)
 		})
 	}
-	return slices.ContainsFunc(w.in(), func(p *peer) bool { return p.roomFor(c, c.Need()) })
+	return slices.ContainsFunc(w.in(), func(p *peer) bool {
+		return slices.ContainsFunc(p.hosts, func(h *host) bool { return p.roomFor(h, c, c.Need()) })
+	})
 }
 
-func (p *peer) roomFor(c placement.Component, need placement.Resources) bool {
-	if !p.w.bytesFor(c) || !p.runsHere(c) || !p.gpusFor(c.Resources.GPU) {
+func (p *peer) roomFor(h *host, c placement.Component, need placement.Resources) bool {
+	if !p.w.bytesFor(c) || !p.runsOn(h.name, c) || need.GPU.Count > 0 && (h.name != "" || !p.gpusFor(need.GPU)) {
 		return false
 	}
-	granted, capacity := p.core.Used()
 	if p.w.forgot || p.w.plan.Exclusive { // what was booked again holds room until a person looks at it, what waits for a lease until it runs
-		return capacity.Sub(granted).Fits(need) > 0
+		return h.capacity.Sub(h.granted).Fits(need) > 0
 	}
-	free := p.capacity.Sub(p.used)
-	free.Disk = p.capacity.Disk - granted.Disk
+	free := h.capacity.Sub(h.used)
+	free.Disk = h.capacity.Disk - h.granted.Disk
 	return free.Fits(need) > 0
 }
 

@@ -35,10 +35,7 @@ func (p *peer) startWork(e placement.Start) {
 			w.oracle.leases.started(p, e.ID, r)
 			p.supervise(e.ID, r)
 		}
-		p.used = p.used.Add(e.Spec.Spec.Resources)
-		if over(p.used, p.capacity) {
-			w.fail("%s: runs %v of %v", p.id, p.used, p.capacity)
-		}
+		p.takeHost(e)
 	}
 	if r.state == placement.AllocRunning && !r.stopping {
 		w.fail("%s: starts %s %s, which runs", p.id, e.Spec.Component, e.ID)
@@ -104,7 +101,8 @@ func (p *peer) end(id placement.AllocationID) {
 	if r := p.runs[id]; r != nil {
 		p.w.oracle.leases.ended(p, id, r)
 		delete(p.runs, id)
-		p.used = p.used.Sub(r.spec.Spec.Resources)
+		h := p.host(r.spec.Host)
+		h.used = h.used.Sub(r.spec.Spec.Resources)
 	}
 }
 
