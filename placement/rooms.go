@@ -40,6 +40,7 @@ type rooms struct {
 	// Room to work in, so that a choice allocates next to nothing.
 	key   []byte
 	parts []roomPart
+	runs  []roomRun
 }
 
 // room is one host.

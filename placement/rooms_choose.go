@@ -1,8 +1,11 @@
 package placement
 
-// roomsLooked is how many states with room are compared for one slot, those with
-// least free first, and beside them how many of a cell without.
-const roomsLooked = 256
+// Bounds of what is looked at of each grid for one slot: states with room, those
+// with least free first, and states without.
+const (
+	roomsLooked  = 48
+	roomsWithout = 256
+)
 
 // roomChoice is what was chosen last, and the best beside it. As long as nothing
 // changes but that host, as when it is given the slot, the next slot of the shape
@@ -60,16 +63,16 @@ func (r *rooms) again(need Resources, allowed func(id string) bool) int {
 // search looks for the best host, or says -1. A slot without GPUs goes to a host
 // without any that are free, if it can.
 func (r *rooms) search(need Resources, allowed func(id string) bool) int {
-	kinds := [...][]int{{roomsBare}, {roomsShares, roomsWhole}}
+	from, to := [2]int{roomsBare, roomsShares}, [2]int{roomsShares, roomKinds}
 	switch {
 	case need.GPU.Count >= wholeGPU:
-		kinds = [...][]int{{roomsWhole}, nil}
+		from[0], to[0], to[1] = wholeKind(int(need.GPU.Count/wholeGPU)), roomKinds, 0
 	case need.GPU.Count > 0:
-		kinds = [...][]int{{roomsShares, roomsWhole}, nil}
+		from[0], to[0], to[1] = roomsShares, roomKinds, 0
 	}
 	for _, bounded := range []bool{true, false} {
-		for _, among := range kinds {
-			if best, second, ok := r.best(need, among, bounded, allowed); ok {
+		for i := range from {
+			if best, second, ok := r.best(need, from[i], to[i], bounded, allowed); ok {
 				r.last = roomChoice{need: need, number: best.number, good: true, seen: r.demand.changed, second: second}
 				return best.number
 			}
@@ -79,17 +82,17 @@ func (r *rooms) search(need Resources, allowed func(id string) bool) int {
 	return -1
 }
 
-// best looks through grids. Bounded, it compares so many states only, and may miss
-// one where many lack room.
-func (r *rooms) best(need Resources, among []int, bounded bool, allowed func(id string) bool) (best, second roomOption, ok bool) {
+// best looks through the grids of some kinds. Bounded, it may miss a state where
+// many lack room.
+func (r *rooms) best(need Resources, from, to int, bounded bool, allowed func(id string) bool) (best, second roomOption, ok bool) {
 	best, second = noRoom, noRoom
-	place, found := r.place(need), 0
-	for _, kind := range among {
+	place := r.place(need)
+	for kind := from; kind < to; kind++ {
+		found, without := 0, 0
 		for cell := range r.grids[kind].cellsFor(need) {
-			without := 0
 			for _, s := range cell {
 				if !r.stateFits(s, need) {
-					if without++; bounded && without == roomsLooked {
+					if without++; bounded && without >= roomsWithout {
 						break
 					}
 					continue
@@ -99,23 +102,32 @@ func (r *rooms) best(need Resources, among []int, bounded bool, allowed func(id 
 				if o.better(best) && allowed != nil {
 					o = r.firstAllowed(s, o, allowed)
 				}
-				if o.better(best) {
-					best, second = o, best
-					for _, next := range s.hosts[1:min(3, len(s.hosts))] {
-						if b := (roomOption{o.level, next}); b.better(second) {
-							second = b
-						}
-					}
-				} else if o.better(second) {
-					second = o
-				}
+				best, second = o.among(s, best, second)
 			}
 			if best.level >= 0 && found >= roomsLooked {
-				return best, second, true
+				break
 			}
 		}
 	}
 	return best, second, best.level >= 0
+}
+
+// among is the two best when an option is added, of a state that may have another
+// host as good.
+func (o roomOption) among(s *roomState, best, second roomOption) (roomOption, roomOption) {
+	if !o.better(best) {
+		if o.better(second) {
+			second = o
+		}
+		return best, second
+	}
+	second = best
+	for _, n := range s.hosts[1:min(3, len(s.hosts))] {
+		if next := (roomOption{o.level, n}); next.better(second) && n != o.number {
+			second = next
+		}
+	}
+	return o, second
 }
 
 // firstAllowed is the option of the first host of a state that is allowed.

@@ -12,47 +12,72 @@ import "math"
 // near-equal, and the first host of any goes: hosts fill up one after the other.
 const roomSteps = 30
 
+// roomRun is devices of one model that have the same left.
+type roomRun struct {
+	model int
+	free  uint32
+	n     int
+}
+
 // lost is what of the free GPUs of a state the typical shapes can't use.
 func (r *rooms) lost(free Resources, parts []roomPart, left GPUShare, of int) float64 {
 	if left == 0 {
 		return 0
 	}
+	runs := r.runs[:0]
+	for i, p := range parts {
+		switch {
+		case p.free == 0:
+		case i > 0 && len(runs) > 0 && p == parts[i-1]:
+			runs[len(runs)-1].n++
+		default:
+			runs = append(runs, roomRun{p.model, uint32(p.free), 1})
+		}
+	}
+	r.runs = runs
 	sum := 0.0
 	for i := range r.demand.typical {
 		t := &r.demand.typical[i]
-		sum += t.weight * float64(t.lost(free, parts, left, of))
+		sum += t.weight * float64(t.lost(free, runs, left, of))
 	}
 	return sum / wholeGPU
 }
 
 // lost is what one shape can't use: what its next slot can have nothing of, and
 // what would lie idle if nothing but the shape came until the host is full.
-func (t *roomTypical) lost(free Resources, parts []roomPart, left GPUShare, of int) GPUShare {
-	slots := 0
-	if of >= len(t.may) || t.may[of] {
-		slots = free.Fits(t.need)
-	}
-	if slots == 0 {
+func (t *roomTypical) lost(free Resources, runs []roomRun, left GPUShare, of int) GPUShare {
+	if of < len(t.may) && !t.may[of] || t.need.CPU > free.CPU || t.need.Memory > free.Memory || t.need.Disk > free.Disk {
 		return 2 * left
 	}
-	least := min(t.need.GPU.Count, wholeGPU)
+	least := uint32(min(t.need.GPU.Count, wholeGPU))
 	devices := max(1, int(t.need.GPU.Count/wholeGPU))
 	var unfit GPUShare
 	room, whole, model := 0, 0, -1
-	for _, p := range parts {
-		if p.model != model {
-			room, whole, model = room+whole/devices, 0, p.model
+	for _, run := range runs {
+		if run.model != model {
+			room, whole, model = room+whole/devices, 0, run.model
 		}
-		if p.free < least || !t.models[p.model] {
-			unfit += p.free
+		if run.free < least || !t.models[run.model] {
+			unfit += GPUShare(run.free) * GPUShare(run.n)
 		} else {
-			whole += int(p.free / least)
+			whole += int(run.free/least) * run.n
 		}
 	}
-	if room += whole / devices; room == 0 {
+	if devices > 1 {
+		whole /= devices
+	}
+	if room += whole; room == 0 {
 		return 2 * left
 	}
-	return unfit + left - GPUShare(min(slots, room))*t.need.GPU.Count
+	for room > 1 && !free.hold(t.need, room) {
+		room--
+	}
+	return unfit + left - GPUShare(room)*t.need.GPU.Count
+}
+
+// hold says whether so many slots fit.
+func (r Resources) hold(need Resources, n int) bool {
+	return need.CPU*CPU(n) <= r.CPU && need.Memory*Bytes(n) <= r.Memory && need.Disk*Bytes(n) <= r.Disk
 }
 
 // Levels are kept with a state for so many shapes.
@@ -107,10 +132,7 @@ func (r *rooms) level(s *roomState, need Resources, place int) int {
 	}
 	if seen := r.demand.changed + r.scores.lives; s.seen != seen {
 		s.seen, s.lost = seen, r.lost(s.free, s.parts, s.left, s.make)
-		clear(s.levels)
-	}
-	if s.levels == nil {
-		s.levels = make([]uint16, scoredMax)
+		clear(s.levels[:])
 	}
 	life := r.scores.shapes[place].life
 	if v := s.levels[place]; v>>6 == life {

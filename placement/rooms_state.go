@@ -21,9 +21,9 @@ type roomState struct {
 	kind, row, column, at int // in the grid
 
 	// By rooms_score.go.
-	seen   int      // of the demand that the following are of
-	lost   float64  // of the GPUs
-	levels []uint16 // after a slot, by shape
+	seen   int               // of the demand that the following are of
+	lost   float64           // of the GPUs
+	levels [scoredMax]uint16 // after a slot, by shape
 }
 
 // roomPart is one GPU.
@@ -32,13 +32,19 @@ type roomPart struct {
 	free  GPUShare
 }
 
-// States by their GPUs: those that whole ones fit, shares only, none.
+// States by their GPUs: none is left, shares, whole ones; of these so many of one
+// model, to the next power of two.
 const (
-	roomsWhole = iota
+	roomsBare = iota
 	roomsShares
-	roomsBare
-	roomKinds
+	roomsWhole
+	roomKinds = roomsWhole + 7
 )
+
+// wholeKind is the kind of states that have so many whole devices of a model.
+func wholeKind(devices int) int {
+	return min(roomsWhole+bits.Len(uint(devices))-1, roomKinds-1)
+}
 
 // modelOf is the number of a model.
 func (r *rooms) modelOf(model string) int {
@@ -103,14 +109,18 @@ func (r *rooms) state(free Resources, parts []roomPart, of int) *roomState {
 	}
 	r.sweep()
 	s := &roomState{free: free, parts: slices.Clone(parts), make: of, seen: -1, row: cpuClass(free.CPU), column: memoryClass(free.Memory), kind: roomsBare}
-	for _, p := range parts {
+	whole := 0 // of the model
+	for i, p := range parts {
 		s.left += p.free
-		if p.free == wholeGPU {
-			s.kind = roomsWhole
+		if i > 0 && p.model != parts[i-1].model {
+			whole = 0
 		}
-	}
-	if s.left > 0 && s.kind == roomsBare {
-		s.kind = roomsShares
+		if p.free == wholeGPU {
+			whole++
+			s.kind = max(s.kind, wholeKind(whole))
+		} else if p.free > 0 {
+			s.kind = max(s.kind, roomsShares)
+		}
 	}
 	r.states[string(key)] = s
 	r.idle++
