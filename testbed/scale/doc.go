@@ -1,4 +1,4 @@
-// Package scale measures how fast a mesh places work, and what it takes for it:
+// Package scale measures how fast a mesh places work, and what a peer takes:
 // many real peers in one process (QUIC, memberlist and Badger with its syncs are
 // what a daemon has), a network in memory without delay, and pretended work.
 //
@@ -9,10 +9,11 @@
 //
 // Measure starts a mesh, measures, checks what the mesh says against what was
 // started, and ends it. Peers have one host each, of the size of Config.Hosts
-// hosts.
+// hosts. MeasureCost looks at a mesh that is idle, or changes at a rate, and Fit says
+// from several such meshes how the cost of a peer grows.
 //
 // # Concurrency
 //
-// Measure may be called from one goroutine at a time: it counts the CPU and the
-// memory of the whole process.
+// Measure and MeasureCost may be called from one goroutine at a time: they count the
+// CPU and the memory of the whole process.
 package scale
