@@ -80,6 +80,9 @@ func (o *oracle) named(p *peer, req *request, r placement.Result) {
 	digest := req.edit.App.Image.Digest
 	for _, id := range r.Peers {
 		holder := o.w.byID[id]
+		if holder.born > req.since { // it lost its store, and perhaps after it answered
+			continue
+		}
 		if k, ok := o.kept(holder, r.UID); ok && slices.Contains(k.Versions, r.Version) && !holder.blobs[digest] {
 			o.w.fail("%s: %s is acknowledged, and %s has not all of %s", p.id, req.key, id, digest)
 		}
