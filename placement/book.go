@@ -19,17 +19,18 @@ func NewBook(self PeerRef, name string, site SiteID, labels map[string]string, h
 		now:  Now{Wall: time.UnixMilli(0)},
 	}
 	b.settle(b.peer.Begin(b.now))
-	listed := map[string]bool{}
 	for _, h := range hosts {
-		b.step(HostChanged{Host: h})
-		for _, driver := range h.Drivers {
-			listed[driver] = true
-		}
-	}
-	for _, driver := range sortedKeys(listed) {
-		b.step(WorkListed{Driver: driver})
+		b.Add(h)
 	}
 	return b
+}
+
+// Add brings one host more, on which nothing runs.
+func (b *Book) Add(h Host) {
+	b.step(HostChanged{Host: h})
+	for _, driver := range h.Drivers {
+		b.step(WorkListed{Driver: driver})
+	}
 }
 
 func (b *Book) step(ev Event) { b.settle(b.peer.Step(b.now, ev)) }

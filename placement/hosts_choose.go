@@ -109,6 +109,19 @@ func (x *chooser) look() string {
 	return ""
 }
 
+// asked has it known what is asked for, whether it is granted or not, and to which
+// hosts it may go where that is said.
+func (x *chooser) asked(need Resources, slots int) {
+	x.l.rooms.asked(need, slots, x.comp.Place.Where, func(id string) bool {
+		b := x.l.hosts[id]
+		if b == nil {
+			return false
+		}
+		_, ok := x.level(b)
+		return ok
+	})
+}
+
 // chooseArch keeps to the architecture whose hosts have most room: what a claim
 // needs for its slots is of one.
 func (x *chooser) chooseArch(need Resources) {
@@ -225,6 +238,7 @@ func (l *Ledger) fitsMany(ask *askMsg, comp Component, want Slots) (binding, str
 		return binding{}, why
 	}
 	need := comp.Need()
+	x.asked(need, want.Len())
 	x.chooseArch(need)
 	volumes := need.Disk - comp.Takes().Disk
 	if volumes > 0 {

@@ -116,6 +116,7 @@ func Azure(ctx context.Context, cfg AzureConfig) (AzureResult, error) {
 		cfg.Rule = RuleHansa
 	}
 	m := newMesh(cfg.Sites, cfg.Age, cfg.Seed)
+	m.pooled = cfg.Rule == RuleHansa
 	var ends endHeap
 	res := AzureResult{VMs: len(cfg.VMs), Bound: bound(cfg.VMs, cfg.Host)}
 	for i, at := range starts(cfg.VMs) {
@@ -133,6 +134,9 @@ func Azure(ctx context.Context, cfg AzureConfig) (AzureResult, error) {
 		if !ok {
 			m.add(cfg.Host, site)
 			n := len(m.hosts) - 1
+			if m.pooled {
+				n = slices.Index(m.hosts, m.pools[site])
+			}
 			if g, ok = m.give(n, r); !ok {
 				return res, fmt.Errorf("a machine of %s CPU and %s fits no host", v.Need.CPU, v.Need.Memory)
 			}
@@ -142,7 +146,7 @@ func Azure(ctx context.Context, cfg AzureConfig) (AzureResult, error) {
 			cfg.Progress(float64(i) / float64(len(cfg.VMs)))
 		}
 	}
-	res.Hosts = len(m.hosts)
+	res.Hosts = m.shapes
 	all := 0
 	for n, count := range m.rounds[1:] {
 		all += count

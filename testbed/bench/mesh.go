@@ -64,10 +64,12 @@ func (r Request) fits(d *placement.Digest) bool {
 
 const wholeGPU placement.GPUShare = 1000
 
-// host is one peer with its ledger, and what the others know of it.
+// host is one peer with its ledger, and what the others know of it. It has one
+// host, or in a mesh of pools all of its site.
 type host struct {
 	book   *placement.Book
 	site   int
+	pool   bool
 	now    placement.Digest
 	told   placement.Digest // as gossip has it everywhere by now
 	toldAt time.Duration    // when that was so
@@ -86,6 +88,9 @@ type mesh struct {
 	clock    time.Duration
 	asked    int
 	typical  []typical
+	pools    []*host // by site, in a mesh whose peers have many hosts
+	pooled   bool
+	shapes   int   // hosts that there are
 	rounds   []int // how many requests took how many rounds of asks; 0: none was made
 }
 
@@ -120,22 +125,39 @@ func newMesh(planners int, age time.Duration, seed uint64) *mesh {
 
 // add brings one host more, known everywhere at once.
 func (m *mesh) add(s Shape, site int) {
-	n := len(m.hosts)
-	id := placement.PeerID(fmt.Sprintf("h%05d", n))
-	h := placement.Host{ID: string(id), Arch: "amd64", Drivers: []string{placement.DriverProcess}, Capacity: s.Capacity}
+	id := fmt.Sprintf("h%05d", m.shapes)
+	m.shapes++
+	h := placement.Host{ID: id, Arch: "amd64", Drivers: []string{placement.DriverProcess}, Capacity: s.Capacity, Labels: map[string]string{}}
 	for i := range s.GPUs {
 		h.GPUs = append(h.GPUs, placement.Device{ID: fmt.Sprintf("g%d", i), Model: s.Model})
 	}
-	name := placement.SiteID(fmt.Sprintf("s%03d", site))
-	labels := map[string]string{"site": string(name), "peer": string(id)}
 	if s.Model != "" {
-		labels[modelLabel] = s.Model
+		h.Labels[modelLabel] = s.Model
 	}
-	x := &host{book: placement.NewBook(placement.PeerRef{Peer: id, Incarnation: 1}, string(id), name, labels, h), site: site}
+	x := m.peerFor(site, h)
 	x.now = x.book.Digest()
 	x.told, x.toldAt = x.now, m.clock
+}
+
+// peerFor is the peer that a new host belongs to: one of its own, or its site's.
+func (m *mesh) peerFor(site int, h placement.Host) *host {
+	for m.pooled && len(m.pools) <= site {
+		m.pools = append(m.pools, nil)
+	}
+	if m.pooled && m.pools[site] != nil {
+		m.pools[site].book.Add(h)
+		return m.pools[site]
+	}
+	id := placement.PeerID(h.ID)
+	name := placement.SiteID(fmt.Sprintf("s%03d", site))
+	labels := map[string]string{"site": string(name), "peer": string(id)}
+	x := &host{book: placement.NewBook(placement.PeerRef{Peer: id, Incarnation: 1}, string(id), name, labels, h), site: site, pool: m.pooled}
+	if m.pooled {
+		m.pools[site] = x
+	}
+	m.at[id] = len(m.hosts)
 	m.hosts = append(m.hosts, x)
-	m.at[id] = n
+	return x
 }
 
 // pass moves the clock, and delivers what gossip has brought by then.
@@ -186,7 +208,7 @@ func (m *mesh) place(at int, r Request) (grant, bool) {
 	for round := range roundsMax {
 		var near []placement.Candidate
 		for n := range m.hosts {
-			if d, made := m.known(p, n); r.fits(d) {
+			if d, made := m.known(p, n); m.hosts[n].pool || r.fits(d) {
 				near = append(near, placement.Candidate{Digest: *d, Age: (m.clock - made).Milliseconds(), RTT: -1, Alive: true})
 			}
 		}

@@ -138,6 +138,7 @@ func OpenB(ctx context.Context, cfg OpenBConfig) (OpenBResult, error) {
 		cfg.Rate = 10
 	}
 	m := newMesh(cfg.Peers, cfg.Age, cfg.Seed)
+	m.pooled = cfg.Rule == RuleHansa
 	m.typical = typicalOf(cfg.Requests)
 	var total placement.GPUShare
 	for i, s := range cfg.Hosts {
