@@ -3,9 +3,6 @@ package gossip
 import (
 	"context"
 	"errors"
-	"maps"
-	"math/rand/v2"
-	"slices"
 	"time"
 
 	"github.com/hansa-mesh/hansa/gossip/table"
@@ -33,16 +30,18 @@ func (g *Gossip) meet(p *peer) {
 		delay += time.Second
 	}
 	p.syncAt, p.syncTries = time.Now().Add(delay), 0
+	poke(g.toSync)
 }
 
 func (g *Gossip) synchronise(ctx context.Context) {
 	if g.cfg.OpenSync == nil || len(g.tables) == 0 {
 		return
 	}
-	for pause(ctx, g.jitter(syncLook)) {
+	for next := time.Now(); rest(ctx, g.jitter(syncLook), next, g.toSync); {
 		for ctx.Err() == nil {
-			id, ok := g.nextToSync(time.Now())
-			if !ok {
+			var id string
+			var ok bool
+			if id, next, ok = g.nextToSync(time.Now()); !ok {
 				break
 			}
 			equal, err := g.syncWith(ctx, id)
@@ -55,28 +54,37 @@ func (g *Gossip) synchronise(ctx context.Context) {
 }
 
 // nextToSync picks whom to exchange with now, nearest first among those that
-// are asked for.
-func (g *Gossip) nextToSync(now time.Time) (string, bool) {
+// are asked for; and if there is nobody, when to look again unless something
+// happens before.
+func (g *Gossip) nextToSync(now time.Time) (id string, next time.Time, ok bool) {
 	hash := g.hash()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	var best *peer
 	var bestRTT time.Duration
-	var alive []*peer
-	for _, id := range slices.Sorted(maps.Keys(g.peers)) {
-		p := g.peers[id]
+	next = now.Add(restMax)
+	spread := hashSpread(len(g.peers))
+	for id, p := range g.peers {
 		if p.state != StateAlive {
 			continue
 		}
-		alive = append(alive, p)
 		if p.tables.known && p.tables.hash == hash {
 			p.syncAt, p.syncTries = time.Time{}, 0
 			continue
 		}
-		if p.syncAt.IsZero() && now.Sub(p.tables.at) > syncDiffer && now.Sub(p.since) > syncDiffer {
+		if p.syncAt.IsZero() {
+			ripe := later(p.tables.at, p.since).Add(syncDiffer)
+			if spread > 0 { // it may have what changed here, and not have told yet
+				ripe = later(ripe, g.hashAt.Add(syncDiffer+spread))
+			}
+			if !ripe.Before(now) {
+				next = earlier(next, ripe)
+				continue
+			}
 			p.syncAt = now.Add(g.jitter(syncDiffer))
 		}
-		if p.syncAt.IsZero() || p.syncAt.After(now) {
+		if p.syncAt.After(now) {
+			next = earlier(next, p.syncAt)
 			continue
 		}
 		rtt, _, known := g.rtt(g.cfg.Self, id)
@@ -87,16 +95,42 @@ func (g *Gossip) nextToSync(now time.Time) (string, bool) {
 			best, bestRTT = p, rtt
 		}
 	}
-	if best == nil && len(alive) > 0 && now.After(g.checkAt) {
+	if best == nil && now.After(g.checkAt) {
 		if !g.checkAt.IsZero() {
-			best = alive[rand.N(len(alive))]
+			best = g.anyAlive()
 		}
-		g.checkAt = now.Add(g.jitter(g.cfg.SyncInterval))
+		if g.states[StateAlive] > 0 {
+			g.checkAt = now.Add(g.jitter(g.cfg.SyncInterval))
+		}
 	}
 	if best == nil {
-		return "", false
+		return "", next, false
 	}
-	return best.id, true
+	return best.id, now, true
+}
+
+// anyAlive is one that is alive, at random; nil if nobody is. The caller holds mu.
+func (g *Gossip) anyAlive() *peer {
+	for _, p := range g.peers { // in random order
+		if p.state == StateAlive {
+			return p
+		}
+	}
+	return nil
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
 }
 
 // syncWith exchanges all tables, on one stream, and reports whether they were

@@ -64,14 +64,17 @@ func (d delegate) NotifyMsg(b []byte) {
 }
 
 // GetBroadcasts fills what memberlist leaves of a packet: operations before
-// digests and hashes, which repeat.
-func (d delegate) GetBroadcasts(overhead, limit int) [][]byte {
-	out := d.g.rumours.GetBroadcasts(overhead, limit)
-	for _, b := range out {
-		limit -= overhead + len(b)
-	}
-	if limit > overhead {
-		out = append(out, d.g.notices.GetBroadcasts(overhead, limit)...)
+// digests, which repeat, and hashes last, of which there are the most.
+func (d delegate) GetBroadcasts(overhead, limit int) (out [][]byte) {
+	for _, q := range []*memberlist.TransmitLimitedQueue{d.g.rumours, d.g.notices, d.g.hashes} {
+		if limit <= overhead {
+			break
+		}
+		some := q.GetBroadcasts(overhead, limit)
+		for _, b := range some {
+			limit -= overhead + len(b)
+		}
+		out = append(out, some...)
 	}
 	return out
 }
@@ -92,7 +95,7 @@ func (q *broadcast) Invalidates(other memberlist.Broadcast) bool {
 	return ok && o.name == q.name
 }
 
-// queueMax bounds each of the two queues; the messages that were sent most
+// queueMax bounds each of the queues; the messages that were sent most
 // often go first.
 const queueMax = 4096
 

@@ -22,11 +22,15 @@ type Gossip struct {
 	cfg     Config
 	coords  *coords.Coords
 	rumours *memberlist.TransmitLimitedQueue // operations and announcements
-	notices *memberlist.TransmitLimitedQueue // digests and hashes
+	notices *memberlist.TransmitLimitedQueue // digests
+	hashes  *memberlist.TransmitLimitedQueue
 	tables  map[string]*replicated
 	order   []*replicated // as Config.Tables
 	size    atomic.Int64  // peers reachable, for the queues
 	awake   chan struct{} // maintain looks at once
+	resting atomic.Bool   // maintain waits for something to happen
+	toJoin  chan struct{} // rejoin looks soon
+	toSync  chan struct{} // synchronise looks soon
 	serving chan struct{} // slots of HandleSync
 
 	pushes  chan push
@@ -36,7 +40,8 @@ type Gossip struct {
 
 	mu        sync.Mutex // guards what follows; memberlist is never called with it held
 	peers     map[string]*peer
-	served    map[string]bool // peers whose exchange is served now, or waits for that
+	states    [StateAlive + 1]int // how many peers are in each
+	served    map[string]bool     // peers whose exchange is served now, or waits for that
 	owners    map[owner]string
 	forgotten map[string]struct{}
 	meta      meta   // of this peer
@@ -45,6 +50,8 @@ type Gossip struct {
 	own       digestState
 	announced tableState // own hash, as told to others
 	lastHash  [hashBytes]byte
+	hashAt    time.Time // when it was seen to change
+	hashDue   time.Time // when it is to be told
 	compareAt time.Time // when to compare members with somebody, zero: no need
 	retell    bool      // somebody came who may have missed the own hash and digest
 	retoldAt  time.Time
@@ -85,11 +92,13 @@ func New(cfg Config) (*Gossip, error) {
 	}
 	g := &Gossip{cfg: cfg, coords: coords.New(), tables: map[string]*replicated{}, peers: map[string]*peer{},
 		owners: map[owner]string{ownerOf(cfg.Self): cfg.Self}, forgotten: map[string]struct{}{}, served: map[string]bool{},
-		awake: make(chan struct{}, 1), serving: make(chan struct{}, servingMax),
-		pushes: make(chan push, pushWaiting), bundles: newBundler()}
+		awake: make(chan struct{}, 1), toJoin: make(chan struct{}, 1), toSync: make(chan struct{}, 1),
+		serving: make(chan struct{}, servingMax),
+		pushes:  make(chan push, pushWaiting), bundles: newBundler()}
 	nodes := func() int { return int(g.size.Load()) + 1 }
 	g.rumours = &memberlist.TransmitLimitedQueue{NumNodes: nodes, RetransmitMult: retransmitRumours}
 	g.notices = &memberlist.TransmitLimitedQueue{NumNodes: nodes, RetransmitMult: retransmitNotices}
+	g.hashes = &memberlist.TransmitLimitedQueue{NumNodes: func() int { return hashNodes(nodes()) }, RetransmitMult: retransmitHashes}
 	for _, r := range cfg.Tables {
 		if _, twice := g.tables[r.Name()]; twice || r.Name() == "" || len(r.Name()) > nameBytesMax {
 			return nil, fmt.Errorf("%w: table %q", errConfig, r.Name())
@@ -158,15 +167,16 @@ func (g *Gossip) Run(ctx context.Context) error {
 }
 
 const (
-	maintainEvery = 250 * time.Millisecond
+	maintainEvery = 250 * time.Millisecond // while something is under way
+	restMax       = 5 * time.Second        // of each of the loops, when nothing is
 	saveEvery     = 30 * time.Second
 	eventsMax     = 4096
 )
 
 // maintain does what is due from time to time, and calls Config.Events.
 func (g *Gossip) maintain(ctx context.Context) {
-	for {
-		t := time.NewTimer(maintainEvery)
+	for wait := maintainEvery; ; {
+		t := time.NewTimer(wait)
 		select {
 		case <-g.awake:
 		case <-t.C:
@@ -175,15 +185,32 @@ func (g *Gossip) maintain(ctx context.Context) {
 			return
 		}
 		t.Stop()
-		g.turn(ctx, time.Now())
+		wait = restMax
+		g.resting.Store(true) // before it looks: what changes meanwhile wakes it
+		if g.turn(ctx, time.Now()) {
+			wait = maintainEvery
+			g.resting.Store(false)
+		}
 	}
 }
 
-func (g *Gossip) turn(ctx context.Context, now time.Time) {
+// changed looks after tables that changed, soon.
+func (g *Gossip) changed() {
+	if g.resting.CompareAndSwap(true, false) {
+		g.wake()
+	}
+}
+
+// turn says whether something is under way that needs another one soon.
+func (g *Gossip) turn(ctx context.Context, now time.Time) (busy bool) {
 	hash := g.hash()
 	g.mu.Lock()
+	if hash != g.lastHash {
+		g.hashAt = now
+		poke(g.toSync)
+	}
 	g.expireSuspects(now)
-	g.announceHash(hash, now)
+	told := g.announceHash(hash, now)
 	g.tellAgain(now)
 	err := g.publishDigest(now)
 	update := g.resealed
@@ -201,14 +228,9 @@ func (g *Gossip) turn(ctx context.Context, now time.Time) {
 	if save {
 		g.savedAt = now
 	}
-	n := int64(0)
-	for _, p := range g.peers {
-		if p.reachable() {
-			n++
-		}
-	}
+	busy = g.states[StateSuspect] > 0 || g.own.dirty || g.retell || !told
+	g.size.Store(int64(g.states[StateAlive] + g.states[StateSuspect]))
 	g.mu.Unlock()
-	g.size.Store(n)
 	if update {
 		// Waits for nobody: the message is queued, and push/pull carries it too.
 		_ = g.ml.UpdateNode(time.Nanosecond) // tells that it did not wait
@@ -220,6 +242,7 @@ func (g *Gossip) turn(ctx context.Context, now time.Time) {
 		g.cfg.Logger.Error("gossip upkeep", "error", err)
 	}
 	g.deliver()
+	return busy
 }
 
 // emit queues an event. The caller holds mu.
@@ -248,10 +271,34 @@ func (g *Gossip) deliver() {
 	}
 }
 
-func (g *Gossip) wake() {
+func (g *Gossip) wake() { poke(g.awake) }
+
+func poke(loop chan<- struct{}) {
 	select {
-	case g.awake <- struct{}{}:
+	case loop <- struct{}{}:
 	default:
+	}
+}
+
+// rest waits until it is time or a loop is poked, but not less than least. It is
+// false if ctx ended.
+func rest(ctx context.Context, least time.Duration, until time.Time, poked <-chan struct{}) bool {
+	if !pause(ctx, least) {
+		return false
+	}
+	left := min(time.Until(until), restMax)
+	if left <= 0 {
+		return true
+	}
+	t := time.NewTimer(left)
+	defer t.Stop()
+	select {
+	case <-poked:
+		return true
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 
@@ -299,7 +346,7 @@ const leavePatience = time.Second
 
 // Stats returns the totals.
 func (g *Gossip) Stats() Stats {
-	depth := g.rumours.NumQueued() + g.notices.NumQueued()
+	depth := g.rumours.NumQueued() + g.notices.NumQueued() + g.hashes.NumQueued()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	s := g.stats

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -16,6 +17,9 @@ import (
 type wire struct {
 	rtt  func(a, b string) time.Duration
 	loss float64
+
+	silent   atomic.Bool   // datagrams are lost, all of them
+	streamed atomic.Uint64 // bytes on streams
 
 	mu    sync.Mutex // guards what follows
 	ports map[string]*port
@@ -68,7 +72,7 @@ func (w *wire) plug(id string) *port {
 }
 
 func (p *port) WriteTo(b []byte, to net.Addr) (int, error) {
-	if rand.Float64() < p.w.loss {
+	if p.w.silent.Load() || rand.Float64() < p.w.loss {
 		return len(b), nil
 	}
 	b = append([]byte(nil), b...)
@@ -206,6 +210,7 @@ func (l *lane) write(b []byte) (int, error) {
 	}
 	b = append([]byte(nil), b...)
 	l.inFlight++
+	l.w.streamed.Add(uint64(len(b)))
 	time.AfterFunc(time.Until(l.last), func() { l.arrive(b) })
 	return len(b), nil
 }

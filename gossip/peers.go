@@ -137,6 +137,8 @@ func (g *Gossip) admit(id string) (*peer, ed25519.PublicKey, error) {
 		}
 		p = &peer{id: id}
 		g.peers[id] = p
+		g.states[p.state]++
+		poke(g.toJoin)
 		g.owners[ownerOf(id)] = id
 	}
 	return p, key, nil
@@ -238,6 +240,7 @@ func (g *Gossip) notifyJoin(n *memberlist.Node) {
 	g.retell = true
 	if g.compareAt.IsZero() {
 		g.compareAt = time.Now().Add(g.jitter(compareAfter))
+		poke(g.toJoin)
 	}
 }
 
@@ -258,12 +261,14 @@ func (g *Gossip) notifyLeave(n *memberlist.Node) {
 		// for a while, and was told so.
 		g.setState(p, StateSuspect)
 		p.doubted, p.joinAt = now.Add(doubtMax), now
+		poke(g.toJoin)
 		return
 	default:
 		g.setState(p, StateDead)
 	}
 	// The first tries come soon: a false verdict is over at once.
 	p.joinAt = now.Add(g.jitter(joinFirst))
+	poke(g.toJoin)
 }
 
 const (
@@ -294,7 +299,10 @@ func (g *Gossip) setState(p *peer, s State) {
 	if p.state == s {
 		return
 	}
+	g.states[p.state]--
+	g.states[s]++
 	p.state, p.since = s, time.Now()
+	g.wake()
 	g.emit(map[State]EventKind{StateAlive: EventAlive, StateSuspect: EventSuspect,
 		StateDead: EventDead, StateLeft: EventLeft}[s], p)
 	g.unsaved = true
@@ -330,6 +338,9 @@ func (g *Gossip) sawPacket(b []byte) (good bool) {
 // expireSuspects ends suspicions whose refutation came by a way that is not
 // looked at. memberlist would have declared the peer dead by now.
 func (g *Gossip) expireSuspects(now time.Time) {
+	if g.states[StateSuspect] == 0 {
+		return // whoever is doubted is suspect, too
+	}
 	for _, p := range g.peers {
 		switch {
 		case !p.doubted.IsZero():
@@ -378,6 +389,7 @@ func (g *Gossip) Forget(id string) {
 		if p.reachable() {
 			g.setState(p, StateDead)
 		}
+		g.states[p.state]--
 		delete(g.peers, id)
 		delete(g.owners, ownerOf(id))
 	}

@@ -105,6 +105,7 @@ func (g *Gossip) contact(id string) error {
 			wait = min(wait, joinFirst<<p.joinTries)
 		}
 		p.joinAt = time.Now().Add(g.jitter(wait))
+		poke(g.toJoin)
 	}
 	return err
 }
@@ -123,7 +124,8 @@ func (g *Gossip) rejoin(ctx context.Context) {
 	defer wg.Wait()
 	slots := make(chan struct{}, joinsMax)
 	for {
-		for _, id := range g.dueToJoin(time.Now(), min(joinsStart, joinsMax-len(slots))) {
+		due, next := g.dueToJoin(time.Now(), min(joinsStart, joinsMax-len(slots)))
+		for _, id := range due {
 			slots <- struct{}{}
 			wg.Go(func() {
 				defer func() { <-slots }()
@@ -132,42 +134,60 @@ func (g *Gossip) rejoin(ctx context.Context) {
 				}
 			})
 		}
-		if !pause(ctx, g.jitter(joinEvery)) {
+		if !rest(ctx, g.jitter(joinEvery), next, g.toJoin) {
 			return
 		}
 	}
 }
 
 // dueToJoin picks the peers that have waited longest, and marks them; before
-// them one that is alive, if members are to be compared.
-func (g *Gossip) dueToJoin(now time.Time, limit int) []string {
+// them one that is alive, if members are to be compared. And when to look again,
+// unless something happens before.
+func (g *Gossip) dueToJoin(now time.Time, limit int) (out []string, next time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	next = now.Add(restMax)
 	if g.meta.Leaving {
+		return nil, next
+	}
+	due := g.awaited(now, &next)
+	if !g.compareAt.IsZero() && now.After(g.compareAt) && limit > 0 {
+		g.compareAt = time.Time{}
+		if p := g.anyAlive(); p != nil && !p.joining {
+			p.joining = true
+			out = append(out, p.id)
+			limit--
+		}
+	}
+	if !g.compareAt.IsZero() {
+		next = earlier(next, g.compareAt)
+	}
+	taken := min(max(limit, 0), len(due))
+	for _, p := range due[:taken] {
+		p.joining = true
+		out = append(out, p.id)
+	}
+	if taken < len(due) {
+		next = now
+	}
+	return out, next
+}
+
+// awaited is the peers that are not alive and to be tried now, longest waiting first.
+// The caller holds mu.
+func (g *Gossip) awaited(now time.Time, next *time.Time) (due []*peer) {
+	if g.states[StateAlive] == len(g.peers) {
 		return nil
 	}
-	var due []*peer
 	for _, p := range g.peers {
-		if (!p.reachable() || !p.doubted.IsZero()) && !p.joining && !p.joinAt.After(now) {
+		switch {
+		case p.joining || p.reachable() && p.doubted.IsZero():
+		case p.joinAt.After(now):
+			*next = earlier(*next, p.joinAt)
+		default:
 			due = append(due, p)
 		}
 	}
 	slices.SortFunc(due, func(a, b *peer) int { return a.joinAt.Compare(b.joinAt) })
-	var out []string
-	if !g.compareAt.IsZero() && now.After(g.compareAt) && limit > 0 {
-		g.compareAt = time.Time{}
-		for _, p := range g.peers { // in random order
-			if p.state == StateAlive && !p.joining {
-				p.joining = true
-				out = append(out, p.id)
-				limit--
-				break
-			}
-		}
-	}
-	for _, p := range due[:min(max(limit, 0), len(due))] {
-		p.joining = true
-		out = append(out, p.id)
-	}
-	return out
+	return due
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"time"
 )
@@ -17,6 +18,33 @@ const (
 	hashBytes   = 8
 	hashMsgSize = 1 + 16 + 8 + 4 + hashBytes
 )
+
+// Every change of a table makes every peer tell another hash, so that they are most of
+// what gossip carries in a mesh of hundreds. There each peer takes its time to tell, so
+// that what changes meanwhile is told together, and in fewer copies; whom none reaches
+// finds out by an exchange that the tables are equal.
+const (
+	hashesFew     = 50 // peers up to which hashes are told at once
+	hashSpreadPer = 20 * time.Millisecond
+	hashSpreadMax = 30 * time.Second
+)
+
+// hashSpread is how long after a change peers tell of it.
+func hashSpread(peers int) time.Duration {
+	if peers <= hashesFew {
+		return 0
+	}
+	return min(time.Duration(peers)*hashSpreadPer, hashSpreadMax)
+}
+
+// hashNodes is what the queue of hashes takes for the size of the mesh: it makes twice
+// as many copies in a small one.
+func hashNodes(peers int) int {
+	if peers <= hashesFew {
+		return peers * peers
+	}
+	return peers
+}
 
 // tableState is what a peer told of its tables last.
 type tableState struct {
@@ -40,16 +68,22 @@ func (g *Gossip) hash() [hashBytes]byte {
 	return [hashBytes]byte(h.Sum(nil))
 }
 
-// announceHash tells the own hash if it changed and has come to rest. The
-// caller holds mu.
-func (g *Gossip) announceHash(hash [hashBytes]byte, now time.Time) {
+// announceHash tells the own hash if it changed and has come to rest, and says
+// whether it is told. The caller holds mu.
+func (g *Gossip) announceHash(hash [hashBytes]byte, now time.Time) bool {
 	rested := hash == g.lastHash
 	g.lastHash = hash
+	if !rested && g.hashDue.Before(now) {
+		g.hashDue = now.Add(rand.N(hashSpread(int(g.size.Load())) + 1))
+	}
 	a := &g.announced
 	told := a.message != nil && a.generation == g.meta.Generation && a.hash == hash
 	// Under constant change some state is told all the same, now and then.
-	if len(g.tables) == 0 || told || (!rested && now.Sub(a.at) < 2*time.Second) {
-		return
+	if len(g.tables) == 0 || told {
+		return true
+	}
+	if !rested && now.Sub(a.at) < 2*time.Second || now.Before(g.hashDue) {
+		return false
 	}
 	a.generation, a.counter, a.hash, a.at = g.meta.Generation, a.counter+1, hash, now
 	o := ownerOf(g.cfg.Self)
@@ -58,7 +92,8 @@ func (g *Gossip) announceHash(hash [hashBytes]byte, now time.Time) {
 	m = binary.BigEndian.AppendUint64(m, a.generation)
 	m = binary.BigEndian.AppendUint32(m, a.counter)
 	a.message = append(m, hash[:]...)
-	g.enqueue(g.notices, "h/"+g.cfg.Self, a.message)
+	g.enqueue(g.hashes, "h/"+g.cfg.Self, a.message)
+	return true
 }
 
 // tellAgain sends hash and digest once more, unchanged, after somebody came.
@@ -69,7 +104,7 @@ func (g *Gossip) tellAgain(now time.Time) {
 	}
 	g.retell, g.retoldAt = false, now
 	if g.announced.message != nil {
-		g.enqueue(g.notices, "h/"+g.cfg.Self, g.announced.message)
+		g.enqueue(g.hashes, "h/"+g.cfg.Self, g.announced.message)
 	}
 	if g.own.message != nil {
 		g.enqueue(g.notices, "d/"+g.cfg.Self, g.own.message)
@@ -98,7 +133,8 @@ func (g *Gossip) takeHash(m []byte) {
 	}
 	t.message, t.known = bytes.Clone(m), true
 	p.tables = t
-	g.enqueue(g.notices, "h/"+id, t.message)
+	poke(g.toSync)
+	g.enqueue(g.hashes, "h/"+id, t.message)
 }
 
 // SettledView says why the mesh is settled or not, as this peer sees it.

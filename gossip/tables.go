@@ -63,6 +63,7 @@ func (g *Gossip) spread(t *replicated, rumour []byte) {
 	if err != nil {
 		return // the table made it
 	}
+	g.changed()
 	m := append(make([]byte, 0, 2+len(name)+len(rumour)), rumourMsg, byte(len(name)))
 	m = append(append(m, name...), rumour...)
 	packed := g.rumours.NumQueued() < packedMax
@@ -196,6 +197,7 @@ func (g *Gossip) takeAnnouncement(b []byte) {
 	if p.syncAt.IsZero() {
 		// Spread the readers of one writer a little.
 		p.syncAt = time.Now().Add(g.jitter(time.Duration(g.size.Load()) * 5 * time.Millisecond))
+		poke(g.toSync)
 	}
 }
 

@@ -53,6 +53,7 @@ const (
 	retransmitMembers = 6
 	retransmitRumours = 4
 	retransmitNotices = 4
+	retransmitHashes  = 2 // of the square of a small mesh's size: see hashNodes
 	gossipToDead      = 30 * time.Second
 	pushPullEvery     = 30 * time.Second
 	streamTimeout     = 5 * time.Second
