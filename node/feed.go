@@ -17,7 +17,9 @@ import (
 )
 
 const (
-	// digestEvery is how often the digest is looked at, when anything moved.
+	// digestSoon is how long after anything moved the digest is looked at, and
+	// digestEvery the least time between two looks.
+	digestSoon  = 50 * time.Millisecond
 	digestEvery = 200 * time.Millisecond
 	// rttEvery is how often round-trip times are looked at.
 	rttEvery = time.Second
@@ -53,8 +55,9 @@ func (n *Node) feed(ctx context.Context) error {
 	}
 	keep := time.NewTicker(keepKnownEvery)
 	defer keep.Stop()
-	digest := time.NewTicker(digestEvery)
+	digest := time.NewTimer(digestEvery)
 	defer digest.Stop()
+	due, shown := true, time.Now()
 	rtt := time.NewTicker(rttEvery)
 	defer rtt.Stop()
 	probe := time.NewTicker(probeEvery)
@@ -69,10 +72,14 @@ func (n *Node) feed(ctx context.Context) error {
 			n.probe(ctx)
 		case <-keep.C:
 			n.keepKnown()
-		case <-digest.C:
-			if n.loop.stirred() {
-				n.showDigest(ctx)
+		case <-n.loop.stirred:
+			if !due {
+				due = true
+				digest.Reset(max(digestSoon, digestEvery-time.Since(shown)))
 			}
+		case <-digest.C:
+			due, shown = false, time.Now()
+			n.showDigest(ctx)
 		case <-rtt.C:
 			n.tellRTTs()
 		case <-disk.C:

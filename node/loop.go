@@ -37,11 +37,11 @@ type loop struct {
 
 	mu       sync.Mutex // guards what follows
 	queue    []item
-	stir     bool                         // an event was taken since stirred was asked
 	received backlog                      // messages of peers in queue
 	each     map[placement.PeerID]backlog // the same by peer
 	closed   bool
 	wake     chan struct{}
+	stirred  chan struct{} // events were taken since it was read
 	done     chan struct{} // closed when run returns
 
 	timers timers // only the loop's goroutine
@@ -78,7 +78,8 @@ type item struct {
 
 func newLoop(core *placement.Peer, clock *clock, carry func(placement.Effect), taken func(*placement.Peer)) *loop {
 	return &loop{core: core, carry: carry, taken: taken, clock: clock, wake: make(chan struct{}, 1), done: make(chan struct{}),
-		each: map[placement.PeerID]backlog{}, timers: timers{byKey: map[string]*timer{}}}
+		stirred: make(chan struct{}, 1),
+		each:    map[placement.PeerID]backlog{}, timers: timers{byKey: map[string]*timer{}}}
 }
 
 // now is the time in the core's terms.
@@ -191,7 +192,6 @@ func (l *loop) take() []item {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n := min(len(l.queue), stepsMax)
-	l.stir = l.stir || n > 0
 	batch := l.queue[:n:n]
 	if l.queue = l.queue[n:]; len(l.queue) == 0 {
 		l.queue = nil
@@ -204,18 +204,13 @@ func (l *loop) take() []item {
 	return batch
 }
 
-// stirred says whether events came since it was asked last.
-func (l *loop) stirred() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	was := l.stir
-	l.stir = false
-	return was
-}
-
 // step gives the core what came, together, and returns the empty rest.
 func (l *loop) step(evs []placement.Event) []placement.Event {
 	if len(evs) > 0 {
+		select {
+		case l.stirred <- struct{}{}:
+		default:
+		}
 		l.effects(evs, l.core.Step(l.now(), evs...))
 	}
 	return nil
