@@ -24,7 +24,8 @@ type host struct {
 	granted           placement.Resources // by the ledger, a step ago
 	cordoned          bool
 	gone              bool
-	untold            bool // it was gone, and the daemon has not heard of it
+	untold            bool // it was gone, and the daemon was not told
+	heard             bool // that it is gone has reached the core
 	arch              string
 }
 
@@ -84,7 +85,7 @@ func (p *peer) tellHosts() {
 	for _, h := range p.hosts {
 		if h.untold {
 			h.untold = p.core == nil
-			p.step(placement.HostGone{ID: h.id})
+			p.stepLate(false, func() placement.Event { h.heard = h.gone; return placement.HostGone{ID: h.id} })
 		}
 		if h.gone {
 			continue
@@ -130,7 +131,7 @@ func hostGone(w *world, a Action, p, _ *peer, rng *rand.Rand) {
 }
 
 // back is a host in the place of one that is gone.
-func (p *peer) back(h *host) { h.gone, h.cordoned, h.offered = false, false, h.capacity }
+func (p *peer) back(h *host) { h.gone, h.heard, h.cordoned, h.offered = false, false, false, h.capacity }
 
 // checkGrants: the ledger grants nothing that a host does not offer. What it had
 // granted before the host offered less, and what it finds running, stays.
@@ -166,7 +167,7 @@ func (p *peer) checkGrants(evs []placement.Event) {
 func (p *peer) takeHost(e placement.Start) {
 	h := p.host(e.Spec.Host)
 	h.used = h.used.Add(e.Spec.Spec.Resources)
-	if h.gone {
+	if h.gone { // and the core knows
 		p.w.fail("%s: starts %s %s on %s, which is gone", p.id, e.Spec.Component, e.ID, h.id)
 	}
 	if over(h.used, h.capacity) {

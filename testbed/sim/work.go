@@ -24,6 +24,9 @@ type run struct {
 func (p *peer) startWork(e placement.Start) {
 	w := p.w
 	w.tell(p, "start work", e.Spec.Key.String(), e.Spec.Component+" "+e.ID.String())
+	if h := p.host(e.Spec.Host); h.gone && !h.heard {
+		return // there is nothing to run it, and soon the core hears of that
+	}
 	r := p.runs[e.ID]
 	if r == nil {
 		p.openVolumes(e.ID, e.Spec)
