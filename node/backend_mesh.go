@@ -110,15 +110,22 @@ func (n backend) Mesh(ctx context.Context) (api.Mesh, error) {
 	}); err != nil {
 		return m, err
 	}
+	digests, err := n.digests(ctx)
+	if err != nil {
+		return m, err
+	}
 	sites := map[string]bool{}
 	for _, member := range n.members() {
 		m.Counts.Peers[member.State.String()]++
+		if member.State == gossip.StateAlive {
+			m.Counts.Hosts += max(1, digests[placement.PeerID(member.Peer)].Digest.Hosts)
+		}
 		sites[member.Site] = true
 		if member.Peer != n.id.ID() && member.State != gossip.StateAlive {
 			m.Unheard = append(m.Unheard, api.Unheard{PeerRef: n.ref(member.Peer), State: member.State.String(), Since: member.Since.UTC()})
 		}
 	}
-	m.Counts.Sites, m.Counts.Hosts = len(sites), m.Counts.Peers[string(placement.MemberAlive)]
+	m.Counts.Sites = len(sites)
 	for _, a := range apps {
 		m.Counts.Apps++
 		if a.Conflict {
@@ -219,7 +226,7 @@ func fromDigest(p *api.Peer, c placement.Candidate, now time.Time) {
 	d := c.Digest
 	p.Incarnation, p.Labels, p.Drivers, p.Arch = uint64(d.Peer.Incarnation), d.Labels, d.Drivers, d.Arch
 	p.DriverFacts = digestDrivers(d)
-	p.GPUs = d.GPUs
+	p.GPUs, p.Hosts = d.GPUs, d.Hosts
 	p.Capacity, p.Free, p.Slots, p.Price, p.Full = d.Capacity, d.Free, d.Slots, d.Price, d.Full
 	if d.Lat != 0 || d.Lon != 0 {
 		p.Position = &api.Position{Lat: d.Lat, Lon: d.Lon}
@@ -246,7 +253,7 @@ func (n backend) Sites(ctx context.Context, page api.Page) (api.Listing[api.Site
 			bySite[p.Site] = s
 		}
 		s.Peers++
-		s.Hosts++
+		s.Hosts += max(1, p.Hosts)
 		if p.State == string(placement.MemberAlive) {
 			s.PeersAlive++
 		}

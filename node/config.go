@@ -77,6 +77,10 @@ type Deps struct {
 	Conn net.PacketConn
 	// Drivers makes the runtimes; nil makes those of this machine.
 	Drivers func(dir string, events func(driver.Event), log *slog.Logger) ([]driver.Driver, error)
+	// Hosts are what the drivers run work on beside this machine, each with an id of
+	// its own. Where one says no architecture or drivers it has this machine's. What
+	// was granted on one that is no longer among them is lost.
+	Hosts []placement.Host
 	// Upstream asks registries outside of the mesh; nil makes one, unless
 	// Config.Upstream is "none".
 	Upstream *upstream.Registries

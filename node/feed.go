@@ -113,7 +113,7 @@ func (n *Node) probe(ctx context.Context) {
 	}
 	slices.Sort(host.Drivers)
 	slices.Sort(host.Fences)
-	n.loop.post(placement.HostChanged{Host: host})
+	n.tellHosts(host)
 }
 
 // listWork asks a driver what it runs until it answers: nothing is granted on

@@ -49,17 +49,22 @@ func (n *Node) serveDrivers() {
 	})
 }
 
-// Hosts are the hosts of all peers: here each peer's own machine.
+// Hosts are the hosts of all peers. One that has several is asked for them; where
+// it does not answer they are one row, as its digest has them together.
 func (n backend) Hosts(ctx context.Context, page api.Page) (api.Listing[api.Host], error) {
 	peers, asOf, err := n.peers(ctx)
 	if err != nil {
 		return api.Listing[api.Host]{}, err
 	}
-	known := n.allFacts(ctx)
+	known, many := n.allFacts(ctx), n.manyHosts(ctx, peers, page)
 	var out []api.Host
 	for _, p := range peers {
 		if len(p.Arch) == 0 && !p.Self {
 			continue // nothing is known of its machine yet
+		}
+		if hosts, ok := many[p.ID]; ok {
+			out = append(out, hosts...)
+			continue
 		}
 		h := api.Host{
 			ID: p.Name, Peer: p.ID, PeerName: p.Name, Site: p.Site, State: "ready", Labels: p.Labels,

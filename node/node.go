@@ -91,6 +91,7 @@ type Node struct {
 	rulers     *rulers
 	facts      ownFacts
 	full       string        // why this peer takes no new work; only feed
+	hostsTold  hostsTold     // of hosts beside this machine; only feed
 	execs      chan struct{} // one for each command that is run beside work here
 
 	mu       sync.Mutex // guards what follows

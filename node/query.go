@@ -105,6 +105,7 @@ func (n *Node) serveQueries() {
 	n.serveSecrets()
 	n.serveRestart()
 	n.serveDrivers()
+	n.serveHosts()
 	n.serveRegistry()
 	n.serveFiles()
 	n.serveRTTs()

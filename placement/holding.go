@@ -507,7 +507,8 @@ func (p *Peer) adopt(c *claim, f Found) {
 	if runs {
 		p.ran(c, f.ID.Slot, began, false)
 	}
-	if b, err := FromLabels(f.Labels); err == nil && b.Fence > 0 {
+	b, err := FromLabels(f.Labels)
+	if err == nil && b.Fence > 0 {
 		p.adoptLease(a, b.Fence)
 	}
 	p.onWork(WorkChanged{ID: f.ID, State: f.State}, "adopted, it ran on")
@@ -517,6 +518,9 @@ func (p *Peer) adopt(c *claim, f Found) {
 	}
 	if a.up() && c.Spec.Kind() != "" {
 		p.out.emit(Watch{ID: a.id, Spec: a.spec()})
+	}
+	if err == nil && p.ledger.nameOfHost(b.Host) != c.hostOf(f.ID.Slot) {
+		p.work.elsewhere(c, f.ID.Slot) // it was bound to another host, and had not begun there
 	}
 }
 

@@ -69,6 +69,7 @@ type Peer struct {
 	Capacity    placement.Resources `json:"capacity,omitzero"`
 	Free        placement.Resources `json:"free,omitzero"`
 	GPUs        []placement.FreeGPU `json:"gpus,omitempty" doc:"What is left of each device"`
+	Hosts       int                 `json:"hosts,omitempty" doc:"How many it has, where that is more than its own machine: what it has is the sum"`
 	Slots       int                 `json:"slots" doc:"Held now"`
 	Price       float64             `json:"price,omitempty"`
 	Full        string              `json:"full,omitempty" doc:"Why it takes no new work"`

@@ -259,6 +259,9 @@ type Task struct {
 	Files []File `json:"files,omitempty"`
 	// Volumes are folders of the host that exist before Start and outlive the task.
 	Volumes []Volume `json:"volumes,omitempty"`
+	// Host is the one of the driver's hosts to run it on, for drivers that have
+	// several; "" is this machine.
+	Host string `json:"host,omitempty"`
 	// Devices are the accelerators that the task may use, as the host names them.
 	Devices []string `json:"devices,omitempty"`
 

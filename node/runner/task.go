@@ -45,7 +45,7 @@ func (r *Runner) build(id placement.AllocationID, t *task, spec placement.WorkSp
 	out := driver.Task{
 		ID: DriverID(id), Kind: c.Kind(), Env: env,
 		CPU: int64(c.Resources.CPU), Memory: int64(c.Resources.Memory), Disk: int64(c.Resources.Disk),
-		Devices: spec.Devices, StopSignal: c.Stop.Signal, Grace: time.Duration(c.Stop.Grace),
+		Host: spec.Host, Devices: spec.Devices, StopSignal: c.Stop.Signal, Grace: time.Duration(c.Stop.Grace),
 	}
 	if r.cfg.Labels != nil {
 		out.Labels = r.cfg.Labels(id, spec)

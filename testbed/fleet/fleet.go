@@ -34,7 +34,8 @@ type Config struct {
 	RTTMax   time.Duration       // between the farthest; sites lie at random
 	Loss     float64             // share of packets, 0..1
 	Seed     uint64              // of where the sites lie
-	Capacity placement.Resources // of each peer
+	Hosts    int                 // of each peer; default 1, its own machine
+	Capacity placement.Resources // of each host
 	Log      *slog.Logger
 }
 
@@ -50,6 +51,7 @@ type Peer struct {
 	Name, Site string
 	Addr       string // on the in-memory network
 	World      *fake.World
+	Hosts      int // how many it has; a change is found at its next start
 
 	dir string
 
@@ -93,6 +95,7 @@ func (f *Fleet) lay() {
 		p := &Peer{
 			Name: fmt.Sprintf("%s-%d", name, i%f.cfg.PerSite+1), Site: name,
 			Addr: fmt.Sprintf("10.0.%d.%d:7600", i/200+1, i%200+1), World: fake.NewWorld(),
+			Hosts: max(1, f.cfg.Hosts),
 		}
 		p.dir = filepath.Join(f.cfg.Dir, p.Name)
 		for j, other := range f.peers {
@@ -142,13 +145,22 @@ func (f *Fleet) start(p *Peer, token string) error {
 	if token != "" {
 		cfg.Token, cfg.Join = token, []string{f.peers[0].Addr}
 	}
-	n, err := node.New(cfg, node.Deps{Conn: conn, Version: "test", Log: f.cfg.Log.With("on", p.Name), Drivers: p.drivers})
+	n, err := node.New(cfg, node.Deps{Conn: conn, Version: "test", Log: f.cfg.Log.With("on", p.Name), Drivers: p.drivers, Hosts: f.hosts(p)})
 	if err != nil {
 		return errors.Join(fmt.Errorf("fleet: start %s: %w", p.Name, err), conn.Close())
 	}
 	p.run(n, conn)
 	<-n.Started()
 	return nil
+}
+
+// hosts are those of a peer beside its own machine, each as large as that.
+func (f *Fleet) hosts(p *Peer) []placement.Host {
+	var out []placement.Host
+	for i := 1; i < p.Hosts; i++ {
+		out = append(out, placement.Host{ID: fmt.Sprintf("%s-h%04d", p.Name, i), Capacity: f.cfg.Capacity})
+	}
+	return out
 }
 
 // drivers are pretended ones, on the machine that outlives the daemon.
@@ -261,7 +273,7 @@ func (f *Fleet) Work() ([]load.Work, error) {
 	var all []load.Work
 	for _, p := range f.peers {
 		for _, t := range p.World.Tasks() {
-			w := load.Work{App: t.Env["HANSA_APP"], Component: t.Env["HANSA_COMPONENT"], Where: p.Name}
+			w := load.Work{App: t.Env["HANSA_APP"], Component: t.Env["HANSA_COMPONENT"], Where: p.Name, Host: t.Host}
 			if _, err := fmt.Sscan(t.Env["HANSA_SLOT"], &w.Slot); err != nil {
 				return nil, fmt.Errorf("fleet: task %s at %s has no slot: %w", t.ID, p.Name, err)
 			}

@@ -26,7 +26,8 @@ type Work struct {
 	App       string
 	Component string
 	Slot      int
-	Where     string // which peer's machine
+	Where     string // which peer's machine,
+	Host      string // or which other of its hosts
 }
 
 // Verdict is how a run ended.

@@ -53,6 +53,9 @@ func appsOf(ctx context.Context, b api.Backend) (map[string]api.App, error) {
 	}
 }
 
+// place is a host of a peer, "" for its own machine.
+type place struct{ peer, host string }
+
 // checkAll holds ledgers, decisions and status to what really runs.
 func (r *run) checkAll(ctx context.Context) (Checked, error) {
 	work, err := r.fleet.Work()
@@ -60,10 +63,9 @@ func (r *run) checkAll(ctx context.Context) (Checked, error) {
 		return Checked{}, err
 	}
 	names := map[string]string{} // id of a peer -> its name
-	room := map[string]int{}
+	has := map[place]int{}       // slots on each host
 	for _, p := range r.fleet.Peers() {
 		names[p.ID()] = p.Name
-		room[p.Name] = 2 * ((r.fig.Slots+r.cfg.Singles)/r.fig.Hosts + 1) * r.cfg.Hosts
 	}
 	runs := map[string]map[int]string{} // app -> slot -> peer
 	for _, w := range work {
@@ -74,8 +76,9 @@ func (r *run) checkAll(ctx context.Context) (Checked, error) {
 			return Checked{}, fmt.Errorf("%s[%d] runs at %s and at %s", w.App, w.Slot, other, w.Where)
 		}
 		runs[w.App][w.Slot] = w.Where
-		if room[w.Where]--; room[w.Where] < 0 {
-			return Checked{}, fmt.Errorf("%s runs more than it has room for", w.Where)
+		at := place{w.Where, w.Host}
+		if has[at]++; has[at] > r.room() {
+			return Checked{}, fmt.Errorf("host %q of %s runs more than it has room for", w.Host, w.Where)
 		}
 	}
 	sum := Checked{Slots: len(work)}

@@ -8,9 +8,9 @@
 // # Usage
 //
 // Measure starts a mesh, measures, checks what the mesh says against what was
-// started, and ends it. Peers have one host each, of the size of Config.Hosts
-// hosts. MeasureCost looks at a mesh that is idle, or changes at a rate, and Fit says
-// from several such meshes how the cost of a peer grows.
+// started, and ends it. Each peer has Config.Hosts hosts; no host may run more than
+// it has room for. MeasureCost looks at a mesh that is idle, or changes at a rate, and
+// Fit says from several such meshes how the cost of a peer grows.
 //
 // # Concurrency
 //

@@ -32,11 +32,14 @@ type Config struct {
 	Known    func()            // called once every peer counts them all; nil for none
 }
 
-// What a slot takes, and how many fit a peer at most (its ledger's bound).
+// What a slot takes, and how many fit a host and a peer at most (its ledger's
+// bounds).
 const (
 	slotCPU    placement.CPU   = 100
 	slotMemory placement.Bytes = 64 << 20
-	peerMax                    = 1 << 14
+	hostMax                    = 1 << 14
+	peerMax                    = 1 << 20
+	hostsMax                   = 4096
 )
 
 // Figure is what was measured. Seconds of CPU and bytes are of the whole process:
@@ -84,15 +87,16 @@ func (c *Config) check() error {
 		n        int
 		min, max int
 	}{
-		{"peers", c.Peers, 1, fleet.PeersMax}, {"hosts", c.Hosts, 1, 100_000}, {"apps", c.Apps, 1, 100_000},
+		{"peers", c.Peers, 1, fleet.PeersMax}, {"hosts", c.Hosts, 1, hostsMax}, {"apps", c.Apps, 1, 100_000},
 		{"replicas", c.Replicas, 1, 100_000}, {"singles", c.Singles, 0, 100_000}, {"in flight", c.InFlight, 1, 10_000},
 	} {
 		if f.n < f.min || f.n > f.max {
 			return fmt.Errorf("scale: %s %d: %d to %d", f.name, f.n, f.min, f.max)
 		}
 	}
-	if each := (c.Apps*c.Replicas + c.Singles) / c.Peers; each > peerMax*3/4 {
-		return fmt.Errorf("scale: %d slots for each of %d peers: a peer takes at most %d, and a quarter is left for uneven plans", each, c.Peers, peerMax)
+	most := min(peerMax, c.Hosts*hostMax)
+	if each := (c.Apps*c.Replicas + c.Singles) / c.Peers; each > most*3/4 {
+		return fmt.Errorf("scale: %d slots for each of %d peers: a peer takes at most %d, and a quarter is left for uneven plans", each, c.Peers, most)
 	}
 	return nil
 }
@@ -126,11 +130,10 @@ func Measure(ctx context.Context, cfg Config) (figure Figure, err error) {
 	}
 	r := &run{cfg: cfg}
 	r.fig = Figure{Peers: cfg.Peers, Hosts: cfg.Peers * cfg.Hosts, Apps: cfg.Apps, Replicas: cfg.Replicas, Slots: cfg.Apps * cfg.Replicas}
-	room := 2 * ((r.fig.Slots+cfg.Singles)/r.fig.Hosts + 1) * cfg.Hosts // slots of each peer
 	cfg.Progress(fmt.Sprintf("starting %d peers", cfg.Peers))
 	r.fleet, err = fleet.Start(ctx, fleet.Config{
-		Dir: cfg.Dir, Peers: cfg.Peers, Seed: cfg.Seed, Log: cfg.Log,
-		Capacity: placement.Resources{CPU: slotCPU, Memory: slotMemory}.Times(room),
+		Dir: cfg.Dir, Peers: cfg.Peers, Seed: cfg.Seed, Log: cfg.Log, Hosts: cfg.Hosts,
+		Capacity: placement.Resources{CPU: slotCPU, Memory: slotMemory}.Times(r.room()),
 	})
 	if err != nil {
 		return Figure{}, err
@@ -145,6 +148,10 @@ func Measure(ctx context.Context, cfg Config) (figure Figure, err error) {
 	}
 	return r.fig, nil
 }
+
+// room is how many slots a host has room for: twice those that it would have if all
+// had as many.
+func (r *run) room() int { return 2 * ((r.fig.Slots+r.cfg.Singles)/r.fig.Hosts + 1) }
 
 // burst submits the apps at all peers in turn until every slot was started, and
 // waits until every peer knows.

@@ -15,8 +15,7 @@ import (
 // doHostGone is a host, not the peer's own, that dies for good.
 const doHostGone = "host-gone"
 
-// host is one of them. Its arch, and what of it the mesh may use, follow from the
-// plan and from faults.
+// host is one of them.
 type host struct {
 	id, name          string // name is how work names it: "" is the peer's own
 	capacity, offered placement.Resources
@@ -26,7 +25,6 @@ type host struct {
 	gone              bool
 	untold            bool // it was gone, and the daemon was not told
 	heard             bool // that it is gone has reached the core
-	arch              string
 }
 
 // drawHosts decides, apart from all else that a seed draws, how many hosts more
