@@ -186,6 +186,9 @@ func (o *oracle) check(w *world, uid placement.UID) {
 		}
 	}
 	if n < a.keepers.Majority()-(len(a.keepers.Peers)-left) {
+		if o.rivals(a.key); o.removed[uid] { // a push that nobody was answered yet found it, and is over it
+			return
+		}
 		for _, ref := range a.keepers.Peers {
 			k, ok := o.kept(w.byID[ref.Peer], uid)
 			w.tell(w.byID[ref.Peer], "keeps", a.key.String(), fmt.Sprint(ok, " ", k.Term, " ", k.Versions))
