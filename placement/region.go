@@ -103,7 +103,7 @@ func (r *RegionDigest) add(d Digest, age int64) {
 	}
 	r.Cheapest, r.Dearest = min(r.Cheapest, d.Price), max(r.Dearest, d.Price)
 	r.Peers++
-	r.Slots += min(max(0, d.Slots), slotsHeldMax)
+	r.Slots += min(max(0, d.Slots), peerSlotsMax)
 	r.Capacity, r.Free = sumUp(r.Capacity, d.Capacity), sumUp(r.Free, d.Free)
 	r.Oldest = max(r.Oldest, min(age, regionOldestMax))
 }
@@ -162,7 +162,10 @@ func regionKindOf(d Digest) RegionKind {
 			k.Labels[name] = value
 		}
 	}
-	piece := Piece{Peers: 1, Least: d.Free}
+	piece, largest := Piece{Peers: 1, Least: d.Free}, d.Free
+	if d.Hosts > 1 { // no slot has what is free on several together
+		piece.Least, largest = Resources{}, d.Largest
+	}
 	piece.Whole, piece.Share, k.Models = leastGPUs(d.GPUs)
 	free := 0 // devices, of all models
 	for _, g := range d.GPUs {
@@ -170,13 +173,13 @@ func regionKindOf(d Digest) RegionKind {
 			free++
 		}
 	}
-	piece.Class = [3]uint8{uint8(bits.Len64(uint64(d.Free.CPU))), uint8(bits.Len64(uint64(d.Free.Memory))), uint8(bits.Len(uint(free)))}
+	piece.Class = [3]uint8{uint8(bits.Len64(uint64(largest.CPU))), uint8(bits.Len64(uint64(largest.Memory))), uint8(bits.Len(uint(free)))}
 	k.Pieces = []Piece{piece}
 	for _, shape := range commonShapes {
-		fit := ShapeFit{Shape: shape, Count: d.Free.Fits(shape)}
+		fit := ShapeFit{Shape: shape, Count: piece.Least.Fits(shape)}
 		for _, told := range d.Fits {
 			if told.Shape == shape {
-				fit.Count = min(fit.Count, told.Count)
+				fit.Count = min(d.Free.Fits(shape), told.Count)
 			}
 		}
 		k.Shapes = append(k.Shapes, fit)
