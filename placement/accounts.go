@@ -48,7 +48,7 @@ func (p *Peer) book(driver string, claims map[ClaimID]bool) {
 	var writes []Write
 	for _, c := range p.ledger.sorted() {
 		if claims[c.ID] {
-			writes = append(writes, p.ledger.writeClaim(c))
+			writes = append(writes, p.ledger.writePlaced(c)...)
 		}
 	}
 	if !p.ledger.booked[driver] {

@@ -64,7 +64,7 @@ func (l *Ledger) Admit(now Now, ask *askMsg, wanted *Intent, known *Intent) admi
 		reply.ExpiresIn = l.tune.ReserveExpiry.Milliseconds()
 	}
 	writes = append(writes, l.keep(now.Wall, c, c.Slots, comp.Volumes)...)
-	return admission{reply: reply, writes: append(writes, l.writeClaim(c)), claim: c}
+	return admission{reply: reply, writes: append(writes, l.writePlaced(c)...), claim: c}
 }
 
 // repeated answers an ask that was seen before with what was answered then.

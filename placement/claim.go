@@ -11,6 +11,7 @@ const (
 	tableClaims = "claims" // claim id -> claim
 	tableAskers = "askers" // asker/incarnation -> askerRecord
 	tableTerms  = "terms"  // UID -> Term
+	tablePlaces = "places" // claim id -> claim.At, where that says anything
 )
 
 // claimState is where a claim is in its life.
@@ -67,9 +68,11 @@ type claim struct {
 	Again map[Slot]int64 `cbor:"y,omitempty"`
 	Score *float64       `cbor:"z,omitempty"` // of its place when it was asked for; higher is better
 	Left  int64          `cbor:"e,omitempty"` // of a reserved or unconfirmed claim: nanoseconds, re-armed after a restart
+
 	// At is which slots are on which host, in order of the hosts; nothing where all
-	// are on the peer's own. Slots that have stopped may still be named.
-	At []slotsAt `cbor:"j,omitempty"`
+	// are on the peer's own. It has a record of its own, which is not written anew
+	// for each slot that stops: there slots may be named that have.
+	At []slotsAt `cbor:"-"`
 
 	held     bool          // not on disk yet
 	entered  Slots         // whose volumes were entered for it

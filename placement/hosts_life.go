@@ -108,7 +108,7 @@ func (p *Peer) moveOn(c *claim) {
 	if slots.IsEmpty() || p.ledger.claims[c.ID] != c {
 		return
 	}
-	p.out.persist([]Write{p.ledger.writeClaim(c)}, func(failed *PersistFailed) {
+	p.out.persist(p.ledger.writePlaced(c), func(failed *PersistFailed) {
 		if failed != nil {
 			p.timers.before(timerRefresh, "claims", p.out.now.Mono+p.tune.RoundMin)
 			return

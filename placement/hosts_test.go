@@ -206,9 +206,15 @@ func TestRestartKeepsHosts(t *testing.T) {
 	comp.Resources.GPU = GPU{Count: 500}
 	b, _ := admitAs(l, "b", comp, FirstSlots(5))
 	next := newLedger(l.self, l.tune, 0)
-	for _, c := range []*claim{a, b} {
-		if err := next.load(tableClaims, c.ID.String(), Encode(c)); err != nil {
-			t.Fatal(err)
+	for i, c := range []*claim{a, b} {
+		writes := l.writePlaced(c)
+		if i == 0 { // in whatever order they are read
+			slices.Reverse(writes)
+		}
+		for _, w := range writes {
+			if err := next.load(w.Table, w.Key, w.Value); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 	for _, id := range sortedKeys(l.hosts) {
@@ -368,8 +374,10 @@ func (w *hostsWalk) restart() {
 	next := newLedger(w.l.self, w.l.tune, 0)
 	next.labels, next.listed, next.booked, next.terms = w.l.labels, w.l.listed, w.l.booked, w.l.terms
 	for _, c := range w.l.sorted() {
-		if err := next.load(tableClaims, c.ID.String(), Encode(c)); err != nil {
-			w.t.Fatal(err)
+		for _, x := range w.l.writePlaced(c) {
+			if err := next.load(x.Table, x.Key, x.Value); err != nil {
+				w.t.Fatal(err)
+			}
 		}
 		w.claims[c.ID] = next.claims[c.ID]
 	}

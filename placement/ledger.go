@@ -36,7 +36,8 @@ type Ledger struct {
 	newest  map[PeerID]Incarnation // of askers
 	used    Resources              // of all hosts
 	slots   int
-	owed    map[ClaimID]uint64 // see debts
+	owed    map[ClaimID]uint64    // see debts
+	places  map[ClaimID][]slotsAt // that were loaded before their claims
 	volumes volumes
 
 	capacity   Resources      // of all hosts that are known
@@ -58,7 +59,7 @@ func newLedger(self PeerRef, tune Tuning, price float64) *Ledger {
 		self: self, tune: tune, price: price, listed: map[string]bool{}, booked: map[string]bool{},
 		claims: map[ClaimID]*claim{}, byApp: map[UID]map[ClaimID]*claim{},
 		askers: map[askerKey]*askerRecord{}, terms: map[UID]Term{},
-		noted: map[UID]Term{}, newest: map[PeerID]Incarnation{}, owed: map[ClaimID]uint64{}, volumes: newVolumes(), hosts: map[string]*hostBook{}, drivers: map[string]int{},
+		noted: map[UID]Term{}, newest: map[PeerID]Incarnation{}, owed: map[ClaimID]uint64{}, volumes: newVolumes(), places: map[ClaimID][]slotsAt{}, hosts: map[string]*hostBook{}, drivers: map[string]int{},
 	}
 }
 
@@ -71,7 +72,11 @@ func (l *Ledger) load(table, key string, value []byte) error {
 			return err
 		}
 		c.work = c.State != claimReserved
+		c.At = l.places[c.ID]
+		delete(l.places, c.ID)
 		l.add(c)
+	case tablePlaces:
+		return l.loadPlaces(key, value)
 	case tableAskers:
 		at := max(0, strings.LastIndexByte(key, '/'))
 		inc, err := strconv.ParseUint(key[at+1:], 36, 64)
@@ -151,6 +156,9 @@ func (l *Ledger) remove(c *claim) []Write {
 		a.Spent = append(a.Spent, c.ID.Ask.Counter)
 	}
 	writes := []Write{{Table: tableClaims, Key: c.ID.String()}}
+	if len(c.At) > 0 {
+		writes = append(writes, Write{Table: tablePlaces, Key: c.ID.String()})
+	}
 	if end := l.outlived(key); end != nil {
 		return append(writes, end...)
 	}
@@ -159,6 +167,35 @@ func (l *Ledger) remove(c *claim) []Write {
 
 func (l *Ledger) writeAsker(key askerKey) Write {
 	return Write{Table: tableAskers, Key: key.String(), Value: Encode(l.asker(key))}
+}
+
+// writePlaced writes a claim whose slots were bound to hosts.
+func (l *Ledger) writePlaced(c *claim) []Write {
+	if len(c.At) == 0 {
+		return []Write{l.writeClaim(c)}
+	}
+	return []Write{l.writeClaim(c), {Table: tablePlaces, Key: c.ID.String(), Value: Encode(c.At)}}
+}
+
+// loadPlaces restores where the slots of a claim are.
+func (l *Ledger) loadPlaces(key string, value []byte) error {
+	id, err := ParseClaimID(key)
+	var at []slotsAt
+	if err == nil {
+		err = Decode(value, &at)
+	}
+	if err != nil {
+		return err
+	}
+	c := l.claims[id]
+	if c == nil {
+		l.places[id] = at
+		return nil
+	}
+	l.charge(c, c.holds(), -1)
+	c.At, c.runs = at, nil
+	l.charge(c, c.holds(), 1)
+	return nil
 }
 
 func (l *Ledger) writeClaim(c *claim) Write {
@@ -310,10 +347,12 @@ func (l *Ledger) debts() (writes []Write, written func()) {
 		w := Write{Table: tableClaims, Key: id.String()}
 		if c := l.claims[id]; c != nil {
 			w = l.writeClaim(c)
+		} else if l.many() {
+			writes = append(writes, Write{Table: tablePlaces, Key: id.String()})
 		}
 		writes = append(writes, w)
 	}
-	slices.SortFunc(writes, func(a, b Write) int { return strings.Compare(a.Key, b.Key) })
+	slices.SortFunc(writes, func(a, b Write) int { return cmp.Or(strings.Compare(a.Key, b.Key), strings.Compare(a.Table, b.Table)) })
 	return writes, func() {
 		for id, n := range owed {
 			if l.owed[id] == n {

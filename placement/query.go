@@ -2,7 +2,7 @@ package placement
 
 // Tables are the names of the tables that Persist writes and Load reads.
 func (p *Peer) Tables() []string {
-	return []string{tableKeep, tableEnded, tablePast, tableMeta, tableClaims, tableAskers, tableTerms, tableVolumes, tableCuts, tableLeases, tableLeaseApps}
+	return []string{tableKeep, tableEnded, tablePast, tableMeta, tableClaims, tablePlaces, tableAskers, tableTerms, tableVolumes, tableCuts, tableLeases, tableLeaseApps}
 }
 
 // Candidates are the peers as a plan made now would see them, this one among
