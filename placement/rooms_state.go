@@ -13,8 +13,10 @@ import (
 // something is taken goes to another state.
 type roomState struct {
 	free  Resources
-	parts []roomPart // of its GPUs, those with nothing left too
-	left  GPUShare   // of all of them
+	share GPUShare   // the most that is left of one GPU
+	whole int        // GPUs of one model, at most
+	left  GPUShare   // of all GPUs
+	parts []roomPart // of them, those with nothing left too
 	make  int
 	hosts []int // that are in it: a heap by number
 
@@ -112,15 +114,20 @@ func (r *rooms) state(free Resources, parts []roomPart, of int) *roomState {
 	whole := 0 // of the model
 	for i, p := range parts {
 		s.left += p.free
+		s.share = max(s.share, p.free)
 		if i > 0 && p.model != parts[i-1].model {
 			whole = 0
 		}
 		if p.free == wholeGPU {
 			whole++
-			s.kind = max(s.kind, wholeKind(whole))
-		} else if p.free > 0 {
-			s.kind = max(s.kind, roomsShares)
 		}
+		s.whole = max(s.whole, whole)
+	}
+	switch {
+	case s.whole > 0:
+		s.kind = wholeKind(s.whole)
+	case s.left > 0:
+		s.kind = roomsShares
 	}
 	r.states[string(key)] = s
 	r.idle++
@@ -151,10 +158,10 @@ func (r *rooms) stateFits(s *roomState, need Resources) bool {
 	switch {
 	case need.GPU.Count <= 0:
 		return true
-	case need.GPU.Count > s.left:
+	case need.GPU.Count < wholeGPU && need.GPU.Count > s.share || need.GPU.Count >= wholeGPU && int(need.GPU.Count/wholeGPU) > s.whole:
 		return false
 	}
-	return r.firstPart(s.parts, need.GPU) >= 0
+	return need.GPU.Model == "" || r.firstPart(s.parts, need.GPU) >= 0
 }
 
 // firstPart is the first of the devices that a slot would have, or -1: of a share
