@@ -184,7 +184,7 @@ func (h *herd) choose(w *wish) int {
 	var near []placement.Candidate
 	for n := range m.hosts {
 		if d, made := m.known(p, n); w.request.fits(d) && w.refused[d.Peer.Peer] == "" {
-			near = append(near, placement.Candidate{Digest: *d, Age: (m.clock - made).Milliseconds(), RTT: -1, Alive: true})
+			near = append(near, placement.Candidate{Digest: *d, Age: min(m.clock-made, h.cfg.Age).Milliseconds(), RTT: -1, Alive: true})
 		}
 	}
 	if len(near) == 0 {

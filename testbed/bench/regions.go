@@ -75,7 +75,8 @@ type RegionsResult struct {
 	Full     float64 `json:"full"`  // per cent of the cores granted in the end
 	NoRoom   bool    `json:"no_room"`
 
-	AtOnce float64 `json:"at_once"` // per cent of the requests of which no peer refused a slot
+	AtOnce float64 `json:"at_once"`     // per cent of the requests of which no peer refused a slot
+	Mean   float64 `json:"rounds_mean"` // of asks, for one request
 	Rounds int     `json:"rounds_most"`
 	Relays float64 `json:"relays"` // asked for one request
 	Asks   int     `json:"asks"`
@@ -233,18 +234,23 @@ func (m *regions) pass(to time.Duration) {
 func (m *regions) known(r int) []placement.Candidate {
 	out := make([]placement.Candidate, 0, m.cfg.Sites)
 	for _, s := range m.sites[r*m.cfg.Sites : (r+1)*m.cfg.Sites] {
-		out = append(out, m.candidate(s.near))
+		out = append(out, m.candidate(s.near, m.cfg.Near))
 	}
 	return out
 }
 
-func (m *regions) candidate(t telling) placement.Candidate {
-	return placement.Candidate{Digest: t.digest, Age: (m.clock - t.made).Milliseconds(), RTT: -1, Alive: true}
+// candidate is a site as it was so long ago: what did not change since is no older.
+func (m *regions) candidate(t telling, age time.Duration) placement.Candidate {
+	return placement.Candidate{Digest: t.digest, Age: min(m.clock-t.made, age).Milliseconds(), RTT: -1, Alive: true}
 }
 
 func (m *regions) fold(r int) placement.RegionDigest {
 	return placement.FoldDigests(regionName(r), m.known(r))
 }
+
+// regionRounds bounds the rounds of asks of one request, in one region if there are two
+// tiers. A steward has no such bound: it backs off, and tries again.
+const regionRounds = 64
 
 // attempt is one request on its way.
 type attempt struct {
@@ -283,6 +289,7 @@ func (m *regions) request(n int) {
 	m.got += float64(replicas-a.left.Len()) * float64(component.Resources.CPU)
 	m.res.NoRoom = !a.left.IsEmpty()
 	m.res.Rounds = max(m.res.Rounds, a.rounds)
+	m.res.Mean += float64(a.rounds)
 	m.res.Relays += float64(a.relays)
 	if !a.refused {
 		m.wanted++
@@ -297,15 +304,15 @@ func (m *regions) request(n int) {
 
 // placeFlat plans over all sites, of which it knows those of its region better.
 func (m *regions) placeFlat(a *attempt) {
-	for range roundsMax {
+	for range regionRounds {
 		began := usage.CPU()
 		a.in.Candidates = make([]placement.Candidate, 0, len(m.sites))
 		for n, s := range m.sites {
-			t := s.far
+			t, age := s.far, m.cfg.Far
 			if n/m.cfg.Sites == a.home {
-				t = s.near
+				t, age = s.near, m.cfg.Near
 			}
-			a.in.Candidates = append(a.in.Candidates, m.candidate(a.newer(n, t)))
+			a.in.Candidates = append(a.in.Candidates, m.candidate(a.newer(n, t), age))
 		}
 		a.in.Slots = a.left
 		res := placement.Plan(a.in)
@@ -361,7 +368,7 @@ func (m *regions) ask(a *attempt, assign map[placement.PeerID]placement.Slots) (
 func (m *regions) placeFolded(a *attempt) {
 	over := a.in // the plan over regions; its maps name regions
 	over.Placed, over.Refused = map[placement.PeerID]int{}, map[placement.PeerID]string{}
-	for range roundsMax * m.cfg.Regions {
+	for range regionRounds * m.cfg.Regions {
 		began := usage.CPU()
 		var all []placement.RegionCandidate
 		for r, fold := range m.folds {
@@ -409,12 +416,12 @@ func (m *regions) placeInside(a *attempt, r int, slots placement.Slots) (left in
 	all := a.left
 	defer func() { a.left = all.Minus(slots).Union(a.left) }()
 	a.left = slots
-	for range roundsMax {
+	for range regionRounds {
 		began := usage.CPU()
 		a.in.Candidates = m.known(r)
 		for i := range a.in.Candidates {
 			n := r*m.cfg.Sites + i
-			a.in.Candidates[i] = m.candidate(a.newer(n, m.sites[n].near))
+			a.in.Candidates[i] = m.candidate(a.newer(n, m.sites[n].near), m.cfg.Near)
 		}
 		a.in.Slots = a.left
 		res := placement.Plan(a.in)
@@ -454,7 +461,7 @@ func (m *regions) finish(total float64) {
 		r.Used = append(r.Used, quantile(used, float64(q)/100))
 	}
 	n := float64(max(1, r.Requests))
-	r.AtOnce, r.Relays = 100*float64(m.wanted)/n, r.Relays/n
+	r.AtOnce, r.Relays, r.Mean = 100*float64(m.wanted)/n, r.Relays/n, r.Mean/n
 	ms := func(i int) float64 { return 1000 * m.cpu[i].Seconds() / float64(max(1, m.plans[i])) }
 	r.PlanOne, r.PlanAll = ms(0), ms(1)
 	r.Changes /= max(m.clock.Seconds(), 1)

@@ -78,14 +78,14 @@ and folds, by the rules of today's gossip.`,
 func regionsTable(r bench.RegionsResult) string {
 	return fmt.Sprintf(`%s TIER(S): %d regions, %d sites, %.0f cores
 requests, slots granted     %d, %d: %.2f %% of the cores
-no peer refused             %.1f %% of the requests; %d rounds at most, %.1f relays asked for one
+no peer refused             %.1f %% of the requests; %.2f rounds of asks, %d at most; %.1f relays asked for one
 asks, refused in part       %d, %d
 sites at half               %.1f %% used, deviation %.2f, %.1f to %.1f %%
 sites in the end            %.1f %% used, deviation %.2f, %.1f to %.1f %%
 CPU of a plan               %.2f ms for one slot, %.2f ms for any request
 digests changed             %.0f a second in all; a digest has %d bytes, a fold %d
 a peer sends, and holds     %.1f kB/s (reckoned), %.2f MB`,
-		r.Tiers, r.Regions, r.Sites, r.Cores, r.Requests, r.Slots, r.Full, r.AtOnce, r.Rounds, r.Relays, r.Asks, r.Misses,
+		r.Tiers, r.Regions, r.Sites, r.Cores, r.Requests, r.Slots, r.Full, r.AtOnce, r.Mean, r.Rounds, r.Relays, r.Asks, r.Misses,
 		r.Half.Mean, r.Half.Dev, r.Half.Min, r.Half.Max, r.End.Mean, r.End.Dev, r.End.Min, r.End.Max,
 		r.PlanOne, r.PlanAll, r.Changes, r.DigestBytes, r.FoldBytes, r.Gossip/1e3, r.Knowledge/1e6)
 }
