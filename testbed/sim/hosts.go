@@ -129,7 +129,9 @@ func hostGone(w *world, a Action, p, _ *peer, rng *rand.Rand) {
 }
 
 // back is a host in the place of one that is gone.
-func (p *peer) back(h *host) { h.gone, h.heard, h.cordoned, h.offered = false, false, false, h.capacity }
+func (p *peer) back(h *host) {
+	h.gone, h.heard, h.cordoned, h.offered = false, false, false, h.capacity
+}
 
 // checkGrants: the ledger grants nothing that a host does not offer. What it had
 // granted before the host offered less, and what it finds running, stays.
