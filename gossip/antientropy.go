@@ -69,13 +69,16 @@ func (g *Gossip) nextToSync(now time.Time) (id string, next time.Time, ok bool) 
 			continue
 		}
 		if p.tables.known && p.tables.hash == hash {
-			p.syncAt, p.syncTries = time.Time{}, 0
+			p.syncAt, p.syncTries, p.differsSince = time.Time{}, 0, time.Time{}
 			continue
+		}
+		if p.differsSince.IsZero() {
+			p.differsSince = now
 		}
 		if p.syncAt.IsZero() {
 			ripe := later(p.tables.at, p.since).Add(syncDiffer)
 			if spread > 0 { // it may have what changed here, and not have told yet
-				ripe = later(ripe, g.hashAt.Add(syncDiffer+spread))
+				ripe = earlier(later(ripe, g.hashAt.Add(syncDiffer+spread)), p.differsSince.Add(syncDiffer+2*spread))
 			}
 			if !ripe.Before(now) {
 				next = earlier(next, ripe)

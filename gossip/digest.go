@@ -45,8 +45,9 @@ type digestState struct {
 	wholeHash [16]byte
 	wholeAsOf time.Time
 
-	dirty bool   // own: to be sent
-	fresh []byte // own, dirty: signed for whoever pulled it meanwhile; nil when nobody has
+	pulled bool   // message was pulled, and nobody has gossiped it here yet
+	dirty  bool   // own: to be sent
+	fresh  []byte // own, dirty: signed for whoever pulled it meanwhile; nil when nobody has
 }
 
 func (d *digestState) public() Digest {
@@ -151,6 +152,10 @@ func (g *Gossip) takeDigest(m []byte) bool {
 		return g.ownDigest(m, seq)
 	}
 	p, key, err := g.admit(id)
+	if err == nil && p.digest.pulled && bytes.Equal(m, p.digest.message) { // known here, and perhaps not to others
+		p.digest.pulled = false
+		g.enqueue(g.notices, "d/"+id, p.digest.message)
+	}
 	if err != nil || seq <= p.digest.sequence {
 		return true
 	}
@@ -160,7 +165,7 @@ func (g *Gossip) takeDigest(m []byte) bool {
 	}
 	now := time.Now()
 	m = bytes.Clone(m)
-	p.digest.message, p.digest.sequence, p.digest.asOf = m, seq, now
+	p.digest.message, p.digest.sequence, p.digest.asOf, p.digest.pulled = m, seq, now, false
 	p.digest.hash = [16]byte(m[25:41])
 	p.digest.class = m[digestHead:]
 	p.heard = now
@@ -263,7 +268,7 @@ func (g *Gossip) Refresh(ctx context.Context, id string) (Digest, error) {
 	if seq := binary.BigEndian.Uint64(message[17:25]); seq > p.digest.sequence {
 		// Its peer gossips it, or a later one, in its own time: who passed on what it
 		// pulled would have all others pull once more.
-		p.digest.message, p.digest.sequence, p.digest.asOf = bytes.Clone(message), seq, now
+		p.digest.message, p.digest.sequence, p.digest.asOf, p.digest.pulled = bytes.Clone(message), seq, now, true
 		p.digest.hash, p.digest.class = hash, p.digest.message[digestHead:]
 		p.heard = now
 	}

@@ -111,11 +111,12 @@ type peer struct {
 	// itself: when it is to be believed.
 	doubted time.Time
 
-	joinAt    time.Time // when to try next
-	joinTries int
-	joining   bool
-	syncAt    time.Time // when to exchange tables, zero: not asked for
-	syncTries int
+	joinAt       time.Time // when to try next
+	joinTries    int
+	joining      bool
+	syncAt       time.Time // when to exchange tables, zero: not asked for
+	differsSince time.Time // as far as the hashes told say
+	syncTries    int
 }
 
 func (p *peer) reachable() bool { return p.state == StateAlive || p.state == StateSuspect }

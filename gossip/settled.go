@@ -73,10 +73,10 @@ func (g *Gossip) hash() [hashBytes]byte {
 func (g *Gossip) announceHash(hash [hashBytes]byte, now time.Time) bool {
 	rested := hash == g.lastHash
 	g.lastHash = hash
-	if !rested && g.hashDue.Before(now) {
+	a := &g.announced
+	if !rested && !g.hashDue.After(a.at) { // once for each that is told, or it would never be due while tables change
 		g.hashDue = now.Add(rand.N(hashSpread(int(g.size.Load())) + 1))
 	}
-	a := &g.announced
 	told := a.message != nil && a.generation == g.meta.Generation && a.hash == hash
 	// Under constant change some state is told all the same, now and then.
 	if len(g.tables) == 0 || told {

@@ -26,7 +26,8 @@ const (
 // tapPacket calls fn for every suspicion, death and life sign in a packet of
 // memberlist's, with the type of the message. It is false for one in wrappings
 // that no peer uses: compression, which a little of may become much, and
-// messages within messages within messages.
+// messages within messages within messages; and for a message that memberlist may read
+// otherwise than this does, for what it says would be believed unseen.
 func tapPacket(b []byte, fn func(node string, incarnation uint64, kind byte)) bool {
 	if len(b) > 5 && b[0] == hasCRCMsg {
 		b = b[5:]
@@ -56,17 +57,19 @@ func tapMessage(b []byte, fn func(string, uint64, byte)) bool {
 	}
 	switch b[0] {
 	case suspectMsg, aliveMsg, deadMsg:
-		if node, inc, ok := nodeAndIncarnation(b[1:]); ok {
-			fn(node, inc, b[0])
+		node, inc, ok := nodeAndIncarnation(b[1:])
+		if !ok {
+			return false
 		}
+		fn(node, inc, b[0])
 	case compoundMsg, compressMsg, hasCRCMsg:
 		return false
 	}
 	return true
 }
 
-// nodeAndIncarnation reads two fields of a MessagePack map, stopping at the
-// first thing that memberlist's messages do not contain.
+// nodeAndIncarnation reads two fields of a MessagePack map as memberlist writes it,
+// each of which is there once.
 func nodeAndIncarnation(b []byte) (node string, incarnation uint64, ok bool) {
 	if len(b) == 0 || b[0]&0xf0 != 0x80 {
 		return "", 0, false
@@ -83,25 +86,19 @@ func nodeAndIncarnation(b []byte) (node string, incarnation uint64, ok bool) {
 		switch string(key) {
 		case "Node":
 			var v []byte
-			v, b, haveNode = packedString(b)
-			node = string(v)
-			if !haveNode {
-				return "", 0, false
-			}
+			v, b, good = packedString(b)
+			node, good, haveNode = string(v), good && !haveNode, true
 		case "Incarnation":
-			if incarnation, b, haveInc = packedUint(b); !haveInc {
-				return "", 0, false
-			}
+			incarnation, b, good = packedUint(b)
+			good, haveInc = good && !haveInc, true
 		default:
-			if b, good = packedSkip(b); !good {
-				return "", 0, false
-			}
+			b, good = packedSkip(b)
 		}
-		if haveNode && haveInc {
-			return node, incarnation, true
+		if !good {
+			return "", 0, false
 		}
 	}
-	return "", 0, false
+	return node, incarnation, haveNode && haveInc
 }
 
 // packedString reads a string or binary of up to 64 KiB.
