@@ -83,7 +83,10 @@ func (p *peer) tellHosts() {
 	for _, h := range p.hosts {
 		if h.untold {
 			h.untold = p.core == nil
-			p.stepLate(false, func() placement.Event { h.heard = h.gone; return placement.HostGone{ID: h.id} })
+			p.stepLate(false, func() placement.Event {
+				p.w.at(p, 0, func() { h.heard = h.gone }) // what it began in this step it may stop in it, too
+				return placement.HostGone{ID: h.id}
+			})
 		}
 		if h.gone {
 			continue
