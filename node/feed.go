@@ -29,6 +29,8 @@ const (
 	// listRetryMax the longest.
 	listRetry    = 2 * time.Second
 	listRetryMax = 15 * time.Second
+	// refreshRetry is the pause after a digest that could not be pulled.
+	refreshRetry = 10 * time.Second
 	// digestMax bounds a digest of another peer.
 	digestMax = 64 << 10
 )
@@ -168,8 +170,16 @@ func (n *Node) refreshDigest(ctx context.Context, peer string) {
 	ctx, cancel := context.WithTimeout(ctx, queryMax)
 	defer cancel()
 	d, err := n.gossip.Refresh(ctx, peer)
-	if err != nil || len(d.Whole) == 0 || len(d.Whole) > digestMax {
-		return // it is asked for again when the peer is heard of again
+	if err != nil { // it may be long until the peer is heard of again
+		time.AfterFunc(refreshRetry, func() {
+			if n.ctx.Err() == nil && n.isAlive(peer) {
+				n.refresher.ask(peer)
+			}
+		})
+		return
+	}
+	if len(d.Whole) == 0 || len(d.Whole) > digestMax {
+		return
 	}
 	var digest placement.Digest
 	if err := cbor.Unmarshal(d.Whole, &digest); err != nil || string(digest.Peer.Peer) != peer {
@@ -177,6 +187,13 @@ func (n *Node) refreshDigest(ctx context.Context, peer string) {
 		return
 	}
 	n.loop.post(placement.DigestChanged{Digest: digest})
+}
+
+// isAlive says whether a peer is, as far as gossip knows.
+func (n *Node) isAlive(peer string) bool {
+	return slices.ContainsFunc(n.gossip.Members(), func(m gossip.Member) bool {
+		return m.Peer == peer && m.State == gossip.StateAlive
+	})
 }
 
 // showDigest gossips this peer's digest when it changed.
