@@ -65,3 +65,78 @@ func TestRoomsAreChosenAmongTheAllowed(t *testing.T) {
 		t.Errorf("largest %+v", l)
 	}
 }
+
+// A host is chosen by what is asked for, and not by what is free alone.
+func TestRoomsLoseFewGPUs(t *testing.T) {
+	share, whole := Resources{CPU: 2000, GPU: GPU{Count: 500}}, Resources{CPU: 8000, GPU: GPU{Count: 1000}}
+	for _, c := range []struct {
+		name  string
+		hosts map[string]CPU // with four GPUs each, but for those that begin with "bare"
+		taken map[string]GPUShare
+		asked []Resources
+		need  Resources
+		want  string
+	}{
+		{"a share goes to the device that is broken", map[string]CPU{"a": 64_000, "b": 64_000}, map[string]GPUShare{"b": 500}, []Resources{share, whole}, share, "b"},
+		{"where whole ones are asked for a share goes where they are useless", map[string]CPU{"a": 64_000, "b": 7000}, nil, []Resources{whole}, share, "b"},
+		{"cores are left to those who need them beside GPUs", map[string]CPU{"a": 32_000, "b": 96_000}, nil, []Resources{whole}, Resources{CPU: 16_000}, "b"},
+		{"a slot without GPUs goes to a host without", map[string]CPU{"a": 96_000, "bare": 16_000}, nil, []Resources{whole}, Resources{CPU: 1000}, "bare"},
+		{"with nothing asked for the first goes", map[string]CPU{"a": 64_000, "b": 7000}, nil, nil, share, "a"},
+	} {
+		r := newRooms()
+		for _, id := range []string{"a", "b", "bare"} {
+			var gpus []Device
+			if id != "bare" {
+				gpus = gpusOf("A", 4)
+			}
+			if cpu, ok := c.hosts[id]; ok {
+				r.put(id, Resources{CPU: cpu}, gpus)
+			}
+			if n := c.taken[id]; n > 0 {
+				r.take(id, Resources{GPU: GPU{Count: n}}, []string{"g0"})
+			}
+		}
+		for _, need := range c.asked {
+			r.asked(need, 10, "", nil)
+		}
+		if id, _, ok := r.choose(c.need, nil); !ok || id != c.want {
+			t.Errorf("%s: %s was chosen, want %s", c.name, id, c.want)
+		}
+	}
+}
+
+// What may go to some hosts only is worth nothing on the others.
+func TestRoomsKnowWhereShapesMayGo(t *testing.T) {
+	r := newRooms()
+	r.put("a", Resources{CPU: 64_000}, gpusOf("A", 1))
+	r.put("b", Resources{CPU: 64_000}, gpusOf("B", 1))
+	whole, share := Resources{CPU: 1000, GPU: GPU{Count: 1000}}, Resources{CPU: 1000, GPU: GPU{Count: 500}}
+	r.asked(whole, 30, "gpu=A", func(id string) bool { return id == "a" })
+	r.asked(share, 10, "", nil)
+	if id, _, _ := r.choose(share, nil); id != "b" {
+		t.Errorf("a share went to %s, which another shape needs whole", id)
+	}
+}
+
+// Demand is bounded, follows what is asked for now, and forgets.
+func TestRoomsForgetOldDemand(t *testing.T) {
+	r := newRooms()
+	r.put("a", Resources{CPU: 64_000}, gpusOf("A", 8))
+	for i := range 3 * demandShapesMax {
+		r.asked(Resources{CPU: CPU(1 + i), GPU: GPU{Count: 1000}}, 1, "", nil)
+	}
+	if n := len(r.demand.shapes); n != demandShapesMax || len(r.demand.at) != n {
+		t.Fatalf("%d shapes, %d by key", n, len(r.demand.at))
+	}
+	now := Resources{CPU: 5, GPU: GPU{Count: 2000}}
+	for range 40 * demandHalf {
+		r.asked(now, 1, "", nil)
+	}
+	r.refresh()
+	if top := r.demand.typical[0]; top.need != now || top.weight < 0.95 {
+		t.Errorf("%+v", top)
+	}
+	if d := &r.demand; d.scale > demandScaleMax || d.changed > 200 {
+		t.Errorf("scale %v, changed %d times", d.scale, d.changed)
+	}
+}

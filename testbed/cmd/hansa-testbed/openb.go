@@ -45,9 +45,10 @@ func openbCommand() *cobra.Command {
 		Long: `Places the requests of a production GPU cluster (openb, Alibaba 2023) on its
 hosts one after the other, as the evaluation of FGD does (Weng et al., USENIX ATC
 2023), and prints which share of the GPUs is allocated when 100 % and when 130 %
-of them have been asked for. Each host is a peer with a ledger; the plan is the
-product's. With --peers several of them take the requests, and plan from digests
-that are as old as --age.
+of them have been asked for. All hosts are one peer's, whose ledger chooses among
+them as the product does; with --peers each of several peers has a part of them,
+requests come to any, and are planned from digests that are as old as --age. What
+that is held against sees all hosts as they are.
 
 The recordings are not part of Hansa: --data (or HANSA_DATA) names the folder
 that has them, under openb/.`,
@@ -98,9 +99,9 @@ that has them, under openb/.`,
 	flags := cmd.Flags()
 	flags.StringVar(&data, "data", dataFolder(), "folder of recordings; also HANSA_DATA")
 	flags.StringSliceVar(&traces, "traces", bench.Traces, "lists of requests")
-	flags.StringSliceVar(&rules, "rules", []string{"hansa", "first-fit", "best-fit"}, "how hosts are chosen: the product's plan, and what it is held against: first-fit, best-fit, fgd")
+	flags.StringSliceVar(&rules, "rules", []string{"hansa", "first-fit", "best-fit"}, "how hosts are chosen: the product's plan and ledgers, and what it is held against: first-fit, best-fit, fgd")
 	flags.UintSliceVar(&seeds, "seeds", []uint{42, 43, 44, 45, 46}, "orders of the requests; the mean is printed")
-	flags.IntVar(&peers, "peers", 1, "peers that take requests")
+	flags.IntVar(&peers, "peers", 1, "peers that have the hosts and take requests")
 	flags.DurationVar(&age, "age", 0, "of the digests that peers plan from")
 	flags.Float64Var(&rate, "rate", 10, "requests a second; it matters with --age only")
 	flags.StringVarP(&format, "output", "o", formatTable, "table or json: a line for each trace")
