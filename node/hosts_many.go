@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -50,13 +51,14 @@ type hostsTold struct {
 	once     bool
 	cordoned bool
 	full     string
+	offers   string // its architecture, drivers and fences, which the others have where they name none
 }
 
 // tellHosts tells the core of this machine, and of the other hosts as far as
 // something about them is new. Hosts that only its ledger knows are gone.
 func (n *Node) tellHosts(own placement.Host) {
 	n.loop.post(placement.HostChanged{Host: own})
-	now := hostsTold{true, own.Cordoned, own.Full}
+	now := hostsTold{true, own.Cordoned, own.Full, fmt.Sprint(own.Arch, own.Drivers, own.Fences)}
 	if now == n.hostsTold {
 		return
 	}

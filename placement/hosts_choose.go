@@ -20,6 +20,7 @@ type chooser struct {
 	l      *Ledger
 	comp   Component
 	arch   string
+	archs  []string                      // of the hosts that may
 	level  func(b *hostBook) (int, bool) // how much a host is preferred, and whether it may take a slot
 	levels []int                         // most preferred first
 	held   map[*hostBook]int             // slots of the component there
@@ -83,6 +84,9 @@ func (x *chooser) look() string {
 		}
 		known[c] = level(c.labels)
 		x.levels = append(x.levels, known[c])
+		if !slices.Contains(x.archs, c.arch) {
+			x.archs = append(x.archs, c.arch)
+		}
 	}
 	if len(known) == 0 {
 		return why
@@ -104,9 +108,27 @@ func (x *chooser) look() string {
 		}
 		x.level = func(b *hostBook) (int, bool) { n, ok := each[b]; return n, ok }
 	}
-	slices.SortFunc(x.levels, func(a, b int) int { return b - a })
-	x.levels = slices.Compact(x.levels)
+	x.sortLevels()
 	return ""
+}
+
+// levelsMax bounds the levels, each of which is a search of its own.
+const levelsMax = 16
+
+// sortLevels puts the levels in order, and takes near ones for one where there are many.
+func (x *chooser) sortLevels() {
+	slices.SortFunc(x.levels, func(a, b int) int { return b - a })
+	if x.levels = slices.Compact(x.levels); len(x.levels) <= levelsMax {
+		return
+	}
+	exact, least := x.level, x.levels[len(x.levels)-1]
+	step := (x.levels[0]-least)/levelsMax + 1
+	near := func(n int) int { return least + (n-least)/step*step }
+	for i, n := range x.levels {
+		x.levels[i] = near(n)
+	}
+	x.levels = slices.Compact(x.levels)
+	x.level = func(b *hostBook) (int, bool) { n, ok := exact(b); return near(n), ok }
 }
 
 // asked has it known what is asked for, whether it is granted or not, and to which
@@ -125,6 +147,10 @@ func (x *chooser) asked(need Resources, slots int) {
 // chooseArch keeps to the architecture whose hosts have most room: what a claim
 // needs for its slots is of one.
 func (x *chooser) chooseArch(need Resources) {
+	if len(x.archs) == 1 {
+		x.arch = x.archs[0]
+		return
+	}
 	room := map[string]int{}
 	for _, b := range x.l.hosts {
 		if _, ok := x.level(b); ok {
@@ -232,13 +258,16 @@ func (x *chooser) end() binding {
 // fitsMany is the part of what is wanted that hosts have room for, and why not
 // all.
 func (l *Ledger) fitsMany(ask *askMsg, comp Component, want Slots) (binding, string) {
+	if want.IsEmpty() {
+		return binding{}, ""
+	}
 	l.noteShape(comp.Need())
 	x, why := l.chooser(ask.UID, ask.Component, comp, ask.Replaces)
 	if why != "" {
 		return binding{}, why
 	}
-	need := comp.Need()
-	x.asked(need, want.Len())
+	need, wanted := comp.Need(), want.Len()
+	x.asked(need, wanted)
 	x.chooseArch(need)
 	volumes := need.Disk - comp.Takes().Disk
 	if volumes > 0 {
@@ -247,6 +276,9 @@ func (l *Ledger) fitsMany(ask *askMsg, comp Component, want Slots) (binding, str
 	}
 	x.spread(want.Slice(), need, volumes)
 	bound := x.end()
+	if bound.slots.Len() == wanted {
+		return bound, ""
+	}
 	return bound, x.short(bound.slots.Len(), need)
 }
 
@@ -288,6 +320,9 @@ func (l *Ledger) rebind(c *claim, slots Slots) Slots {
 	l.charge(c, bound.slots, -1)
 	for _, a := range bound.at {
 		c.bind(a.Host, a.Slots)
+	}
+	if c.Devices == nil && len(bound.devices) > 0 {
+		c.Devices = map[Slot][]string{}
 	}
 	for n, devices := range bound.devices {
 		c.Devices[n] = devices

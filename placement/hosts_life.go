@@ -17,12 +17,21 @@ func (p *Peer) onHost(h Host) {
 	if b := p.ledger.hosts[h.ID]; !fresh || b.slots == 0 || len(p.ledger.listed) == 0 {
 		return // what is bound to it begins once its driver has said what runs
 	}
-	name := p.ledger.nameOfHost(h.ID)
-	for _, c := range p.ledger.sorted() {
-		if !c.on(name).IsEmpty() {
-			p.runClaim(c)
+	for _, c := range p.ledger.claimsOn(p.ledger.nameOfHost(h.ID)) {
+		p.runClaim(c)
+	}
+}
+
+// claimsOn is the claims that have slots on a host, in order of their ids.
+func (l *Ledger) claimsOn(host string) []*claim {
+	var out []*claim
+	for _, c := range l.claims {
+		if !c.on(host).IsEmpty() {
+			out = append(out, c)
 		}
 	}
+	slices.SortFunc(out, func(a, b *claim) int { return a.ID.Compare(b.ID) })
+	return out
 }
 
 // onHostGone moves what is on a host that is no more to other hosts of this peer,
@@ -36,7 +45,7 @@ func (p *Peer) onHostGone(id string) {
 	l.hostGone(b)
 	p.roles = true
 	p.loseVolumes(l.nameOfHost(id))
-	for _, c := range l.sorted() {
+	for _, c := range l.claimsOn(l.nameOfHost(id)) {
 		c.stranded = c.stranded.Union(c.on(l.nameOfHost(id)).Intersect(c.Slots))
 		p.leaveGone(c)
 	}
@@ -44,15 +53,18 @@ func (p *Peer) onHostGone(id string) {
 
 // loseVolumes ends the volumes that were on a host that is gone: their data is.
 func (p *Peer) loseVolumes(host string) {
-	for _, uid := range sortedKeys(p.ledger.volumes.byApp) {
-		for _, id := range p.ledger.volumes.of(uid) {
-			if p.ledger.volumes.all[id].Host == host {
-				p.tellVolume(id, "volume-lost", "its host is gone, and its data with it")
-				p.ledger.removeVolume(id)
-				p.lostVolumes[id] = true
-				p.touchReport(uid)
-			}
+	var lost []VolumeID
+	for id, v := range p.ledger.volumes.all {
+		if v.Host == host {
+			lost = append(lost, id)
 		}
+	}
+	slices.SortFunc(lost, func(a, b VolumeID) int { return strings.Compare(a.String(), b.String()) })
+	for _, id := range lost {
+		p.tellVolume(id, "volume-lost", "its host is gone, and its data with it")
+		p.ledger.removeVolume(id)
+		p.lostVolumes[id] = true
+		p.touchReport(id.UID)
 	}
 	p.writeLost()
 }

@@ -492,3 +492,27 @@ func (w *hostsWalk) checkDigest(at string) {
 		}
 	}
 }
+
+// However many wishes a person has, hosts are looked through for a few levels of them:
+// the best come first, and all slots find their place.
+func TestManyWishes(t *testing.T) {
+	l := manyHosts(60, func(i int, h *Host) { h.Labels = map[string]string{"hostname": fmt.Sprintf("n%02d", i)} })
+	comp := plain(600, 50)
+	comp.Place.Prefer = map[string]int{}
+	for i := range 60 {
+		comp.Place.Prefer[fmt.Sprintf("hostname = n%02d", i)] = i
+	}
+	x, why := l.chooser("u", "c", comp, nil)
+	if why != "" || len(x.levels) > levelsMax || len(x.levels) < 2 || !slices.IsSortedFunc(x.levels, func(a, b int) int { return b - a }) {
+		t.Fatalf("levels %v, %q", x.levels, why)
+	}
+	c, reply := admit(l, comp, FirstSlots(50), false)
+	if reply.Granted.Len() != 50 {
+		t.Fatalf("granted %s: %s", reply.Granted, reply.Reason)
+	}
+	for _, a := range c.At {
+		if b := l.book(a.Host); b.Labels["hostname"] < "n08" {
+			t.Errorf("slots %s are on %s, and 50 of 60 hosts are preferred", a.Slots, b.Labels["hostname"])
+		}
+	}
+}

@@ -109,12 +109,15 @@ func (l *Ledger) pool(c *class) Pool {
 
 // full is why none of many hosts takes work, or "".
 func (l *Ledger) full() string {
+	for _, b := range l.hosts {
+		if b.open() {
+			return "" // as with nearly every digest, which spares the order
+		}
+	}
 	why := ""
 	for _, id := range sortedKeys(l.hosts) {
 		switch b := l.hosts[id]; {
 		case !b.known:
-		case b.open():
-			return ""
 		case b.Cordoned && why == "":
 			why = "every host is cordoned"
 		case b.Full != "":

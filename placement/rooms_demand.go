@@ -139,7 +139,7 @@ func (r *rooms) refresh() {
 	for i := range d.shapes {
 		s := &d.shapes[i]
 		s.told = s.count / total
-		if s.need.GPU.Count > 0 {
+		if s.need.GPU.Count > 0 && s.count > 0 { // one that was asked for long ago has come to nothing
 			order = append(order, s)
 		}
 	}
@@ -153,6 +153,6 @@ func (r *rooms) refresh() {
 		d.typical = append(d.typical, t)
 	}
 	for i := range d.typical {
-		d.typical[i].weight /= sum
+		d.typical[i].weight /= cmp.Or(sum, 1)
 	}
 }
