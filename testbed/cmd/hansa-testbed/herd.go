@@ -20,8 +20,9 @@ func herdCommand() *cobra.Command {
 		Long: `Lets --stewards plan one slot each at the same moment, every --every, from digests
 of an age, until a request finds no room; those that were refused plan again at
 once. With several --kinds hosts have more or less memory for each core, and to all
-stewards those of one kind seem best. Plans and ledgers are the product's; it is held against planners that always take
-what is scored best, and such that take the emptier one of two drawn at random.`,
+stewards those of one kind seem best. Plans and ledgers are the product's; it is
+held against planners that always take what is scored best, and such that take the
+emptier one of two drawn at random.`,
 		Example: "  hansa-testbed herd --stewards 50 --ages 0s,1s,5s",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
