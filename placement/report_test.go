@@ -39,3 +39,30 @@ func TestReportsGoToTheDriverFirst(t *testing.T) {
 	p.ledger.terms["u"] = Term{2, "x"}
 	goes("somebody else drives", true, 0, "k", "l", "m")
 }
+
+// The last word of a holder that gave everything back may be lost, and is said once: a
+// keeper that does not drive the app goes by what it said before for a while, and then by
+// what everyone is told.
+func TestSilentHoldersDoNotCount(t *testing.T) {
+	v := newVillage(t, FaultNone, "a", "b", "c")
+	v.deploy("a")
+	v.pass(time.Second)
+	b := v.peers["b"]
+	if len(b.apps) != 1 || b.keeper.records[b.uids()[0]] == nil || b.apps[b.uids()[0]].steward != nil {
+		t.Fatal("b keeps the app and does not drive it: else this proves nothing")
+	}
+	a := b.apps[b.uids()[0]]
+	running := func() int { return b.viewComponent(a, "c").States[AllocRunning] }
+	before := running()
+	id := ClaimID{Ask: AskID{"a", 1, 99}, Owner: PeerRef{"c", 1}}
+	gone := &row{at: b.out.now.Mono, granted: map[ClaimID]grantedClaim{}, report: reportMsg{UID: a.uid, Peer: PeerRef{"c", 1},
+		Claims: []claimStatus{{ID: id, Component: "c", Slots: SlotsOf(7, 8), Running: SlotsOf(7, 8)}}}}
+	a.rows["c"] = gone
+	if got := running(); got != before+2 {
+		t.Fatalf("%d run as long as it was heard of: want %d", got, before+2)
+	}
+	gone.at -= 2*b.tune.ReportEvery + time.Second
+	if got := running(); got != before {
+		t.Errorf("%d run long after: want %d", got, before)
+	}
+}

@@ -188,7 +188,7 @@ func (p *Peer) viewComponent(a *app, name string) ComponentView {
 			}
 			has[id] = sum.Slots[name]
 		}
-		if r := a.rows[id]; r != nil && known {
+		if r := a.rows[id]; r != nil && known && !p.silent(a, id, r) {
 			row.AsOf = p.out.now.Wall.Add(r.at - p.out.now.Mono).UnixMilli()
 			if id == p.cfg.Self.Peer {
 				row.AsOf = p.out.now.Wall.UnixMilli()
@@ -236,6 +236,13 @@ func (p *Peer) viewComponent(a *app, name string) ComponentView {
 		v.Missing, v.Double = wanted.Minus(placed).String(), double.String()
 	}
 	return v
+}
+
+// silent says whether a holder has not said for long what it has, as one that holds
+// nothing any more does: its last word may have been lost, and only who drives the app
+// asks for it. What it tells everyone counts then.
+func (p *Peer) silent(a *app, id PeerID, r *row) bool {
+	return a.steward == nil && p.members.live(id) && p.out.now.Mono-r.at > 2*p.tune.ReportEvery
 }
 
 func count(m map[AllocState]int, state AllocState, n int) {
