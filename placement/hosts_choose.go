@@ -164,6 +164,21 @@ func (x *chooser) chooseArch(need Resources) {
 	}
 }
 
+// volumeArch keeps to the architecture of the first slot that can go back to its
+// volume: those whose volumes lie on another come with the next ask.
+func (x *chooser) volumeArch(uid UID, name string, want Slots) bool {
+	for n := range want.All() {
+		id := VolumeID{uid, name, n}
+		if v := x.l.volumes.all[id]; v != nil {
+			x.arch = x.l.book(v.Host).Arch
+			if _, _, ok := x.home(id, v); ok {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // may says whether a host may take a slot more.
 func (x *chooser) may(b *hostBook) bool {
 	_, ok := x.level(b)
@@ -183,6 +198,14 @@ func (x *chooser) put(b *hostBook, slots []Slot, devices []string, disk Bytes) {
 	x.bound[b.ID] = append(x.bound[b.ID], slots...)
 }
 
+// home is the host where a slot's volume lies and by how much that grows, if the
+// slot has room there.
+func (x *chooser) home(id VolumeID, v *volume) (b *hostBook, grown Bytes, ok bool) {
+	b, need, grown := x.l.book(v.Host), x.comp.Takes(), x.l.growth(id, x.comp.Volumes)
+	need.Disk += grown
+	return b, grown, !v.Dropped && x.may(b) && fitsHost(b.free(), b.freeGPUs(), need) > 0
+}
+
 // stay binds slots whose volumes lie on hosts to those, and returns the others.
 func (x *chooser) stay(uid UID, name string, want Slots) (others Slots) {
 	for n := range want.All() {
@@ -192,13 +215,11 @@ func (x *chooser) stay(uid UID, name string, want Slots) (others Slots) {
 			others = others.Add(n)
 			continue
 		}
-		b := x.l.book(v.Host)
-		need, grown := x.comp.Takes(), x.l.growth(id, x.comp.Volumes)
-		need.Disk += grown
-		if v.Dropped || !x.may(b) || fitsHost(b.free(), b.freeGPUs(), need) == 0 {
+		b, grown, ok := x.home(id, v)
+		if !ok {
 			continue
 		}
-		_, devices := b.allot(need.GPU, SlotsOf(n))
+		_, devices := b.allot(x.comp.Resources.GPU, SlotsOf(n))
 		x.put(b, []Slot{n}, devices[n], grown)
 	}
 	return others
@@ -268,8 +289,10 @@ func (l *Ledger) fitsMany(ask *askMsg, comp Component, want Slots) (binding, str
 	}
 	need, wanted := comp.Need(), want.Len()
 	x.asked(need, wanted)
-	x.chooseArch(need)
 	volumes := need.Disk - comp.Takes().Disk
+	if volumes <= 0 || !x.volumeArch(ask.UID, ask.Component, want) {
+		x.chooseArch(need)
+	}
 	if volumes > 0 {
 		want = x.stay(ask.UID, ask.Component, want)
 		x.left = min(x.left, l.slotsMax()-len(l.volumes.all))

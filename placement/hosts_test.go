@@ -161,6 +161,36 @@ func TestVolumesBindToHosts(t *testing.T) {
 	}
 }
 
+// Slots whose volumes lie on hosts of two architectures are all granted again, those
+// of one with each ask, wherever there is most room.
+func TestVolumesOnTwoArchitectures(t *testing.T) {
+	l := manyHosts(6, func(i int, h *Host) {
+		if i == 0 {
+			h.Arch = "arm64"
+		}
+	})
+	old := withVolume(2)
+	old.Architecture = []string{"arm64"}
+	first, _ := admit(l, old, SlotsOf(0), false)
+	old.Architecture = []string{"amd64"}
+	second, _ := admit(l, old, SlotsOf(1), false)
+	end(l, first)
+	end(l, second)
+	one, _ := admit(l, withVolume(4), FirstSlots(4), false)
+	if one == nil || !one.Slots.Contains(0) || one.Slots.Contains(1) || one.hostOf(0) != first.hostOf(0) {
+		t.Fatalf("the first ask has %+v", one)
+	}
+	other, reply := admit(l, withVolume(4), FirstSlots(4).Minus(one.Slots), false)
+	if other == nil || !other.Slots.Contains(1) || other.hostOf(1) != second.hostOf(1) {
+		t.Errorf("the next ask has %s, %s", reply.Granted, reply.Reason)
+	}
+	end(l, one)
+	busy, _ := admitAs(l, "other", func() Component { c := plain(1000, 1); c.Architecture = []string{"arm64"}; return c }(), FirstSlots(1))
+	if other, reply = admit(l, withVolume(6), SlotsOf(0, 4, 5), false); busy == nil || reply.Granted.Len() != 2 {
+		t.Errorf("with no room at the volume of slot 0 are granted %s, %s", reply.Granted, reply.Reason)
+	}
+}
+
 // admitAs asks for slots of a component of an app.
 func admitAs(l *Ledger, uid UID, comp Component, slots Slots) (*claim, offerMsg) {
 	asked++
