@@ -186,7 +186,7 @@ func TestVolumesOnTwoArchitectures(t *testing.T) {
 	}
 	end(l, one)
 	busy, _ := admitAs(l, "other", func() Component { c := plain(1000, 1); c.Architecture = []string{"arm64"}; return c }(), FirstSlots(1))
-	if other, reply = admit(l, withVolume(6), SlotsOf(0, 4, 5), false); busy == nil || reply.Granted.Len() != 2 {
+	if _, reply = admit(l, withVolume(6), SlotsOf(0, 4, 5), false); busy == nil || reply.Granted.Len() != 2 {
 		t.Errorf("with no room at the volume of slot 0 are granted %s, %s", reply.Granted, reply.Reason)
 	}
 }
@@ -344,8 +344,12 @@ func (w *hostsWalk) step(n int) {
 		case 3:
 			comp.Architecture = []string{"arm64"}
 		}
-		if c, _ := admitAs(l, UID(fmt.Sprint("u", rng.IntN(6))), comp, FirstSlots(comp.Wanted())); c != nil {
+		planned := comp.Wanted() - planAt(comp, comp.Wanted(), digestOfMany(l)).Unplaced.Len()
+		if c, reply := admitAs(l, UID(fmt.Sprint("u", rng.IntN(6))), comp, FirstSlots(comp.Wanted())); c != nil {
 			w.claims[c.ID] = c
+			if granted := reply.Granted.Len(); granted > planned && len(comp.Volumes) == 0 {
+				w.t.Errorf("step %d: %d slots of %+v are granted, and by the digest %d fit", n, granted, comp, planned)
+			}
 		}
 	case k < 9:
 		for _, id := range sortedClaims(w.claims) {

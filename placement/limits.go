@@ -169,7 +169,7 @@ func (d Digest) bounded() Digest {
 	d.Largest = least(d.Largest, d.Free)
 	d.Fits = boundedFits(d.Fits, d.Free)
 	d.Hosts, d.Pools = max(0, min(d.Hosts, hostsMax)), boundedPools(d.Pools)
-	d.Unsaid = d.Unsaid[:min(len(d.Unsaid), unsaidMax)]
+	d.Unsaid = boundedUnsaid(d.Unsaid)
 	number := func(v, most float64) float64 {
 		if math.IsNaN(v) {
 			return 0

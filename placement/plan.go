@@ -224,7 +224,7 @@ func (p *planner) lacks(c Candidate, o *option) string {
 		return noFence(need.Driver())
 	case len(d.Pools) > 0 && !p.anyPool(d):
 		return "none of its hosts is for this: where " + need.Place.Where
-	case len(d.Pools) == 0 && !p.where.without(d.Unsaid).Matches(d.Labels):
+	case len(d.Pools) == 0 && !p.where.mayMatch(d, &Pool{}):
 		return "where " + need.Place.Where + ": " + labelsFor(need.Place.Where, d.Labels)
 	case need.Place.Near != nil && need.Place.Near.RTT > 0 && !o.known:
 		return p.nowhere()

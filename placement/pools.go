@@ -10,11 +10,15 @@ import (
 const (
 	poolsMax      = 16 // classes of hosts that are told of, those with most hosts
 	poolLabelsMax = 8
-	poolTextMax   = 63 // bytes of a label there
-	poolGPUsMax   = 8  // models
+	poolTextMax   = 63       // bytes of a label there
+	poolGPUsMax   = 8        // models
+	poolsBytesMax = 24 << 10 // together, and with the labels of all
 	unsaidMax     = 16
 	chargesMax    = 256 // asks that a planner counts one by one at a peer
 )
+
+// unsaidRest, among labels that are not told, is all those that Labels do not tell.
+const unsaidRest = "*"
 
 // describe says in a digest what many hosts have, sums first.
 func (l *Ledger) describe(d *Digest) {
@@ -45,24 +49,23 @@ func (l *Ledger) describe(d *Digest) {
 		}
 	}
 	d.Fits = l.shapeFits(fits)
-	for name, values := range l.classes.values {
-		switch {
+	unsaid := map[string]bool{}
+	for _, name := range sortedKeys(l.classes.values) {
+		switch values := l.classes.values[name]; {
 		case l.classes.unsaid(name):
-			d.Unsaid = append(d.Unsaid, name)
+			unsaid[name] = true
 		case len(values) == 1:
 			for value, n := range values {
-				if n == l.knownHosts {
-					d.Labels[name] = value
+				if n == l.knownHosts && !d.addLabel(name, value) {
+					unsaid[name] = true
 				}
 			}
 		}
 	}
-	slices.Sort(d.Unsaid)
 	if len(classes) > 1 || gpus {
-		for _, c := range classes[:min(len(classes), poolsMax)] {
-			d.Pools = append(d.Pools, l.pool(c))
-		}
+		d.addPools(l, classes, unsaid)
 	}
+	d.Unsaid = d.unsaid(unsaid)
 	d.Lacks = map[string]string{}
 	for driver, why := range l.ownHost().Lacks {
 		if l.drivers[driver] == 0 {
@@ -80,15 +83,100 @@ func (l *Ledger) shapeFits(fits []int) []ShapeFit {
 	return out
 }
 
-// pool is what a digest says of a class.
-func (l *Ledger) pool(c *class) Pool {
-	p := Pool{
-		Hosts: len(c.hosts), Labels: map[string]string{}, Arch: c.arch, Capacity: c.sum.capacity, Free: c.sum.free, Largest: c.largest,
-		Fits: l.shapeFits(c.sum.fits),
+// addLabel tells of a label that all hosts have, if there is room for it.
+func (d *Digest) addLabel(name, value string) bool {
+	if _, ok := d.Labels[name]; !ok && len(d.Labels) >= digestLabelsMax || len(name) > textMax/16 || len(value) > textMax/16 {
+		return false
 	}
-	for name, value := range c.labels { // those that differ from the peer's
-		if was, ok := l.labels[name]; !ok || was != value {
-			p.Labels[name] = value
+	d.Labels[name] = value
+	return true
+}
+
+// unsaid lists labels that are not told: first those that would be taken to be as
+// the peer has them, and of too many others that there are.
+func (d *Digest) unsaid(names map[string]bool) []string {
+	var out []string
+	for _, name := range sortedKeys(names) {
+		if _, ok := d.Labels[name]; ok {
+			out = append(out, name)
+		}
+	}
+	own := len(out)
+	for _, name := range sortedKeys(names) {
+		if !slices.Contains(out[:own], name) {
+			out = append(out, name)
+		}
+	}
+	return boundedUnsaid(out)
+}
+
+func boundedUnsaid(names []string) []string {
+	if len(names) <= unsaidMax {
+		return names
+	}
+	return append(slices.Clone(names[:unsaidMax-1]), unsaidRest)
+}
+
+// addPools tells of the classes with most hosts each by itself, as far as the bounds
+// go, and of the others together. unsaid gets the labels that had no room.
+func (d *Digest) addPools(l *Ledger, classes []*class, unsaid map[string]bool) {
+	told := len(classes)
+	if told > poolsMax {
+		told = poolsMax - 1
+	}
+	size := (&Pool{Labels: d.Labels}).size()
+	for i, c := range classes[:told] {
+		p, left := l.pool(d, c)
+		if size += p.size(); size > poolsBytesMax {
+			told = i
+			break
+		}
+		for _, name := range left {
+			unsaid[name] = true
+		}
+		d.Pools = append(d.Pools, p)
+	}
+	if rest := classes[told:]; len(rest) > 0 {
+		d.Pools = append(d.Pools, l.restPool(d, rest))
+	}
+}
+
+// size is about how many bytes a pool takes, and not less.
+func (p *Pool) size() int {
+	n := 256 + 96*len(p.Fits)
+	for name, value := range p.Labels {
+		n += len(name) + len(value) + 4
+	}
+	for _, words := range [][]string{p.Drivers, p.Fences, p.Unsaid} {
+		for _, word := range words {
+			n += len(word) + 2
+		}
+	}
+	for _, f := range p.Fits {
+		n += len(f.Shape.GPU.Model)
+	}
+	for _, g := range p.GPUs {
+		n += len(g.Model) + 64
+	}
+	return n
+}
+
+// pool is what a digest says of a class, and the labels that it has no room for.
+func (l *Ledger) pool(d *Digest, c *class) (p Pool, left []string) {
+	p = Pool{
+		Hosts: len(c.hosts), Arch: c.arch, Capacity: c.sum.capacity, Free: c.sum.free, Largest: c.largest,
+		Fits: slices.DeleteFunc(l.shapeFits(c.sum.fits), func(f ShapeFit) bool { return f.Count == 0 }),
+	}
+	differ := map[string]string{}
+	for name, value := range c.labels {
+		if was, ok := d.Labels[name]; !ok || was != value {
+			differ[name] = value
+		}
+	}
+	p.Labels = poolLabels(differ)
+	for _, name := range sortedKeys(differ) {
+		if _, ok := p.Labels[name]; !ok {
+			left = append(left, name)
 		}
 	}
 	for _, driver := range c.drivers {
@@ -104,7 +192,81 @@ func (l *Ledger) pool(c *class) Pool {
 			p.GPUs = append(p.GPUs, g)
 		}
 	}
-	return p.bounded()
+	p.GPUs = poolGPUs(p.GPUs)
+	return p.bounded(), left
+}
+
+// restPool is what a digest says of classes that have no pool each: what any of them
+// has, so that the ledger decides, and of labels only which these are.
+func (l *Ledger) restPool(d *Digest, classes []*class) Pool {
+	rest := Pool{Arch: classes[0].arch}
+	fits, unsaid := make([]int, len(l.classes.shapes)), map[string]bool{}
+	drivers, fences := map[string]bool{}, map[string]bool{}
+	for _, c := range classes {
+		if c.arch != rest.Arch {
+			rest.Arch = ""
+		}
+		rest.Hosts += len(c.hosts)
+		rest.Capacity, rest.Free, rest.Largest = rest.Capacity.Add(c.sum.capacity), rest.Free.Add(c.sum.free), most(rest.Largest, c.largest)
+		for i, n := range c.sum.fits {
+			fits[i] += n
+		}
+		for name, value := range c.labels {
+			if was, ok := d.Labels[name]; !ok || was != value {
+				unsaid[name] = true
+			}
+		}
+		for _, driver := range c.drivers {
+			drivers[driver] = drivers[driver] || l.listed[driver]
+			fences[driver] = fences[driver] || l.listed[driver] && slices.Contains(c.fences, driver)
+		}
+		for _, g := range c.sum.gpus {
+			if g.Devices > 0 {
+				gpuOf(&rest.GPUs, g.Model).add(g)
+			}
+		}
+	}
+	rest.Fits = slices.DeleteFunc(l.shapeFits(fits), func(f ShapeFit) bool { return f.Count == 0 })
+	rest.Unsaid, rest.GPUs = d.unsaid(unsaid), poolGPUs(rest.GPUs)
+	for _, driver := range sortedKeys(drivers) {
+		if drivers[driver] {
+			rest.Drivers = append(rest.Drivers, driver)
+		}
+		if fences[driver] {
+			rest.Fences = append(rest.Fences, driver)
+		}
+	}
+	return rest.bounded()
+}
+
+// add enters devices of more hosts.
+func (g *PoolGPU) add(o PoolGPU) {
+	g.Devices, g.Whole, g.Free = g.Devices+o.Devices, g.Whole+o.Whole, g.Free+o.Free
+	g.Most, g.Share = max(g.Most, o.Most), max(g.Share, o.Share)
+}
+
+// poolGPUs tells of few models, and of too many the last ones together: as of a model
+// that has no name.
+func poolGPUs(gpus []PoolGPU) []PoolGPU {
+	if len(gpus) <= poolGPUsMax {
+		return gpus
+	}
+	out, last := slices.Clone(gpus[:poolGPUsMax-1]), PoolGPU{}
+	for _, g := range gpus[poolGPUsMax-1:] {
+		last.add(g)
+	}
+	return append(out, last)
+}
+
+// poolLabels are those that a pool has room for.
+func poolLabels(labels map[string]string) map[string]string {
+	out := map[string]string{}
+	for _, name := range sortedKeys(labels) {
+		if value := labels[name]; len(out) < poolLabelsMax && name != "" && len(name) <= poolTextMax && len(value) <= poolTextMax {
+			out[name] = value
+		}
+	}
+	return out
 }
 
 // full is why none of many hosts takes work, or "".
@@ -136,13 +298,7 @@ func (p Pool) bounded() Pool {
 	p.Arch = clip(p.Arch)
 	p.Drivers, p.Fences = p.Drivers[:min(len(p.Drivers), digestShapesMax)], p.Fences[:min(len(p.Fences), digestShapesMax)]
 	p.Fits = boundedFits(p.Fits, p.Free)
-	labels := map[string]string{}
-	for _, name := range sortedKeys(p.Labels) {
-		if value := p.Labels[name]; len(labels) < poolLabelsMax && name != "" && len(name) <= poolTextMax && len(value) <= poolTextMax {
-			labels[name] = value
-		}
-	}
-	p.Labels = labels
+	p.Labels, p.Unsaid = poolLabels(p.Labels), boundedUnsaid(p.Unsaid)
 	p.GPUs = slices.Clone(p.GPUs[:min(len(p.GPUs), poolGPUsMax)])
 	for i := range p.GPUs {
 		g := &p.GPUs[i]
@@ -165,10 +321,14 @@ func boundedPools(pools []Pool) []Pool {
 }
 
 // fits is how many slots a pool has room for: exactly where it counted that
-// shape, else at most.
-func (p *Pool) fits(need Resources) int {
-	at := slices.IndexFunc(p.Fits, func(f ShapeFit) bool { return f.Shape == need })
+// shape, else at most. Of the shapes of its digest it leaves out those of which none
+// fits.
+func (d *Digest) fits(p *Pool, need Resources) int {
+	is := func(f ShapeFit) bool { return f.Shape == need }
+	at := slices.IndexFunc(p.Fits, is)
 	switch n := p.Free.Fits(need); {
+	case at < 0 && slices.ContainsFunc(d.Fits, is):
+		return 0
 	case at >= 0:
 		return min(p.Fits[at].Count, n)
 	case p.Largest.Fits(need) == 0:
@@ -185,7 +345,7 @@ func poolGPUSlots(gpus []PoolGPU, need GPU) int {
 	n := 0
 	for _, g := range gpus {
 		switch {
-		case !need.fits(g.Model):
+		case g.Model != "" && !need.fits(g.Model):
 		case need.Count < wholeGPU && g.Share >= need.Count:
 			n += int(g.Free / need.Count)
 		case need.Count >= wholeGPU && g.Most >= int(need.Count/wholeGPU):
@@ -207,7 +367,7 @@ func (d *Digest) takeOff(need Resources, slots int) {
 	d.Pools = slices.Clone(d.Pools)
 	for i := range d.Pools {
 		p := &d.Pools[i]
-		k := min(slots, p.fits(need))
+		k := min(slots, d.fits(p, need))
 		p.Free, p.Fits = p.Free.Sub(need.Times(k)), takenOff(p.Fits, need, k)
 		if slots -= k; slots == 0 {
 			break
@@ -254,9 +414,35 @@ func (d *Digest) putBack(r Resources) {
 
 // The planner's side.
 
-// may says whether the hosts of a pool may take a slot.
+// may says whether the hosts of a pool may take a slot. Architectures that it does
+// not tell are among those of its digest.
 func (p *planner) may(d *Digest, pool *Pool) bool {
-	return lacksFor(p.need, pool.Drivers, pool.Fences, pool.Arch) == "" && p.where.without(d.Unsaid).Matches(over(pool.Labels, d.Labels))
+	arch := pool.Arch
+	if on := p.need.RunsOn(); arch == "" && len(on) > 0 {
+		arch = on[0]
+	}
+	return lacksFor(p.need, pool.Drivers, pool.Fences, arch) == "" && p.where.mayMatch(d, pool)
+}
+
+// mayMatch says whether the condition holds for hosts of a candidate, as far as that
+// tells: what it leaves unsaid is for its ledger to look at.
+func (s Selector) mayMatch(d *Digest, pool *Pool) bool {
+	if len(d.Unsaid) > 0 || len(pool.Unsaid) > 0 {
+		s = s.without(func(label string) bool { return d.unsays(pool, label) })
+	}
+	return s.Matches(over(pool.Labels, d.Labels))
+}
+
+// unsays says whether a digest does not tell what a label is for hosts of a pool.
+func (d *Digest) unsays(pool *Pool, label string) bool {
+	if _, ok := pool.Labels[label]; ok {
+		return false
+	}
+	if slices.Contains(d.Unsaid, label) || slices.Contains(pool.Unsaid, label) {
+		return true
+	}
+	_, told := d.Labels[label]
+	return !told && (slices.Contains(d.Unsaid, unsaidRest) || slices.Contains(pool.Unsaid, unsaidRest))
 }
 
 // fitsPools is how many slots the pools of a candidate have room for that may take
@@ -264,7 +450,7 @@ func (p *planner) may(d *Digest, pool *Pool) bool {
 func (p *planner) fitsPools(d *Digest) (n int, any bool) {
 	for i := range d.Pools {
 		if pool := &d.Pools[i]; p.may(d, pool) {
-			n, any = n+pool.fits(p.slot), true
+			n, any = n+d.fits(pool, p.slot), true
 		}
 	}
 	return n, any

@@ -96,6 +96,88 @@ func TestDigestCountsShapes(t *testing.T) {
 	}
 }
 
+// A label that a digest has no room for and a host that has no pool of its own are
+// for the ledger to look at: what that grants is planned.
+func TestDigestLeavesNothingOut(t *testing.T) {
+	where := func(text string) Component {
+		c := plain(500, 1)
+		c.Place.Where = text
+		return c
+	}
+	gpu := plain(500, 1)
+	gpu.Resources.GPU = GPU{Count: 1000, Model: "a100"}
+	arm := plain(500, 1)
+	arm.Architecture = []string{"arm64"}
+	exclusive := plain(500, 1)
+	exclusive.Exclusive.On = true
+	classes := func(i int, h *Host) {
+		h.Fences, h.Labels = nil, map[string]string{"zone": fmt.Sprint("z", i%4), "rack": fmt.Sprint("r", i%5)}
+		if i == 60 {
+			h.Arch, h.GPUs, h.Fences = "arm64", []Device{{"g", "nvidia a100", 0}}, []string{DriverProcess}
+			h.Labels = map[string]string{"zone": "z9", "site": "own"}
+		}
+	}
+	differ := func(i int, h *Host) { // labels of two values, more than are told of
+		h.Labels = map[string]string{"tier": fmt.Sprint(i % 2)}
+		for k := range 40 {
+			h.Labels[fmt.Sprintf("l%02d", k)] = fmt.Sprint(i % 2)
+		}
+	}
+	common := func(i int, h *Host) {
+		h.Labels = map[string]string{"zone": fmt.Sprint("z", i%2)}
+		for k := range 8 {
+			h.Labels[fmt.Sprint("a", k)] = "x"
+		}
+	}
+	crowd := func(i int, h *Host) { // more of equal labels than are told of
+		h.Labels = map[string]string{}
+		for k := range 100 {
+			h.Labels[fmt.Sprintf("l%03d", k)] = "x"
+		}
+	}
+	models := func(i int, h *Host) {
+		for k := range 12 {
+			h.GPUs = append(h.GPUs, Device{fmt.Sprint("g", k), fmt.Sprintf("model %02d", k), 0})
+		}
+	}
+	last := plain(500, 1)
+	last.Resources.GPU = GPU{Count: 1000, Model: "model 11"}
+	for name, x := range map[string]struct {
+		hosts int
+		each  func(i int, h *Host)
+		c     Component
+		fits  bool // by the digest
+	}{
+		"a label behind common ones":     {4, common, where("zone=z1"), true},
+		"a value that none has":          {4, common, where("zone=z7"), false},
+		"a label of many":                {4, differ, where("l39=1"), true},
+		"a label of the peer's":          {4, differ, where("tier=1"), true},
+		"what all hosts have not":        {4, differ, where("site=other"), false},
+		"a label of very many":           {4, crowd, where("l099=x"), true},
+		"a GPU in a small class":         {61, classes, gpu, true},
+		"an architecture there":          {61, classes, arm, true},
+		"a fence there":                  {61, classes, exclusive, true},
+		"a label there":                  {61, classes, where("zone=z9"), true},
+		"a label there that is another":  {61, classes, where("site=own"), true},
+		"a label of all":                 {61, classes, where("site=s"), true},
+		"a label that is none's":         {61, classes, where("other=1"), false},
+		"the last of many models of GPU": {1 + 1, models, last, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := manyHosts(x.hosts, x.each)
+			d := digestOfMany(l)
+			res := planAt(x.c, 1, d)
+			got, reply := admit(l, x.c, FirstSlots(1), false)
+			if fits := res.Unplaced.IsEmpty(); fits != x.fits || got != nil && !fits {
+				t.Errorf("planned %v: %q; granted %s: %s; unsaid %v", fits, res.Considered[0].Reason, reply.Granted, reply.Reason, d.Unsaid)
+			}
+			if len(d.Pools) > poolsMax || len(d.Unsaid) > unsaidMax {
+				t.Errorf("%d pools, unsaid %v", len(d.Pools), d.Unsaid)
+			}
+		})
+	}
+}
+
 // However many hosts there are and however they differ, a digest stays small.
 func TestDigestOfManyIsBounded(t *testing.T) {
 	long := strings.Repeat("x", 60)
@@ -112,8 +194,21 @@ func TestDigestOfManyIsBounded(t *testing.T) {
 		admitAs(l, UID(fmt.Sprint("u", i)), plain(CPU(101+i), 3), FirstSlots(3))
 	}
 	d := digestOfMany(l)
-	if size := len(Encode(d)); size > 40<<10 || len(d.Pools) != poolsMax || len(d.Fits) != len(commonShapes)+recentShapes {
-		t.Errorf("a digest of %d bytes, %d pools, %d shapes", size, len(d.Pools), len(d.Fits))
+	hosts := 0
+	for i, p := range d.Pools {
+		hosts += p.Hosts
+		if size := len(Encode(p)); size > p.size() {
+			t.Errorf("pool %d has %d bytes, thought to be %d", i, size, p.size())
+		}
+	}
+	if size := len(Encode(d)); size > 28<<10 || len(d.Pools) < 5 || len(d.Pools) > poolsMax || hosts != 1000 || len(d.Fits) != len(commonShapes)+recentShapes {
+		t.Errorf("a digest of %d bytes, %d pools of %d hosts, %d shapes", size, len(d.Pools), hosts, len(d.Fits))
+	}
+	for k := range digestLabelsMax { // even with the longest labels
+		l.labels[fmt.Sprintf("%0256d", k)] = strings.Repeat("x", 256)
+	}
+	if size := len(Encode(digestOfMany(l))); size > 48<<10 {
+		t.Errorf("a digest of %d bytes", size)
 	}
 	if same := manyHosts(1000, nil); len(Encode(digestOfMany(same))) > 1000 || len(digestOfMany(same).Pools) > 0 {
 		t.Errorf("a digest of equal hosts has %d bytes", len(Encode(digestOfMany(same))))

@@ -270,8 +270,9 @@ type Digest struct {
 	Full     string            `json:"full,omitempty"` // why it takes no new work, or ""
 	// Hosts is how many hosts a peer has that has several; then what it has and has
 	// free are sums over them. Pools are hosts that are alike, where not all are, or
-	// where they have GPUs. Unsaid are labels that differ too much from host to host
-	// for Pools.
+	// where they have GPUs; the last of many is of hosts that are not. Unsaid are labels
+	// that are not told where Pools do not, for they differ too much from host to host
+	// or had no room; "*" is all that Labels do not tell either.
 	Hosts  int      `json:"hosts,omitempty"`
 	Pools  []Pool   `json:"pools,omitempty"`
 	Unsaid []string `json:"unsaid,omitempty"`
@@ -282,6 +283,7 @@ type Digest struct {
 type Pool struct {
 	Hosts    int               `json:"hosts"`
 	Labels   map[string]string `json:"labels,omitempty"`
+	Unsaid   []string          `json:"unsaid,omitempty"`
 	Arch     string            `json:"arch,omitempty"`
 	Drivers  []string          `json:"drivers"`
 	Fences   []string          `json:"fences,omitempty"`

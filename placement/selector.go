@@ -46,15 +46,15 @@ func (s Selector) speaksOf(of func(label string) bool) bool {
 	return slices.ContainsFunc(all, func(r labels.Requirement) bool { return of(r.Key()) })
 }
 
-// without is the condition but for what it says of some labels.
-func (s Selector) without(names []string) Selector {
-	if len(names) == 0 || !s.names(names...) {
+// without is the condition but for what it says of labels for which of holds.
+func (s Selector) without(of func(label string) bool) Selector {
+	if !s.speaksOf(of) {
 		return s
 	}
 	all, _ := s.s.Requirements()
 	left := labels.NewSelector()
 	for _, r := range all {
-		if !slices.Contains(names, r.Key()) {
+		if !of(r.Key()) {
 			left = left.Add(r)
 		}
 	}
