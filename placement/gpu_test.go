@@ -170,7 +170,7 @@ func TestPlanCountsGPUs(t *testing.T) {
 	// What was asked of a peer since its digest counts.
 	p, now := newTestPeer("a")
 	step(p, now, DigestChanged{Digest: Digest{Peer: PeerRef{"b", 1}, GPUs: []FreeGPU{{Model: "A100", Free: 1000}, {Model: "evil", Free: 1 << 40}}}})
-	p.members.charge(now.Mono, "b", c.Resources, 1)
+	p.members.charge(now.Mono, "b", c, 1)
 	for _, cand := range p.members.candidates(now.Mono) {
 		if cand.Digest.Peer.Peer == "b" && (cand.Digest.GPUs[0].Free != 500 || cand.Digest.GPUs[1].Free != 1000) {
 			t.Errorf("b has %v", cand.Digest.GPUs)

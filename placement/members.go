@@ -216,10 +216,10 @@ func (m *members) digestChanged(now time.Duration, d Digest) {
 
 // charge takes off what is asked of a peer, until its digest says more or the
 // ask has an outcome.
-func (m *members) charge(now time.Duration, id PeerID, slot Resources, slots int) {
-	p := m.get(id)
+func (m *members) charge(now time.Duration, id PeerID, comp Component, slots int) {
+	p, slot := m.get(id), comp.Need()
 	if p.digest != nil && p.digest.Hosts > 1 {
-		p.chargeShape(slot, slots)
+		p.chargeShape(takerOf(comp, slot), slots)
 		p.asked = now
 		return
 	}
@@ -257,7 +257,7 @@ func (m *members) candidates(now time.Duration) []Candidate {
 				d.GPUs = takeGPUs(d.GPUs, c.need, c.slots)
 			}
 			for _, c := range p.charges {
-				d.takeOff(c.need, c.slots)
+				c.of.takeOff(&d, c.slots)
 			}
 		} else {
 			p.charged, p.chargedGPUs, p.charges = Resources{}, nil, nil

@@ -32,7 +32,7 @@ func (s *Steward) ask(to PeerID, name string, slots Slots, score *float64, repla
 	o := &openAsk{m: m, to: to, component: name, spec: spec, first: p.out.now.Mono}
 	s.asks[n] = o
 	p.asking.open(n)
-	p.members.charge(p.out.now.Mono, to, comp.Need(), slots.Len())
+	p.members.charge(p.out.now.Mono, to, comp, slots.Len())
 	s.sendAsk(o)
 	return true
 }

@@ -40,7 +40,7 @@ func (p *Peer) planParts(have *app, in PlanInput) (all PlanResult, why string) {
 		} else if g.left != "" {
 			why += "; " + g.left
 		}
-		take(in.Candidates, need, res.Assign)
+		take(in.Candidates, comp, need, res.Assign)
 		if placed += g.slots.Len() - res.Unplaced.Len(); !res.Unplaced.IsEmpty() {
 			res.Outcome = p.atHomeText(g, res.Outcome)
 			open += fmt.Sprintf("; of slots %s %s", g.slots, res.Outcome)

@@ -88,11 +88,58 @@ func TestDigestCountsShapes(t *testing.T) {
 	}
 	p := New(Config{Self: PeerRef{Peer: "a", Incarnation: 1}, Seed: 1})
 	p.members.digestChanged(0, d)
-	p.members.charge(0, "p", odd.Takes(), 4)
+	p.members.charge(0, "p", odd, 4)
 	for _, c := range p.members.candidates(time.Millisecond) {
 		if fit := 100 - planAt(odd, 100, c.Digest).Unplaced.Len(); c.Digest.Peer.Peer == "p" && fit != 2 {
 			t.Errorf("after 4 were asked for %d fit", fit)
 		}
+	}
+}
+
+// What was asked for is taken off the hosts that may have it, GPUs too.
+func TestAsksAreTakenOffTheirPools(t *testing.T) {
+	l := manyHosts(9, func(i int, h *Host) {
+		h.Labels = map[string]string{"zone": fmt.Sprint("z", i%3)}
+		h.GPUs = []Device{{"g0", "a100", 0}, {"g1", "a100", 0}}
+	})
+	in := func(zone string, cpu CPU, gpu GPUShare) Component {
+		c := plain(cpu, 30)
+		c.Place.Where = zone
+		c.Resources.GPU.Count = gpu
+		return c
+	}
+	for name, x := range map[string]struct {
+		asked, next  Component
+		slots, taken int
+	}{
+		"of other hosts":          {in("zone=z2", 1000, 0), in("zone=z0", 1000, 0), 3, 0},
+		"of the same":             {in("zone=z2", 1000, 0), in("zone=z2", 1000, 0), 2, 2},
+		"whole GPUs":              {in("", 10, 1000), in("", 10, 1000), 5, 5},
+		"whole GPUs there":        {in("zone=z1", 10, 1000), in("zone=z1", 20, 1000), 5, 5},
+		"GPUs of others":          {in("zone=z1", 10, 1000), in("zone!=z1", 20, 1000), 5, 0},
+		"parts of GPUs":           {in("zone=z1", 10, 500), in("zone=z1", 20, 1000), 4, 2},
+		"pairs, of them all":      {in("zone=z1", 10, 2000), in("zone=z1", 20, 250), 3, 24},
+		"GPUs, and none is asked": {in("zone=z1", 100, 1000), in("zone=z1", 100, 0), 6, 6},
+	} {
+		t.Run(name, func(t *testing.T) {
+			fit := func(d Digest) int { return 30 - planAt(x.next, 30, d).Unplaced.Len() }
+			p := New(Config{Self: PeerRef{Peer: "a", Incarnation: 1}, Seed: 1})
+			d := digestOfMany(l)
+			p.members.digestChanged(0, d)
+			for range x.slots { // one after the other, as one
+				p.members.charge(0, "p", x.asked, 1)
+			}
+			candidates := []Candidate{{Digest: d}}
+			take(candidates, x.asked, x.asked.Need(), map[PeerID]Slots{"p": FirstSlots(x.slots)})
+			for _, c := range append(candidates, p.members.candidates(time.Millisecond)...) {
+				if c.Digest.Peer.Peer == "p" && fit(d)-fit(c.Digest) != x.taken {
+					t.Errorf("of %d that fit %d are left, %d should be taken", fit(d), fit(c.Digest), x.taken)
+				}
+			}
+			if n := len(p.members.get("p").charges); n != 1 {
+				t.Errorf("%d charges", n)
+			}
+		})
 	}
 }
 

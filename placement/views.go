@@ -361,12 +361,13 @@ func (p *Peer) kept(have *app, name string, comp Component) (Slots, map[PeerID]i
 }
 
 // take takes what was planned off the candidates, for what is planned next.
-func take(candidates []Candidate, need Resources, assign map[PeerID]Slots) {
+func take(candidates []Candidate, comp Component, need Resources, assign map[PeerID]Slots) {
+	taker := takerOf(comp, need)
 	for i := range candidates {
 		d := &candidates[i].Digest
 		n := assign[d.Peer.Peer].Len()
 		d.GPUs = takeGPUs(d.GPUs, need.GPU, n)
-		d.takeOff(need, n)
+		taker.takeOff(d, n)
 	}
 }
 
