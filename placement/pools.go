@@ -198,7 +198,7 @@ func (l *Ledger) pool(d *Digest, c *class) (p Pool, left []string) {
 // restPool is what a digest says of classes that have no pool each: what any of them
 // has, so that the ledger decides, and of labels only which these are.
 func (l *Ledger) restPool(d *Digest, classes []*class) Pool {
-	rest := Pool{Arch: classes[0].arch}
+	rest := Pool{Mixed: true, Arch: classes[0].arch}
 	fits, unsaid := make([]int, len(l.classes.shapes)), map[string]bool{}
 	drivers, fences := map[string]bool{}, map[string]bool{}
 	for _, c := range classes {

@@ -146,7 +146,7 @@ func (d *Digest) putBack(r Resources) {
 // not tell are among those of its digest.
 func (p *planner) may(d *Digest, pool *Pool) bool {
 	arch := pool.Arch
-	if on := p.need.RunsOn(); arch == "" && len(on) > 0 {
+	if on := p.need.RunsOn(); pool.Mixed && arch == "" && len(on) > 0 {
 		arch = on[0]
 	}
 	return lacksFor(p.need, pool.Drivers, pool.Fences, arch) == "" && p.where.mayMatch(d, pool)

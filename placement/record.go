@@ -279,8 +279,12 @@ type Digest struct {
 }
 
 // Pool is hosts of one peer that are alike: of equal labels (their peer's, and
-// their own, which outrank those), architecture, drivers and models of GPUs.
+// their own, which outrank those), architecture, drivers and models of GPUs. The last
+// of many may be Mixed, of hosts of all sorts: it has what any of them has, and does
+// not say the architecture, where that differs, and those labels that are Unsaid. A
+// model of no name is all models that it has no room for.
 type Pool struct {
+	Mixed    bool              `json:"mixed,omitempty"`
 	Hosts    int               `json:"hosts"`
 	Labels   map[string]string `json:"labels,omitempty"`
 	Unsaid   []string          `json:"unsaid,omitempty"`

@@ -39,7 +39,7 @@ type RegionKind struct {
 	Arch     []string          `json:"arch"`
 	Models   []string          `json:"models,omitempty"` // of GPUs; each of the peers has all of them
 	Labels   map[string]string `json:"labels,omitempty"`
-	Peers    int               `json:"peers"`
+	Peers    int               `json:"peers"` // those of several kinds of hosts with one of these, or with none
 	Capacity Resources         `json:"capacity"`
 	Free     Resources         `json:"free"`
 	Cheapest float64           `json:"cheapest"`
@@ -82,11 +82,12 @@ func FoldDigests(region string, candidates []Candidate) RegionDigest {
 			continue
 		}
 		r.add(d, c.Age)
-		k := regionKindOf(d)
-		if have := kinds[string(k.key)]; have != nil {
-			have.take(k)
-		} else if len(k.key) <= regionKindMax {
-			kinds[string(k.key)] = &k
+		for _, k := range regionKindsOf(d) {
+			if have := kinds[string(k.key)]; have != nil {
+				have.take(k)
+			} else if len(k.key) <= regionKindMax {
+				kinds[string(k.key)] = &k
+			}
 		}
 	}
 	for _, key := range sortedKeys(kinds) {
@@ -147,6 +148,42 @@ func (r *RegionDigest) trim() {
 // siteLabels are the labels of a digest that name one site or one peer: with them
 // every peer would be a kind of its own.
 var siteLabels = []string{"site", "peer"}
+
+// regionKindsOf is the kinds of one peer: of many hosts those of its pools. It counts
+// with the first, and with none where it does not tell all of its hosts: so there may
+// be more than the kinds say.
+func regionKindsOf(d Digest) []RegionKind {
+	count, whole := 1, d
+	if len(d.Unsaid) > 0 || slices.ContainsFunc(d.Pools, func(p Pool) bool { return p.Mixed }) {
+		count = 0
+	}
+	if len(d.Pools) == 0 {
+		k := regionKindOf(d)
+		k.Peers, k.Pieces[0].Peers = count, count
+		return []RegionKind{k}
+	}
+	var out []RegionKind
+	for _, p := range d.Pools {
+		if p.Mixed {
+			continue
+		}
+		d.Labels, d.Drivers, d.Fences, d.Arch = over(p.Labels, whole.Labels), p.Drivers, p.Fences, nil
+		if p.Arch != "" {
+			d.Arch = []string{p.Arch}
+		}
+		d.Capacity, d.Free, d.Largest, d.Fits = p.Capacity, p.Free, p.Largest, p.Fits
+		k, most := regionKindOf(d), 0
+		for _, g := range p.GPUs {
+			k.Models, most = append(k.Models, g.Model), max(most, g.Most)
+		}
+		k.Models = sortedSet(k.Models)
+		k.Peers, k.Pieces[0].Peers, count = count, count, 0
+		k.Pieces[0].Class[2] = uint8(bits.Len(uint(most)))
+		k.key = k.common()
+		out = append(out, k)
+	}
+	return out
+}
 
 // regionKindOf is the kind of one peer.
 func regionKindOf(d Digest) RegionKind {

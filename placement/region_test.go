@@ -141,6 +141,54 @@ func TestFoldPromisesNothing(t *testing.T) {
 	}
 }
 
+// A peer whose hosts differ is of several kinds, and has no more room for work than
+// those of its hosts that may take it.
+func TestFoldOfManyHosts(t *testing.T) {
+	shape := commonShapes[1]
+	comp := func(where string, arch ...string) Component {
+		c := plain(shape.CPU, 100)
+		c.Resources, c.Place.Where, c.Architecture = shape, where, arch
+		return c
+	}
+	gpu := comp("")
+	gpu.Resources.GPU = GPU{Count: 2000, Model: "a100"}
+	other := gpu
+	other.Resources.GPU.Count = 8000
+	few := func(i int, h *Host) {
+		h.Labels = map[string]string{"zone": fmt.Sprint("z", i%2)}
+		switch i {
+		case 0:
+			h.Arch = "arm64"
+		case 1:
+			h.GPUs = []Device{{"g0", "a100", 0}, {"g1", "a100", 0}}
+		}
+	}
+	for name, x := range map[string]struct {
+		each func(i int, h *Host)
+		c    Component
+		fits int
+		may  bool
+	}{
+		"all":                      {few, comp(""), 40, false},
+		"a label":                  {few, comp("zone=z1"), 20, false},
+		"of one architecture":      {few, comp("", "arm64"), 4, false},
+		"no label":                 {few, comp("zone=z2"), 0, false},
+		"GPUs":                     {few, gpu, 0, true},
+		"too many GPUs":            {few, other, 0, false},
+		"a label that is not told": {func(i int, h *Host) { h.Labels = map[string]string{"name": h.ID} }, comp("name=a000"), 0, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := digestOfMany(manyHosts(10, x.each))
+			in := planFor(100, Place{}, nil)
+			in.App.Components["c"] = x.c
+			res := PlanRegions(in, []RegionCandidate{{Digest: FoldDigests("r", []Candidate{{Digest: d, Alive: true}}), RTT: -1, Alive: true}})
+			if n := res.Assign["r"].Len(); n != x.fits || (len(res.May) > 0) != x.may {
+				t.Errorf("%d slots, want %d; may %v: %s", n, x.fits, res.May, res.Outcome)
+			}
+		})
+	}
+}
+
 // However many sites and kinds of them there are, a fold is of bounded size.
 func TestFoldIsBounded(t *testing.T) {
 	var all []Candidate
