@@ -161,7 +161,7 @@ func (s Selector) mayMatch(d *Digest, pool *Pool) bool {
 	if len(d.Unsaid) > 0 || len(pool.Unsaid) > 0 {
 		s = s.without(func(label string) bool { return d.unsays(pool, label) })
 	}
-	return s.Matches(over(pool.Labels, d.Labels))
+	return s.matchesOver(pool.Labels, d.Labels)
 }
 
 // unsays says whether a digest does not tell what a label is for hosts of a pool.
@@ -195,5 +195,5 @@ func (p *planner) anyPool(d *Digest) bool {
 // matchesAny says whether a candidate has a label that a selector wants, or hosts
 // that have.
 func matchesAny(s Selector, d *Digest) bool {
-	return s.Matches(d.Labels) || slices.ContainsFunc(d.Pools, func(p Pool) bool { return s.Matches(over(p.Labels, d.Labels)) })
+	return s.Matches(d.Labels) || slices.ContainsFunc(d.Pools, func(p Pool) bool { return s.matchesOver(p.Labels, d.Labels) })
 }

@@ -32,6 +32,25 @@ func (s Selector) Matches(set map[string]string) bool {
 	return s.s == nil || s.s.Matches(labels.Set(set))
 }
 
+// matchesOver says whether the condition holds for labels over those of others.
+func (s Selector) matchesOver(own, others map[string]string) bool {
+	return s.s == nil || s.s.Matches(overlaid{own, others})
+}
+
+// overlaid is labels, and those of others whose names are not among them.
+type overlaid struct{ own, others labels.Set }
+
+func (o overlaid) Has(label string) bool   { return o.own.Has(label) || o.others.Has(label) }
+func (o overlaid) Get(label string) string { value, _ := o.Lookup(label); return value }
+
+func (o overlaid) Lookup(label string) (string, bool) {
+	if value, ok := o.own[label]; ok {
+		return value, true
+	}
+	value, ok := o.others[label]
+	return value, ok
+}
+
 // names says whether the condition is about one of these labels.
 func (s Selector) names(label ...string) bool {
 	return s.speaksOf(func(of string) bool { return slices.Contains(label, of) })
