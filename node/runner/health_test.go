@@ -97,7 +97,7 @@ func TestHealth(t *testing.T) {
 		}
 		d.status.Store(500)
 		time.Sleep(22 * time.Second)
-		if got := g.changes(); got != "starting running unhealthy" || !strings.Contains(g.last().Reason, "2 checks in a row failed") {
+		if got := g.changes(); got != "starting running unhealthy" || !strings.Contains(g.last().Reason, "checks in a row failed") {
 			t.Fatalf("after failures: %s, %+v", got, g.last())
 		}
 		d.status.Store(200)
