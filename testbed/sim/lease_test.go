@@ -106,7 +106,7 @@ func TestMutationLeases(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes hundreds of seeds; not with -short")
 	}
-	const seeds = 300
+	const seeds = 2000
 	for _, fault := range []placement.Fault{placement.FaultSkipLease, placement.FaultIgnoreExpiry, placement.FaultLeaseRestart, placement.FaultNewVotes} {
 		t.Run(string(fault), func(t *testing.T) {
 			t.Parallel()
