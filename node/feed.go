@@ -171,11 +171,7 @@ func (n *Node) refreshDigest(ctx context.Context, peer string) {
 	defer cancel()
 	d, err := n.gossip.Refresh(ctx, peer)
 	if err != nil { // it may be long until the peer is heard of again
-		time.AfterFunc(refreshRetry, func() {
-			if n.ctx.Err() == nil && n.isAlive(peer) {
-				n.refresher.ask(peer)
-			}
-		})
+		n.refresher.askLater(peer, refreshRetry, func() bool { return n.ctx.Err() == nil && n.isAlive(peer) })
 		return
 	}
 	if len(d.Whole) == 0 || len(d.Whole) > digestMax {

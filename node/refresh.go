@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"sync"
+	"time"
 )
 
 // refreshersMax bounds the digests that are pulled at once.
@@ -16,11 +17,12 @@ type refresher struct {
 	mu      sync.Mutex // guards what follows
 	waiting []string
 	queued  map[string]bool
+	delayed map[string]bool // to be asked for once more, after a pause
 	wake    chan struct{}
 }
 
 func newRefresher(do func(context.Context, string)) *refresher {
-	return &refresher{do: do, queued: map[string]bool{}, wake: make(chan struct{}, 1)}
+	return &refresher{do: do, queued: map[string]bool{}, delayed: map[string]bool{}, wake: make(chan struct{}, 1)}
 }
 
 // ask puts a peer on the list. It never blocks.
@@ -36,6 +38,26 @@ func (r *refresher) ask(peer string) {
 	case r.wake <- struct{}{}:
 	default:
 	}
+}
+
+// askLater puts a peer on the list after a pause, if it is still wanted then. However
+// often it is called meanwhile, that is once: a peer that tells of what nobody can get
+// from it is asked no more often for that.
+func (r *refresher) askLater(peer string, pause time.Duration, still func() bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.delayed[peer] {
+		return
+	}
+	r.delayed[peer] = true
+	time.AfterFunc(pause, func() {
+		r.mu.Lock()
+		delete(r.delayed, peer)
+		r.mu.Unlock()
+		if still() {
+			r.ask(peer)
+		}
+	})
 }
 
 func (r *refresher) next() (string, bool) {

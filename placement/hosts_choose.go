@@ -33,7 +33,7 @@ type chooser struct {
 	disk  map[*hostBook]Bytes
 }
 
-// choose prepares for slots of a component of an app, or says why no host may
+// chooser prepares for slots of a component of an app, or says why no host may
 // take any. replaced is a claim that the slots follow.
 func (l *Ledger) chooser(uid UID, name string, comp Component, replaced *ClaimID) (*chooser, string) {
 	x := &chooser{
