@@ -24,7 +24,7 @@
 //
 // One member can fill no table of what is known here with things made up: it
 // is held of peers that are known, and up to a limit. Exchanges of tables are
-// served to two peers at a time, one stream each, and end when a peer stalls.
+// served to two peers at a time, one stream of each, and end when a peer stalls.
 //
 // # Concurrency
 //

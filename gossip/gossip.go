@@ -41,7 +41,7 @@ type Gossip struct {
 	mu        sync.Mutex // guards what follows; memberlist is never called with it held
 	peers     map[string]*peer
 	states    [StateAlive + 1]int // how many peers are in each
-	served    map[string]bool     // peers whose exchange is served now, or waits for that
+	served    map[string]*guest   // peers whose exchange is served now, or waits for that
 	owners    map[owner]string
 	forgotten map[string]struct{}
 	meta      meta   // of this peer
@@ -91,7 +91,7 @@ func New(cfg Config) (*Gossip, error) {
 		return nil, err
 	}
 	g := &Gossip{cfg: cfg, coords: coords.New(), tables: map[string]*replicated{}, peers: map[string]*peer{},
-		owners: map[owner]string{ownerOf(cfg.Self): cfg.Self}, forgotten: map[string]struct{}{}, served: map[string]bool{},
+		owners: map[owner]string{ownerOf(cfg.Self): cfg.Self}, forgotten: map[string]struct{}{}, served: map[string]*guest{},
 		awake: make(chan struct{}, 1), toJoin: make(chan struct{}, 1), toSync: make(chan struct{}, 1),
 		serving: make(chan struct{}, servingMax),
 		pushes:  make(chan push, pushWaiting), bundles: newBundler()}

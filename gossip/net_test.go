@@ -1,6 +1,7 @@
 package gossip
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -183,7 +184,7 @@ type lane struct {
 	cond     *sync.Cond
 	buf      []byte
 	last     time.Time // arrival of the last write
-	inFlight int
+	inFlight [][]byte
 	ended    bool
 	deadline time.Time
 	timer    *time.Timer
@@ -208,18 +209,19 @@ func (l *lane) write(b []byte) (int, error) {
 	if at := time.Now().Add(delay); at.After(l.last) {
 		l.last = at
 	}
-	b = append([]byte(nil), b...)
-	l.inFlight++
+	l.inFlight = append(l.inFlight, bytes.Clone(b))
 	l.w.streamed.Add(uint64(len(b)))
-	time.AfterFunc(time.Until(l.last), func() { l.arrive(b) })
+	time.AfterFunc(time.Until(l.last), l.arrive)
 	return len(b), nil
 }
 
-func (l *lane) arrive(b []byte) {
+// arrive is of the oldest write, since timers that end together run in any order.
+func (l *lane) arrive() {
 	_, ok := l.w.reach(l.from, l.to)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.inFlight--
+	b := l.inFlight[0]
+	l.inFlight = l.inFlight[1:]
 	if ok {
 		l.buf = append(l.buf, b...)
 	}
@@ -235,7 +237,7 @@ func (l *lane) read(b []byte) (int, error) {
 			l.buf = l.buf[n:]
 			return n, nil
 		}
-		if l.ended && l.inFlight == 0 {
+		if l.ended && len(l.inFlight) == 0 {
 			return 0, io.EOF
 		}
 		if !l.deadline.IsZero() && !time.Now().Before(l.deadline) {

@@ -552,6 +552,33 @@ func TestServingIsShared(t *testing.T) {
 	})
 }
 
+// TestServingWaitsForTheStreamBefore: a peer that has closed a stream and opens
+// another may be heard of the second first.
+func TestServingWaitsForTheStreamBefore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMesh(t, 50*time.Millisecond, 0)
+		nodes := m.startMany(2, true)
+		m.eventually(time.Minute, "all are settled", allSettled(nodes))
+		host, guest := nodes[0], nodes[1]
+		first, err := m.openSync(guest.id)(t.Context(), host.id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		second, err := m.openSync(guest.id)(t.Context(), host.id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.AfterFunc(time.Second, func() { _ = first.Close() })
+		if _, err := guest.table.Sync(t.Context(), second); err != nil {
+			t.Errorf("the second stream is not served: %v", err)
+		}
+		if err := second.Close(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
 // memberlistWord is a message of memberlist's about a peer.
 func memberlistWord(kind byte, node, from string, incarnation uint32) []byte {
 	word := append([]byte{kind, 0x83}, "\xa4Node"...)

@@ -224,25 +224,26 @@ func (g *Gossip) settleMissing(with string) {
 }
 
 // HandleSync serves the exchanges of a stream that a peer opened with
-// Config.OpenSync: two peers at a time, and one stream of each. The caller
-// closes the stream after it.
+// Config.OpenSync: two peers at a time, and one stream of each, behind which
+// another may wait. The caller closes the stream after it.
 func (g *Gossip) HandleSync(ctx context.Context, from string, rw io.ReadWriter) error {
 	if !g.admitted(from) {
 		return fmt.Errorf("exchange tables with %s: %w", from, errNotAdmitted)
 	}
-	if !g.beginServing(from) {
-		return fmt.Errorf("exchange tables with %s: a second stream: %w", from, ErrBusy)
+	turn, ok := g.beginServing(from)
+	if !ok {
+		return fmt.Errorf("exchange tables with %s: a third stream: %w", from, ErrBusy)
 	}
 	defer g.endServing(from)
-	wait := time.NewTimer(servingWait)
-	defer wait.Stop()
-	select {
-	case g.serving <- struct{}{}:
-		defer func() { <-g.serving }()
-	case <-wait.C:
-		return fmt.Errorf("exchange tables with %s: %w", from, ErrBusy)
-	case <-ctx.Done():
-		return fmt.Errorf("exchange tables with %s: %w", from, ctx.Err())
+	wait, stop := context.WithTimeoutCause(ctx, servingWait, ErrBusy)
+	defer stop()
+	for _, place := range []chan struct{}{turn, g.serving} {
+		select {
+		case place <- struct{}{}:
+			defer func() { <-place }()
+		case <-wait.Done():
+			return fmt.Errorf("exchange tables with %s: %w", from, context.Cause(wait))
+		}
 	}
 	g.noteStream()
 	ctx, cancel := context.WithTimeout(ctx, syncTimeout)
@@ -260,22 +261,39 @@ func (g *Gossip) HandleSync(ctx context.Context, from string, rw io.ReadWriter) 
 	return nil
 }
 
-// beginServing is false for a peer that is being served already: whoever
-// stalls one stream can't stall both places with a second.
-func (g *Gossip) beginServing(from string) bool {
+// guest is a peer that has streams here: one of them has the turn, so that
+// whoever stalls it can't stall both places with a second, and the second is
+// one that the peer opened when it had closed the first, of which nothing was
+// heard here yet.
+type guest struct {
+	streams int
+	turn    chan struct{}
+}
+
+// beginServing is false for a peer with two streams already.
+func (g *Gossip) beginServing(from string) (turn chan struct{}, ok bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.served[from] {
-		return false
+	s := g.served[from]
+	if s == nil {
+		s = &guest{turn: make(chan struct{}, 1)}
+		g.served[from] = s
 	}
-	g.served[from] = true
-	return true
+	if s.streams == 2 {
+		return nil, false
+	}
+	s.streams++
+	return s.turn, true
 }
 
 func (g *Gossip) endServing(from string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	delete(g.served, from)
+	if s := g.served[from]; s.streams == 1 {
+		delete(g.served, from)
+	} else {
+		s.streams--
+	}
 }
 
 func (g *Gossip) noteStream() {
