@@ -369,6 +369,17 @@ func (g *Gossip) Members() []Member {
 	return out
 }
 
+// StateOf is the state of one known peer, false for a stranger.
+func (g *Gossip) StateOf(id string) (State, bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	p, ok := g.peers[id]
+	if !ok {
+		return StateDead, false
+	}
+	return p.state, true
+}
+
 func (g *Gossip) member(p *peer) Member {
 	m := Member{Peer: p.id, Name: p.meta.Name, Site: p.meta.Site, Addr: p.addr, Version: p.meta.Version,
 		State: p.state, Since: p.since, Heard: p.heard}

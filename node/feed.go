@@ -8,8 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/fxamacker/cbor/v2"
-
 	"github.com/hansa-mesh/hansa/gossip"
 	"github.com/hansa-mesh/hansa/node/driver"
 	"github.com/hansa-mesh/hansa/placement"
@@ -178,7 +176,7 @@ func (n *Node) refreshDigest(ctx context.Context, peer string) {
 		return
 	}
 	var digest placement.Digest
-	if err := cbor.Unmarshal(d.Whole, &digest); err != nil || string(digest.Peer.Peer) != peer {
+	if err := placement.Decode(d.Whole, &digest); err != nil || string(digest.Peer.Peer) != peer {
 		n.log.Warn("a digest can't be read", "peer", peer, "err", err)
 		return
 	}
@@ -187,9 +185,8 @@ func (n *Node) refreshDigest(ctx context.Context, peer string) {
 
 // isAlive says whether a peer is, as far as gossip knows.
 func (n *Node) isAlive(peer string) bool {
-	return slices.ContainsFunc(n.gossip.Members(), func(m gossip.Member) bool {
-		return m.Peer == peer && m.State == gossip.StateAlive
-	})
+	state, known := n.gossip.StateOf(peer)
+	return known && state == gossip.StateAlive
 }
 
 // showDigest gossips this peer's digest when it changed.
@@ -198,12 +195,7 @@ func (n *Node) showDigest(ctx context.Context) {
 	if err := n.loop.look(ctx, func(core *placement.Peer) { digest = core.Digest() }); err != nil {
 		return
 	}
-	whole, err := cbor.Marshal(digest)
-	if err != nil {
-		n.log.Error("the digest can't be written", "err", err)
-		return
-	}
-	if err := n.gossip.SetDigest(digestClass(digest), whole); err != nil {
+	if err := n.gossip.SetDigest(digestClass(digest), placement.Encode(digest)); err != nil {
 		n.log.Error("the digest can't be gossiped", "err", err)
 	}
 }

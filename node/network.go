@@ -194,8 +194,22 @@ func (n *Node) sameMember() error {
 	return nil
 }
 
-// joinMesh asks the peers at --join, one after another, to be let in.
+// joinMesh asks the peers at --join, one after another, to be let in; and again, for
+// a while, where one had too much to do: a mesh that many join at once lets in a few
+// at a time.
 func (n *Node) joinMesh() (membership, error) {
+	end := time.Now().Add(joinPatience)
+	for wait := joinAgain; ; wait = min(2*wait, joinAgainMax) {
+		m, err := n.askToJoin()
+		if err == nil || !busy(err) || time.Now().Add(wait).After(end) {
+			return m, err
+		}
+		n.log.Info("the mesh lets in no newcomer at this moment: asking again", "in", wait, "err", err)
+		time.Sleep(wait)
+	}
+}
+
+func (n *Node) askToJoin() (membership, error) {
 	var errs []error
 	for _, addr := range n.cfg.Join {
 		ctx, cancel := context.WithTimeout(context.Background(), joinMax)
@@ -211,6 +225,18 @@ func (n *Node) joinMesh() (membership, error) {
 	}
 	return membership{}, errors.Join(errs...)
 }
+
+// busy is an answer of a peer that is there and may let this one in later.
+func busy(err error) bool {
+	var e *transport.Error
+	return errors.As(err, &e) && e.Peer != "" && (e.Kind == transport.KindExhausted || e.Kind == transport.KindTimeout)
+}
+
+const (
+	joinPatience = time.Minute
+	joinAgain    = 500 * time.Millisecond
+	joinAgainMax = 4 * time.Second
+)
 
 // joinMax is how long one peer may take to let this one in.
 const joinMax = 15 * time.Second

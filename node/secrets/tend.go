@@ -49,12 +49,16 @@ func (v *Vault) Run(ctx context.Context) error {
 // has changed since there was nothing to do.
 func (v *Vault) tend(ctx context.Context) {
 	v.TellSites()
-	peers := v.cfg.Peers()
-	seen := fmt.Sprintf("%x", v.table.Hash())
-	for _, p := range peers {
-		seen += fmt.Sprintf(" %s %s %t", p.ID, p.Site, p.Alive)
+	if v.table.Len() == 0 {
+		return
 	}
-	if seen == v.rested {
+	peers := v.cfg.Peers()
+	var seen strings.Builder
+	fmt.Fprintf(&seen, "%x", v.table.Hash())
+	for _, p := range peers {
+		fmt.Fprintf(&seen, " %s %s %t", p.ID, p.Site, p.Alive)
+	}
+	if seen.String() == v.rested {
 		return
 	}
 	v.rested = ""
@@ -72,8 +76,8 @@ func (v *Vault) tend(ctx context.Context) {
 			v.cfg.Log.Warn("the secrets of a namespace are not as they should be yet; it will be tried again", "namespace", namespace, "err", err)
 		}
 	}
-	if !open && strings.HasPrefix(seen, fmt.Sprintf("%x ", v.table.Hash())) {
-		v.rested = seen
+	if !open && strings.HasPrefix(seen.String(), fmt.Sprintf("%x ", v.table.Hash())) {
+		v.rested = seen.String()
 	}
 }
 
