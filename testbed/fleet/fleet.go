@@ -109,37 +109,83 @@ func (f *Fleet) lay() {
 	}
 }
 
+// wave is how many peers start at once. Each newcomer is news to all that run, which
+// many cost little more than one; too many at once have no answer in time where a few
+// cores do the work of all.
+const wave = 16
+
+// found starts the peers in waves, each when those before know each other.
 func (f *Fleet) found(ctx context.Context) error {
 	first := f.peers[0]
 	if _, err := node.Init(node.InitConfig{DataDir: first.dir, Name: first.Name, Site: first.Site}); err != nil {
 		return err
 	}
-	if err := f.start(first, ""); err != nil {
+	if err := f.start(first); err != nil {
 		return err
 	}
-	for _, p := range f.peers[1:] {
-		token, err := first.Node().Invite(ctx, node.InviteOptions{Name: p.Name, Site: p.Site})
-		if err != nil {
-			return fmt.Errorf("fleet: invite %s: %w", p.Name, err)
+	for n := 1; n < len(f.peers); n += wave {
+		end := min(n+wave, len(f.peers))
+		if err := f.letIn(ctx, f.peers[n:end]); err != nil {
+			return err
 		}
-		if err := f.start(p, token); err != nil {
+		if err := f.ready(ctx, f.peers[:end]); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+// letIn lets all of a wave in before any of them runs.
+func (f *Fleet) letIn(ctx context.Context, peers []*Peer) error {
+	var runs []func()
+	for _, p := range peers {
+		token, err := f.peers[0].Node().Invite(ctx, node.InviteOptions{Name: p.Name, Site: p.Site})
+		if err != nil {
+			return fmt.Errorf("fleet: invite %s: %w", p.Name, err)
+		}
+		run, err := f.make(p, token)
+		if err != nil {
+			return err
+		}
+		runs = append(runs, run)
+	}
+	for _, run := range runs {
+		run()
+	}
+	for _, p := range peers {
+		<-p.Node().Started()
+	}
+	return nil
+}
+
+// ready waits until each of these could place work at all of them.
+func (f *Fleet) ready(ctx context.Context, peers []*Peer) error {
 	return load.Await(ctx, func() error {
-		for _, p := range f.peers {
-			if n := p.Node().PeersReady(ctx); n != len(f.peers) {
-				return fmt.Errorf("fleet: %s could place work at %d of %d peers", p.Name, n, len(f.peers))
+		for _, p := range peers {
+			if n := p.Node().PeersReady(ctx); n != len(peers) {
+				return fmt.Errorf("fleet: %s could place work at %d of %d peers", p.Name, n, len(peers))
 			}
 		}
 		return nil
 	})
 }
 
-func (f *Fleet) start(p *Peer, token string) error {
+// start runs a peer that was let in, and waits until it does its work.
+func (f *Fleet) start(p *Peer) error {
+	run, err := f.make(p, "")
+	if err != nil {
+		return err
+	}
+	run()
+	<-p.Node().Started()
+	return nil
+}
+
+// make is a peer that is yet to run; with an invitation it is let in first.
+func (f *Fleet) make(p *Peer, token string) (run func(), err error) {
 	conn, err := f.net.Listen(p.Addr)
 	if err != nil {
-		return fmt.Errorf("fleet: start %s: %w", p.Name, err)
+		return nil, fmt.Errorf("fleet: start %s: %w", p.Name, err)
 	}
 	cfg := node.Config{DataDir: p.dir, Listen: p.Addr, Advertise: p.Addr, API: "none", Capacity: f.cfg.Capacity}
 	if token != "" {
@@ -147,11 +193,9 @@ func (f *Fleet) start(p *Peer, token string) error {
 	}
 	n, err := node.New(cfg, node.Deps{Conn: conn, Version: "test", Log: f.cfg.Log.With("on", p.Name), Drivers: p.drivers, Hosts: f.hosts(p)})
 	if err != nil {
-		return errors.Join(fmt.Errorf("fleet: start %s: %w", p.Name, err), conn.Close())
+		return nil, errors.Join(fmt.Errorf("fleet: start %s: %w", p.Name, err), conn.Close())
 	}
-	p.run(n, conn)
-	<-n.Started()
-	return nil
+	return func() { p.run(n, conn) }, nil
 }
 
 // hosts are those of a peer beside its own machine, each as large as that.
@@ -234,7 +278,7 @@ func (f *Fleet) Kill(p *Peer, work bool) error {
 }
 
 // Restart starts a peer with the disk that it has.
-func (f *Fleet) Restart(p *Peer) error { return f.start(p, "") }
+func (f *Fleet) Restart(p *Peer) error { return f.start(p) }
 
 // Wipe empties the disk of a peer that is down, but for its identity.
 func (f *Fleet) Wipe(p *Peer) error { return Wipe(p.dir) }
