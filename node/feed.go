@@ -95,7 +95,8 @@ func (n *Node) probe(ctx context.Context) {
 		Capacity: machine(n.cfg.DataDir, n.cfg.Capacity), Cordoned: n.displaced(), Full: n.full,
 	}
 	if n.cfg.Capacity.Disk == 0 { // found: what the store keeps free is not to be had
-		host.Capacity.Disk = max(0, host.Capacity.Disk-placement.Bytes(n.store.Stats().Floor))
+		n.diskTold = steady(n.diskTold, max(0, host.Capacity.Disk-placement.Bytes(n.store.Stats().Floor)))
+		host.Capacity.Disk = n.diskTold
 	}
 	for _, d := range n.drivers {
 		info := d.Probe(ctx)

@@ -17,7 +17,8 @@ const (
 	memoryReserve      = 256 << 20
 	memoryReserveShare = 10 // percent, where that is more
 	memoryUnknown      = 1 << 30
-	memoryGrain        = 1 << 20 // so that "7231Mi are free" can be read
+	grain              = 1 << 20 // so that "7231Mi are free" can be read
+	diskSteps          = 64      // of what is free: less of a change is not told
 )
 
 // machine is what this machine can give to work, where want leaves it open.
@@ -27,7 +28,7 @@ func machine(dir string, want placement.Resources) placement.Resources {
 	}
 	if want.Memory == 0 {
 		total := memoryTotal()
-		want.Memory = placement.Bytes(max(0, total-max(memoryReserve, total*memoryReserveShare/100)) &^ (memoryGrain - 1))
+		want.Memory = placement.Bytes(max(0, total-max(memoryReserve, total*memoryReserveShare/100)) &^ (grain - 1))
 	}
 	if want.Disk == 0 {
 		var fs unix.Statfs_t
@@ -36,6 +37,15 @@ func machine(dir string, want placement.Resources) placement.Resources {
 		}
 	}
 	return want
+}
+
+// steady is what is told of free disk where some was told before: logs and caches move
+// it all the time, and each change is news to every peer of the mesh.
+func steady(told, found placement.Bytes) placement.Bytes {
+	if least := told - told/diskSteps; found >= least && found <= told+told/diskSteps {
+		return told
+	}
+	return found &^ (grain - 1)
 }
 
 // Machine is what this machine can give to work, with dir on the disk that is

@@ -90,9 +90,10 @@ type Node struct {
 	usage      usage
 	rulers     *rulers
 	facts      ownFacts
-	full       string        // why this peer takes no new work; only feed
-	hostsTold  hostsTold     // of hosts beside this machine; only feed
-	execs      chan struct{} // one for each command that is run beside work here
+	full       string          // why this peer takes no new work; only feed
+	diskTold   placement.Bytes // that are free, as far as the mesh was told; only feed
+	hostsTold  hostsTold       // of hosts beside this machine; only feed
+	execs      chan struct{}   // one for each command that is run beside work here
 
 	mu       sync.Mutex // guards what follows
 	answers  map[uint64]chan placement.Result
