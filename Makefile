@@ -63,10 +63,7 @@ race: examples
 	CGO_ENABLED=1 $(GO) test -race -short -vet=off -timeout 30m -cpu 1 $(filter $(BUBBLES),$(RACEABLE))
 
 fuzz: ## every fuzz target for FUZZTIME, two at a time
-	@grep -rEo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' . | sort | \
-	  sed -E 's|(.*)/[^/]*:func (.*)|\1 \2|' | \
-	  CGO_ENABLED=0 xargs -P 2 -L 1 sh -c 'echo "fuzz $$0 $$1"; \
-	    $(GO) test -vet=off -parallel 1 -run "^$$" -fuzz "^$$1$$" -fuzztime $(FUZZTIME) $$0'
+	@GO=$(GO) .ci/fuzz $(FUZZTIME)
 
 bench: ## the figures of docs/PERFORMANCE.md
 	CGO_ENABLED=0 $(GO) test -run '^$$' -bench . -benchmem ./...
