@@ -100,6 +100,9 @@ func newMeshOverQUIC(t *testing.T, n int, size int, rate int64) (m *meshOverQUIC
 // The same over QUIC, with its packets, acknowledgements and congestion.
 func TestSwarmOverQUIC(t *testing.T) {
 	n, size, rate := *quicPeers, *quicMiB*mib, int64(4<<20)
+	if testing.Short() {
+		n, size = min(n, 4), min(size, 16*mib)
+	}
 	synctest.Test(t, func(t *testing.T) {
 		m, names, digest := newMeshOverQUIC(t, n, size, rate)
 		defer m.stop()
