@@ -74,12 +74,27 @@ type Machine struct {
 	// Flood is how many bytes a program writes at once, as fast as it can;
 	// default floodDefault.
 	Flood int64
+	// Many is how many starts and stops, one after the other, leave nothing behind;
+	// default manyDefault. With -short it is a third of that.
+	Many int
 }
 
 const (
 	folderDefault = "/srv/hansa-suite"
 	floodDefault  = 200 << 20
+	manyDefault   = 100
 )
+
+func (m Machine) many() int {
+	n := m.Many
+	if n == 0 {
+		n = manyDefault
+	}
+	if testing.Short() {
+		n /= 3
+	}
+	return n
+}
 
 // path is a place within tasks.
 func (m Machine) path(name string) string {

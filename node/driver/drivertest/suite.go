@@ -235,7 +235,7 @@ var anyTests = []test{
 			t.Errorf("Logs: %v, want ErrUnknownTask", err)
 		}
 	}},
-	{"HundredStartsAndStopsLeakNothing", func(t *testing.T, m Machine) {
+	{"ManyStartsAndStopsLeakNothing", func(t *testing.T, m Machine) {
 		d := start(t, m)
 		cycle := func(i int) {
 			id := fmt.Sprintf("c/%d", i)
@@ -249,10 +249,10 @@ var anyTests = []test{
 		cycle(0) // what is made once is no leak
 		runtime.GC()
 		goroutines, files := runtime.NumGoroutine(), openFiles()
-		for i := 1; i <= 100; i++ {
+		for i := 1; i <= m.many(); i++ {
 			cycle(i)
 		}
-		Eventually(t, "goroutines and descriptors of a hundred tasks to go", func() bool {
+		Eventually(t, "goroutines and descriptors of many tasks to go", func() bool {
 			runtime.GC()
 			return runtime.NumGoroutine() <= goroutines+2 && openFiles() <= files+2
 		})

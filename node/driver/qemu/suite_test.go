@@ -114,6 +114,7 @@ func TestConformance(t *testing.T) {
 				Network: true,
 				Disk:    dir,
 				Flood:   1 << 20, // a serial port is no pipe
+				Many:    30,
 			}
 		},
 	})
