@@ -59,7 +59,11 @@ func (m *mesh) clockFiles() {
 // and peers are killed and cut off: of every image that was acknowledged each file stays
 // somewhere, and in the end its keepers hold all of it.
 func TestSweepsUnderFire(t *testing.T) {
-	for seed := range uint64(3) {
+	seeds := uint64(3)
+	if testing.Short() {
+		seeds = 1
+	}
+	for seed := range seeds {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { sweepUnderFire(t, rand.New(rand.NewPCG(seed, 1))) })
 		})

@@ -42,6 +42,9 @@ func wallMeshOf(t *testing.T, made func(*Node), sites int) *mesh {
 func TestRegistryConformance(t *testing.T) {
 	for name, sites := range map[string]int{"one peer": 1, "written to one and read from another": 3} {
 		t.Run(name, func(t *testing.T) {
+			if testing.Short() && sites > 1 {
+				t.Skip("thrice as long as one peer; not with -short")
+			}
 			m := wallMesh(t, sites)
 			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				at := m.sites[0]
