@@ -25,7 +25,7 @@ BUBBLES   = $(shell $(GO) list $$(grep -rl --include='*_test.go' '"testing/synct
 
 MIXED := examples/mixed/build
 
-.PHONY: build examples examples-mixed demo test check race fuzz lint bench sim soak clean
+.PHONY: build examples examples-mixed demo test check race fuzz lint bench sim more soak clean
 
 build: ## bin/hansa and bin/hansa-testbed, static
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./node/cmd/hansa ./testbed/cmd/hansa-testbed
@@ -51,7 +51,7 @@ test: examples ## every test that CI runs
 	CGO_ENABLED=0 $(GO) test -timeout 30m $(PACKAGES)
 	CGO_ENABLED=0 $(GO) test -timeout 25m ./testbed/sim
 
-check: lint race fuzz ## test, and then all that takes longer
+check: lint race fuzz more ## test, and then all that takes longer
 
 lint:
 	@test -z "$$(gofmt -l .)" || { echo "not gofmt-ed:"; gofmt -l .; exit 1; }
@@ -70,6 +70,10 @@ bench: ## the figures of docs/PERFORMANCE.md
 
 sim: ## replay one seed of the simulation with its trace: make sim SEED=n
 	CGO_ENABLED=0 $(GO) test ./testbed/sim -run '^TestSim$$' -sim.seed=$(SEED) -v
+
+more: ## what make test has fewer of: seeds of the simulation, to the 5,000th, and peers
+	CGO_ENABLED=0 $(GO) test ./testbed/sim -run '^TestSim$$' -sim.from=2001 -sim.seeds=3000 -timeout 25m
+	CGO_ENABLED=0 $(GO) test ./testbed/fleet -run '^TestFleet$$' -peers 50 -timeout 25m
 
 soak: ## seeds from a random one on, for SOAK=10m or until one fails
 	CGO_ENABLED=0 $(GO) test ./testbed/sim -run '^TestSoak$$' -sim.soak=$(SOAK) -timeout 0 -v

@@ -11,13 +11,21 @@ import (
 // mutationSeeds bounds how many seeds a mutation may hide from.
 const mutationSeeds = 2000
 
+// telling are the first seeds that showed the mutations when this was last run with
+// -rewrite. A change of the core may make them others: the tests still find those.
+var telling = seedBook{file: "testdata/mutations"}
+
 // TestMutation breaks the core on purpose, one rule at a time: a simulation that
 // does not notice would notice nothing.
 func TestMutation(t *testing.T) {
 	for _, fault := range placement.Faults() {
 		t.Run(string(fault), func(t *testing.T) {
 			t.Parallel()
-			caught(t, func(plan *Plan) { plan.Tune.Break = fault })
+			caught(t, func(seed uint64) []string {
+				plan := PlanOf(seed)
+				plan.Tune.Break = fault
+				return Run(seed, plan, nil).Failed
+			})
 		})
 	}
 }
@@ -28,22 +36,35 @@ func TestMutationOfWorld(t *testing.T) {
 	for _, name := range mutants() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			caught(t, func(plan *Plan) { plan.Mutant = name })
+			caught(t, func(seed uint64) []string {
+				plan := PlanOf(seed)
+				plan.Mutant = name
+				return Run(seed, plan, nil).Failed
+			})
 		})
 	}
 }
 
-// caught runs seeds of a broken mesh until one fails.
-func caught(t *testing.T, breaks func(*Plan)) {
+// caught runs seeds of a broken mesh until one fails: first the one that is known
+// to, which spares looking at hundreds.
+func caught(t *testing.T, failures func(seed uint64) []string) {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("takes hundreds of seeds; not with -short")
 	}
+	shows := func(seed uint64) bool {
+		failed := failures(seed)
+		if len(failed) > 0 {
+			t.Logf("seed %d: %s", seed, failed[0])
+			telling.note(t.Name(), seed)
+		}
+		return len(failed) > 0
+	}
+	if known := telling.of(t.Name()); known != 0 && !*rewrite && shows(known) {
+		return
+	}
 	for seed := uint64(1); seed <= mutationSeeds; seed++ {
-		plan := PlanOf(seed)
-		breaks(&plan)
-		if r := Run(seed, plan, nil); len(r.Failed) > 0 {
-			t.Logf("seed %d: %s", seed, r.Failed[0])
+		if shows(seed) {
 			return
 		}
 	}

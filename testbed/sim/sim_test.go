@@ -18,18 +18,25 @@ var (
 	planFlag  = flag.String("sim.plan", "", "with -sim.seed: the plan, in place of the one that the seed draws")
 	seedsFlag = flag.Int("sim.seeds", seedsInCI, "how many seeds to run")
 	fromFlag  = flag.Uint64("sim.from", 1, "the first seed")
+	rewrite   = flag.Bool("rewrite", false, "write testdata/mutations anew")
 )
 
 // seedsInCI is how many seeds each run of all tests simulates, and seedsShort
 // how many under the race detector, say.
 const (
-	seedsInCI  = 5000
+	seedsInCI  = 2000
 	seedsShort = 50
 )
 
 func TestMain(m *testing.M) {
 	debug.SetGCPercent(1600) // much is thrown away, little is kept
-	os.Exit(m.Run())
+	code := m.Run()
+	if *rewrite {
+		if err := telling.write(); err != nil {
+			panic(err)
+		}
+	}
+	os.Exit(code)
 }
 
 // TestSim runs many seeds, or with -sim.seed one with its trace.
