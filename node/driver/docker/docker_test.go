@@ -37,7 +37,7 @@ func conform(t *testing.T, kind string, cannot map[string]string) {
 			},
 			Damage:    func(t *testing.T, id string) { p.damage(t, id) },
 			Leftovers: func(t *testing.T) int { return p.processes(t) },
-			Network:   true, Disk: p.c.Dir, Flood: 32 << 20, Many: 30,
+			Network:   true, Disk: p.c.Dir, Flood: 32 << 20, Many: 30, MissesOOM: true,
 			LogBytes: func(t *testing.T, id string) int64 { return p.logBytes(t, id) },
 			Litter: func(t *testing.T, id string) {
 				dir := filepath.Join(p.c.SecretsDir, driver.SafeID(id))

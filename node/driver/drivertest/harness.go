@@ -15,8 +15,9 @@ import (
 	"github.com/hansa-mesh/hansa/node/driver"
 )
 
-// patience is how long the suite waits for what must happen; see Harness.Patience.
-var patience = 30 * time.Second
+// patience is how long the suite waits for what must happen, also on a machine that has
+// ten times as much to do as it can; see Harness.Patience.
+var patience = 2 * time.Minute
 
 // Harness tells the suite how to use one driver. New returns a fresh machine
 // for each test.
@@ -25,8 +26,8 @@ type Harness struct {
 	// Cannot maps the name of a test that can't apply to the reason.
 	Cannot map[string]string
 	// Patience is how long the suite waits for what must happen, and twenty times
-	// as long as a start may take that has a deadline soon; default 30 s, which is
-	// little for what boots a system first.
+	// as long as a start may take that has a deadline soon, for what boots a system
+	// first. By default it waits for two minutes, and a start has its usual time.
 	Patience time.Duration
 }
 
@@ -74,6 +75,9 @@ type Machine struct {
 	// Flood is how many bytes a program writes at once, as fast as it can;
 	// default floodDefault.
 	Flood int64
+	// MissesOOM is true if an engine tells the driver how programs end, which on a busy
+	// machine may hear of an end before it hears why: one of a few has to be told right.
+	MissesOOM bool
 	// Many is how many starts and stops, one after the other, leave nothing behind;
 	// default manyDefault. With -short it is a third of that.
 	Many int

@@ -41,11 +41,23 @@ var hostileTests = []test{
 	{"MemoryHogIsReportedAsOOM", func(t *testing.T, m Machine) {
 		d := start(t, m)
 		d.enforced("memory")
-		hog := m.Program(t, "c/0", "hog", strconv.Itoa(400<<20))
-		hog.Memory = 128 << 20
-		d.mustStart(hog)
-		if s := d.waitEnd("c/0"); !s.OOM || s.ExitCode != 137 || !strings.Contains(s.Reason, "memory") {
-			t.Errorf("a hog of 400 MiB with 128 MiB ended as %+v", s)
+		tries := 1
+		if m.MissesOOM {
+			tries = 5
+		}
+		for try := range tries {
+			id := fmt.Sprint("hog/", try)
+			hog := m.Program(t, id, "hog", strconv.Itoa(400<<20))
+			hog.Memory = 128 << 20
+			d.mustStart(hog)
+			s := d.waitEnd(id)
+			if s.OOM && s.ExitCode == 137 && strings.Contains(s.Reason, "memory") {
+				break
+			}
+			if s.ExitCode != 137 || try == tries-1 {
+				t.Errorf("a hog of 400 MiB with 128 MiB ended as %+v", s)
+				break
+			}
 		}
 		modest := m.Program(t, "c/1", "hog", strconv.Itoa(20<<20))
 		modest.Memory = 256 << 20
@@ -106,6 +118,9 @@ var hostileTests = []test{
 		size := m.Flood
 		if size == 0 {
 			size = floodDefault
+		}
+		if testing.Short() {
+			size /= 8
 		}
 		task := m.Program(t, "c/0", "flood", strconv.FormatInt(size, 10))
 		task.LogMax = 1 << 20

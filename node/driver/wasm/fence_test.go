@@ -36,7 +36,7 @@ func TestCallsEndAtTheDeadline(t *testing.T) {
 			if err := d.Stop(t.Context(), "c/0", -1); err != nil {
 				t.Fatal(err)
 			}
-			job.Fence = &driver.Fence{Number: 7, Until: d.Boottime() + driver.FenceMargin + 3*time.Second}
+			job.Fence = &driver.Fence{Number: 7, Until: d.Boottime() + driver.FenceMargin + 10*time.Second} // calls begin until then
 			if _, err := d.Start(t.Context(), job); err != nil {
 				t.Fatal(err)
 			}
