@@ -8,20 +8,20 @@ SEED    ?= 1
 FUZZTIME ?= 10s
 SOAK    ?= 8760h
 
-# Four packages at a time share the cores: first those that mostly wait, whose gaps
-# the others fill, then the one that computes longest, so that nothing long is left
-# for the end. The simulation takes all that it gets, and comes by itself.
-FIRST    := ./testbed/process ./node/driver/docker ./node/driver/process ./node/driver/qemu ./testbed/fleet
-PACKAGES  = $(shell $(GO) list $(FIRST)) $(shell $(GO) list ./... | grep -vE '/testbed/(process|fleet|sim)$$|/node/driver/(docker|process|qemu)$$')
+# Twice as many packages at a time as there are cores: first those that mostly wait, whose
+# gaps the others fill, with those that compute longest, so that nothing long is left for
+# the end. The simulation takes all that it gets, and comes by itself.
+ATATIME  := $(shell expr 2 '*' $$(getconf _NPROCESSORS_ONLN))
+FIRST    := ./testbed/process ./node/driver/qemu ./node/driver/docker ./testbed/fleet ./node/driver/process ./node ./gossip ./node/artifact ./node/driver/wasm ./store
+SIM      := ./testbed/sim
+PACKAGES  = $(shell $(GO) list $(FIRST)) $(filter-out $(shell $(GO) list $(FIRST) $(SIM)),$(shell $(GO) list ./...))
 
-# What has no goroutine has no race: the core, which TestPlacementIsPure holds to
-# that, and its simulation, each run of which is a world of its own.
-RACELESS := /placement$$|/testbed/sim$$|/examples/
-RACEABLE  = $(shell printf '%s\n' $(PACKAGES) | grep -vE '$(RACELESS)')
-
-# Timers of one synctest bubble that end on two cores at once corrupt the race
-# detector's own stack (golang/go#78156). It finds races as well on one.
-BUBBLES   = $(shell $(GO) list $$(grep -rl --include='*_test.go' '"testing/synctest"' . | xargs -n 1 dirname | sort -u))
+# What has no goroutine has no race, in its tests neither: the core, for one, which
+# TestPlacementIsPure holds to that. Its simulation has only runs that are each a world
+# of its own.
+GOES     := ^\s*go (func|[a-zA-Z_.]+\()|\.Go\(|Parallel\(|synctest\.|AfterFunc\(|httptest\.NewServer
+RACEABLE  = $(shell $(GO) list $(FIRST)) $(filter-out $(shell $(GO) list $(FIRST) $(SIM) ./examples/...),\
+  $(shell $(GO) list $$(grep -rlE --include='*.go' '$(GOES)' . | xargs -n 1 dirname | grep -v /testdata/ | sort -u)))
 
 MIXED := examples/mixed/build
 
@@ -48,19 +48,20 @@ demo: build examples ## lose a site, cut a site off, heal
 	bin/hansa-testbed demo --hansa bin/hansa --shop examples/shop/shop.yaml
 
 test: examples ## every test that CI runs
-	CGO_ENABLED=0 $(GO) test -timeout 30m $(PACKAGES)
-	CGO_ENABLED=0 $(GO) test -timeout 25m ./testbed/sim
+	CGO_ENABLED=0 $(GO) test -vet=off -p $(ATATIME) -timeout 30m $(PACKAGES)
+	CGO_ENABLED=0 $(GO) test -vet=off -timeout 25m $(SIM)
 
 check: lint race fuzz more ## test, and then all that takes longer
 
-lint:
+lint: ## without cgo, as the tests are: what is compiled for one is there for the others
 	@test -z "$$(gofmt -l .)" || { echo "not gofmt-ed:"; gofmt -l .; exit 1; }
-	$(GO) vet ./...
-	$(GO) tool staticcheck ./...
+	CGO_ENABLED=0 $(GO) vet ./...
+	CGO_ENABLED=0 $(GO) tool staticcheck ./...
 
+# On one core each: timers of one synctest bubble that end on two at once corrupt the
+# race detector's own stack (golang/go#78156), and it finds races as well on one.
 race: examples
-	CGO_ENABLED=1 $(GO) test -race -short -vet=off -timeout 30m $(filter-out $(BUBBLES),$(RACEABLE))
-	CGO_ENABLED=1 $(GO) test -race -short -vet=off -timeout 30m -cpu 1 $(filter $(BUBBLES),$(RACEABLE))
+	CGO_ENABLED=1 $(GO) test -race -short -vet=off -p $(ATATIME) -cpu 1 -timeout 30m $(RACEABLE)
 
 fuzz: ## every fuzz target for FUZZTIME, two at a time
 	@GO=$(GO) .ci/fuzz $(FUZZTIME)
@@ -72,8 +73,8 @@ sim: ## replay one seed of the simulation with its trace: make sim SEED=n
 	CGO_ENABLED=0 $(GO) test ./testbed/sim -run '^TestSim$$' -sim.seed=$(SEED) -v
 
 more: ## what make test has fewer of: seeds of the simulation, to the 5,000th, and peers
-	CGO_ENABLED=0 $(GO) test ./testbed/sim -run '^TestSim$$' -sim.from=2001 -sim.seeds=3000 -timeout 25m
-	CGO_ENABLED=0 $(GO) test ./testbed/fleet -run '^TestFleet$$' -peers 50 -timeout 25m
+	CGO_ENABLED=0 $(GO) test -vet=off ./testbed/sim -run '^TestSim$$' -sim.from=2001 -sim.seeds=3000 -timeout 25m
+	CGO_ENABLED=0 $(GO) test -vet=off ./testbed/fleet -run '^TestFleet$$' -peers 50 -timeout 25m
 
 soak: ## seeds from a random one on, for SOAK=10m or until one fails
 	CGO_ENABLED=0 $(GO) test ./testbed/sim -run '^TestSoak$$' -sim.soak=$(SOAK) -timeout 0 -v
