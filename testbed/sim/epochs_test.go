@@ -16,6 +16,7 @@ func hasty(seed uint64) Plan {
 // TestKeepersChange: however often the keepers change, of each epoch there is
 // one list, no two stewards act under one term, and what was acknowledged stays.
 func TestKeepersChange(t *testing.T) {
+	t.Parallel()
 	seeds := uint64(*seedsFlag / 10)
 	if testing.Short() {
 		seeds = 10

@@ -65,6 +65,7 @@ const (
 // The histories of all leases, over true time, are those of locks with rising
 // numbers.
 func TestLeasesAreLocks(t *testing.T) {
+	t.Parallel()
 	seeds, slots, ops := leaseSeeds, 0, 0
 	if testing.Short() {
 		seeds = leaseSeedsShort

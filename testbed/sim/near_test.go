@@ -6,6 +6,7 @@ import "testing"
 // whatever becomes of the questions how far peers are, everything else holds and all
 // is placed in the end.
 func TestSimNear(t *testing.T) {
+	t.Parallel()
 	seeds := uint64(100)
 	if testing.Short() {
 		seeds = 15

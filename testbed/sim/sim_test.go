@@ -22,10 +22,13 @@ var (
 )
 
 // seedsInCI is how many seeds each run of all tests simulates, and seedsShort
-// how many under the race detector, say.
+// how many under the race detector, say. Where those do not reach a mark more are
+// run, seedsMore at a time, until all are reached or it is seedsForAll.
 const (
-	seedsInCI  = 2000
-	seedsShort = 50
+	seedsInCI   = 2000
+	seedsShort  = 50
+	seedsMore   = 500
+	seedsForAll = 5000
 )
 
 func TestMain(m *testing.M) {
@@ -49,16 +52,38 @@ func TestSim(t *testing.T) {
 		*seedsFlag = min(*seedsFlag, seedsShort)
 	}
 	began := time.Now()
+	var total Report
+	seeds := *seedsFlag
+	first := simulateAll(t, *fromFlag, seeds, &total)
+	for first == nil && seeds >= seedsInCI && seeds < seedsForAll && len(unreached(total)) > 0 {
+		first = simulateAll(t, *fromFlag+uint64(seeds), seedsMore, &total)
+		seeds += seedsMore
+	}
+	if first != nil {
+		shrunk(t, *first)
+		return
+	}
+	t.Logf("%d seeds (%d known to fail left out) in %s: %s", seeds, len(open), time.Since(began).Round(time.Second), total)
+	if total.Acknowledged == 0 || total.Grants == 0 {
+		t.Error("nothing happened")
+	}
+	if seeds >= seedsInCI {
+		for _, m := range unreached(total) {
+			t.Errorf("no seed reaches the mark %q: draw plans that do, or test it and take the mark away", m)
+		}
+	}
+}
+
+// simulateAll runs so many seeds, adds up what they did, and is the first that failed.
+func simulateAll(t *testing.T, from uint64, seeds int, total *Report) (first *Report) {
 	const shards = 8
 	var mu sync.Mutex
-	var total Report
-	var first *Report // that failed
 	t.Run("seeds", func(t *testing.T) {
 		for shard := range shards {
 			t.Run(fmt.Sprint(shard), func(t *testing.T) {
 				t.Parallel()
-				for i := shard; i < *seedsFlag; i += shards {
-					seed := *fromFlag + uint64(i)
+				for i := shard; i < seeds; i += shards {
+					seed := from + uint64(i)
 					if open[seed] != "" {
 						continue
 					}
@@ -78,27 +103,18 @@ func TestSim(t *testing.T) {
 			})
 		}
 	})
-	if first != nil {
-		shrunk(t, *first)
-		return
-	}
-	t.Logf("%d seeds (%d known to fail left out) in %s: %s", *seedsFlag, len(open), time.Since(began).Round(time.Second), total)
-	if total.Acknowledged == 0 || total.Grants == 0 {
-		t.Error("nothing happened")
-	}
-	if *seedsFlag >= seedsInCI {
-		reachedAll(t, total.Reached)
-	}
+	return first
 }
 
-// reachedAll: a branch that no seed goes through is tested by none.
-func reachedAll(t *testing.T, reached map[placement.Mark]int) {
-	t.Helper()
+// unreached are the marks that no seed went through: a branch that none does is
+// tested by none.
+func unreached(total Report) (marks []placement.Mark) {
 	for _, m := range placement.Marks() {
-		if reached[m] == 0 {
-			t.Errorf("no seed reaches the mark %q: draw plans that do, or test it and take the mark away", m)
+		if total.Reached[m] == 0 {
+			marks = append(marks, m)
 		}
 	}
+	return marks
 }
 
 // replay runs what -sim.seed and -sim.plan say.
