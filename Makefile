@@ -72,9 +72,8 @@ bench: ## the figures of docs/PERFORMANCE.md
 sim: ## replay one seed of the simulation with its trace: make sim SEED=n
 	CGO_ENABLED=0 $(GO) test ./testbed/sim -run '^TestSim$$' -sim.seed=$(SEED) -v
 
-more: ## what make test has fewer of: seeds of the simulation, to the 5,000th, and peers
+more: ## what make test has fewer of: seeds of the simulation, to the 5,000th
 	CGO_ENABLED=0 $(GO) test -vet=off ./testbed/sim -run '^TestSim$$' -sim.from=2001 -sim.seeds=3000 -timeout 25m
-	CGO_ENABLED=0 $(GO) test -vet=off ./testbed/fleet -run '^TestFleet$$' -peers 50 -timeout 25m
 
 soak: ## seeds from a random one on, for SOAK=10m or until one fails
 	CGO_ENABLED=0 $(GO) test ./testbed/sim -run '^TestSoak$$' -sim.soak=$(SOAK) -timeout 0 -v

@@ -20,7 +20,7 @@ import (
 	"github.com/hansa-mesh/hansa/testbed/load"
 )
 
-var peersFlag = flag.Int("peers", 30, "how many peers TestFleet has")
+var peersFlag = flag.Int("peers", 50, "how many peers TestFleet has")
 
 const (
 	// needCPU is what one slot of the load takes; capacity is four of them, so
