@@ -131,6 +131,7 @@ func TestConformance(t *testing.T) {
 			},
 			Function: func(t *testing.T, id string) driver.Task { return task(t, id, guest(t)) },
 			Warm:     func(t *testing.T, id string) driver.Task { return warmTask(t, id) },
+			Many:     30,
 		}
 	}})
 }
