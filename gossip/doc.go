@@ -18,8 +18,12 @@
 // is said about a peer is signed by that peer: its metadata (name, site,
 // address, version) and its digest. KeyOf says who is admitted; anything about
 // or from anybody else is dropped. Suspicion and death cannot be signed by
-// their subject: a member that lies about them causes refutations, and a death
-// that comes out of the blue is doubted until this peer has asked for itself.
+// their subject. So nobody is believed about them: whoever hears that a peer is
+// suspect or dead asks it, by itself, by way of others and over a stream, and holds
+// it for dead once it has had no answer for two seconds, not before and on nobody's
+// word. Members that lie, however many, cause questions and refutations; to have a
+// live peer called dead they would have to keep it from answering. What they can do
+// is answer in place of one that is dead, as relays that are picked by chance.
 // Hashes for Settled are not signed either, since they only inform.
 //
 // One member can fill no table of what is known here with things made up: it

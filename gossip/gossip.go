@@ -31,6 +31,7 @@ type Gossip struct {
 	resting atomic.Bool   // maintain waits for something to happen
 	toJoin  chan struct{} // rejoin looks soon
 	toSync  chan struct{} // synchronise looks soon
+	toAsk   chan struct{} // askSuspects looks at once
 	serving chan struct{} // slots of HandleSync
 
 	pushes  chan push
@@ -43,6 +44,9 @@ type Gossip struct {
 	states    [StateAlive + 1]int // how many peers are in each
 	served    map[string]*guest   // peers whose exchange is served now, or waits for that
 	owners    map[owner]string
+	asking    map[uint32]*peer // who is suspect, by the number of what it is asked
+	watching  *peer            // whom this peer looks after, until it answers
+	watched   uint32           // the number of what it was asked
 	forgotten map[string]struct{}
 	meta      meta   // of this peer
 	sealed    []byte // signed meta
@@ -72,6 +76,8 @@ type Stats struct {
 	Oversized, Pruned              uint64
 	RefusedAlive, RefusedDigests   uint64 // not admitted, forged or stale
 	RefusedPackets, DroppedPackets uint64
+	Asks                           uint64 // of peers that were suspect
+	Disbelieved                    uint64 // deaths told of peers that answered
 	IgnoredCoordinates             uint64
 	RumoursDropped, EventsDropped  uint64
 	PushesDropped                  uint64
@@ -92,6 +98,7 @@ func New(cfg Config) (*Gossip, error) {
 	}
 	g := &Gossip{cfg: cfg, coords: coords.New(), tables: map[string]*replicated{}, peers: map[string]*peer{},
 		owners: map[owner]string{ownerOf(cfg.Self): cfg.Self}, forgotten: map[string]struct{}{}, served: map[string]*guest{},
+		asking: map[uint32]*peer{}, toAsk: make(chan struct{}, 1),
 		awake: make(chan struct{}, 1), toJoin: make(chan struct{}, 1), toSync: make(chan struct{}, 1),
 		serving: make(chan struct{}, servingMax),
 		pushes:  make(chan push, pushWaiting), bundles: newBundler()}
@@ -148,6 +155,8 @@ func (g *Gossip) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { g.maintain(ctx) })
 	wg.Go(func() { g.rejoin(ctx) })
+	wg.Go(func() { g.askSuspects(ctx) })
+	wg.Go(func() { g.watch(ctx) })
 	wg.Go(func() { g.synchronise(ctx) })
 	wg.Go(func() { g.sendBundles(ctx) })
 	for range pushWorkers {

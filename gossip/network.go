@@ -136,6 +136,15 @@ func (n *network) WriteToAddress(b []byte, addr memberlist.Address) (time.Time, 
 	return now, nil
 }
 
+// inject gives memberlist a message of this peer itself.
+func (n *network) inject(b []byte) {
+	select {
+	case n.packets <- &memberlist.Packet{Buf: b, From: peerAddr(placeholderAddr), Timestamp: time.Now()}:
+	default:
+		n.dropped.Add(1)
+	}
+}
+
 func (n *network) PacketCh() <-chan *memberlist.Packet { return n.packets }
 func (n *network) StreamCh() <-chan net.Conn           { return n.streams }
 

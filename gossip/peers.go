@@ -22,8 +22,8 @@ import (
 //	 │                 └────────── refutes ─────────┘   │
 //	 └───────────────────── not refuted in time ────────┘
 //
-// A death that comes out of the blue, of a peer that nobody suspected, is
-// hearsay: it is suspicion until this peer has asked for itself.
+// That a peer is dead is hearsay: it is suspicion until this peer has asked for
+// itself, and had no answer, see ask.go.
 type State uint8
 
 // A peer that was never heard of is dead since the zero time.
@@ -101,15 +101,14 @@ type peer struct {
 	heard  time.Time
 
 	incarnation uint64 // memberlist's, as far as packets showed it
+	accused     uint64 // the highest that it was said to be suspect or dead at
 	probeRTT    time.Duration
 	probes      int
 
 	digest digestState
 	tables tableState
 
-	// doubted is set while memberlist holds it dead and this peer asks for
-	// itself: when it is to be believed.
-	doubted time.Time
+	inquiry inquiry // while it is suspect
 
 	joinAt       time.Time // when to try next
 	joinTries    int
@@ -235,7 +234,7 @@ func (g *Gossip) notifyJoin(n *memberlist.Node) {
 	if err != nil { // it is this peer, for one
 		return
 	}
-	p.joinTries, p.doubted = 0, time.Time{}
+	p.joinTries = 0
 	g.setState(p, StateAlive)
 	g.meet(p)
 	g.retell = true
@@ -252,40 +251,21 @@ func (g *Gossip) notifyLeave(n *memberlist.Node) {
 	if !ok {
 		return
 	}
-	now := time.Now()
 	p.joinTries = 0
-	switch {
-	case p.meta.Leaving:
+	if p.meta.Leaving {
 		g.setState(p, StateLeft)
-	case p.state == StateAlive || p.state == StateSuspect && now.Sub(p.since) < suspectLeast:
-		// Anybody can say that a peer is dead. One that is has been suspected
-		// for a while, and was told so.
-		g.setState(p, StateSuspect)
-		p.doubted, p.joinAt = now.Add(doubtMax), now
+		p.joinAt = time.Now().Add(g.jitter(joinFirst))
 		poke(g.toJoin)
 		return
-	default:
-		g.setState(p, StateDead)
 	}
-	// The first tries come soon: a false verdict is over at once.
-	p.joinAt = now.Add(g.jitter(joinFirst))
+	g.setState(p, StateSuspect)
+	g.inquire(p, p.accused, true)
+	if p.inquiry.unanswered(time.Now()) {
+		g.believe(p)
+		return
+	}
+	p.joinAt = time.Now() // it is told, and refutes
 	poke(g.toJoin)
-}
-
-const (
-	// suspectLeast is less than the shortest suspicion, by the time that the
-	// news of it takes.
-	suspectLeast = suspicionMult*probeInterval - 1500*time.Millisecond
-	// doubtMax is how long a verdict out of the blue is doubted: a round trip
-	// or two, and doubtMore when the peer did answer, for its refutation.
-	doubtMax  = time.Second
-	doubtMore = 3 * time.Second
-)
-
-// settleDoubt believes that a peer is dead. The caller holds mu.
-func (g *Gossip) settleDoubt(p *peer) {
-	p.doubted = time.Time{}
-	g.setState(p, StateDead)
 }
 
 func (g *Gossip) notifyUpdate(n *memberlist.Node) {
@@ -302,6 +282,7 @@ func (g *Gossip) setState(p *peer, s State) {
 	}
 	g.states[p.state]--
 	g.states[s]++
+	g.endInquiry(p)
 	p.state, p.since = s, time.Now()
 	g.wake()
 	g.emit(map[State]EventKind{StateAlive: EventAlive, StateSuspect: EventSuspect,
@@ -313,42 +294,50 @@ func (g *Gossip) setState(p *peer, s State) {
 // be taken.
 func (g *Gossip) sawPacket(b []byte) (good bool) {
 	good = true
-	plain := tapPacket(b, func(_ string, incarnation uint64, _ byte) { good = good && incarnation <= incarnationMax })
+	plain := tapPacket(b, func(_ string, number uint64, kind byte) { good = good && number <= numberMax(kind) })
 	if !plain || !good {
 		return false
 	}
-	tapPacket(b, func(node string, incarnation uint64, kind byte) {
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		p, ok := g.peers[node]
-		if !ok || kind == deadMsg || incarnation < p.incarnation {
+	tapPacket(b, func(node string, number uint64, kind byte) {
+		if kind == ackMsg {
+			g.sawAnswer(uint32(number))
 			return
 		}
-		newer := incarnation > p.incarnation
-		p.incarnation = incarnation
-		switch {
-		case kind == suspectMsg && p.state == StateAlive:
-			g.setState(p, StateSuspect)
-		case kind == aliveMsg && newer && p.state == StateSuspect && p.doubted.IsZero():
-			g.setState(p, StateAlive)
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		if p, ok := g.peers[node]; ok && number >= p.incarnation {
+			g.sawWord(p, number, kind)
 		}
 	})
 	return true
+}
+
+// sawWord takes note of what is said about a peer. The caller holds mu.
+func (g *Gossip) sawWord(p *peer, incarnation uint64, kind byte) {
+	if kind == deadMsg { // memberlist tells if it is new
+		p.accused = max(p.accused, incarnation)
+		return
+	}
+	newer := incarnation > p.incarnation
+	p.incarnation = incarnation
+	switch {
+	case kind == suspectMsg && (p.state == StateAlive || p.state == StateSuspect):
+		p.accused = max(p.accused, incarnation)
+		g.setState(p, StateSuspect)
+		g.inquire(p, incarnation, false)
+	case kind == aliveMsg && newer && p.state == StateSuspect && !p.inquiry.verdict:
+		g.setState(p, StateAlive)
+	}
 }
 
 // expireSuspects ends suspicions whose refutation came by a way that is not
 // looked at. memberlist would have declared the peer dead by now.
 func (g *Gossip) expireSuspects(now time.Time) {
 	if g.states[StateSuspect] == 0 {
-		return // whoever is doubted is suspect, too
+		return
 	}
 	for _, p := range g.peers {
-		switch {
-		case !p.doubted.IsZero():
-			if now.After(p.doubted) {
-				g.settleDoubt(p)
-			}
-		case p.state == StateSuspect && now.Sub(p.since) > suspectShown:
+		if p.state == StateSuspect && !p.inquiry.verdict && now.Sub(p.since) > suspectShown {
 			g.setState(p, StateAlive)
 		}
 	}
@@ -402,6 +391,7 @@ func (g *Gossip) Forget(id string) {
 			g.setState(p, StateDead)
 		}
 		g.states[p.state]--
+		g.endInquiry(p)
 		delete(g.peers, id)
 		delete(g.owners, ownerOf(id))
 	}

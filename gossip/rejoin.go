@@ -90,12 +90,8 @@ func (g *Gossip) contact(id string) error {
 	if err != nil {
 		g.stats.JoinsFailed++
 	}
-	if ok && !p.doubted.IsZero() {
-		if err != nil {
-			g.settleDoubt(p)
-		} else {
-			p.doubted = time.Now().Add(doubtMore) // it heard, and will refute
-		}
+	if ok && err == nil {
+		g.answered(p) // and heard what it is accused of
 	}
 	if ok {
 		p.joining = false
@@ -181,7 +177,7 @@ func (g *Gossip) awaited(now time.Time, next *time.Time) (due []*peer) {
 	}
 	for _, p := range g.peers {
 		switch {
-		case p.joining || p.reachable() && p.doubted.IsZero():
+		case p.joining || p.reachable() && !p.inquiry.verdict:
 		case p.joinAt.After(now):
 			*next = earlier(*next, p.joinAt)
 		default:

@@ -2,7 +2,6 @@ package gossip
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
@@ -577,15 +576,6 @@ func TestServingWaitsForTheStreamBefore(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-}
-
-// memberlistWord is a message of memberlist's about a peer.
-func memberlistWord(kind byte, node, from string, incarnation uint32) []byte {
-	word := append([]byte{kind, 0x83}, "\xa4Node"...)
-	word = append(append(word, 0xa0|byte(len(node))), node...)
-	word = append(append(word, "\xa4From"...), 0xa0|byte(len(from)))
-	word = append(append(word, from...), "\xabIncarnation\xce"...)
-	return binary.BigEndian.AppendUint32(word, incarnation)
 }
 
 // TestDeathOutOfTheBlue: a member that calls a live peer dead is not believed

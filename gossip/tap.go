@@ -2,34 +2,55 @@ package gossip
 
 import (
 	"encoding/binary"
+	"hash/crc32"
+	"math"
 )
 
 // memberlist tells of deaths, not of suspicions, so the packets that go by are
 // looked at for them. What is displayed and Settled depend on this, and that a
 // word that nobody could refute is not taken.
 
-// incarnationMax is the highest that a packet may name. A peer's begins at
-// nought and grows by one with each refutation, above what it is accused of;
+// incarnationMax is the highest that an accusation in a packet may name. A peer's
+// begins at nought and grows by one with each refutation, above what it is accused of;
 // memberlist's has 32 bits, and one accused of the highest could never refute.
 const incarnationMax = 1 << 30
 
+// numberMax is the highest that a message of a kind may name: a refutation is above
+// what was said.
+func numberMax(kind byte) uint64 {
+	switch kind {
+	case ackMsg:
+		return math.MaxUint32
+	case aliveMsg:
+		return 2 * incarnationMax
+	}
+	return incarnationMax
+}
+
 // memberlist's message types that matter here; part of its protocol.
 const (
-	suspectMsg  = 3
-	aliveMsg    = 4
-	deadMsg     = 5
-	compoundMsg = 7
-	compressMsg = 9
-	hasCRCMsg   = 12
+	pingMsg         = 0
+	indirectPingMsg = 1
+	ackMsg          = 2
+	suspectMsg      = 3
+	aliveMsg        = 4
+	deadMsg         = 5
+	compoundMsg     = 7
+	compressMsg     = 9
+	hasCRCMsg       = 12
 )
 
 // tapPacket calls fn for every suspicion, death and life sign in a packet of
-// memberlist's, with the type of the message. It is false for one in wrappings
+// memberlist's, with its incarnation and the type of the message, and for every answer
+// to a ping, with its number. It is false for a packet that is damaged, for one in wrappings
 // that no peer uses: compression, which a little of may become much, and
 // messages within messages within messages; and for a message that memberlist may read
 // otherwise than this does, for what it says would be believed unseen.
 func tapPacket(b []byte, fn func(node string, incarnation uint64, kind byte)) bool {
-	if len(b) > 5 && b[0] == hasCRCMsg {
+	if len(b) >= 5 && b[0] == hasCRCMsg {
+		if crc32.ChecksumIEEE(b[5:]) != binary.BigEndian.Uint32(b[1:]) {
+			return false
+		}
 		b = b[5:]
 	}
 	if len(b) < 2 || b[0] != compoundMsg {
@@ -57,26 +78,30 @@ func tapMessage(b []byte, fn func(string, uint64, byte)) bool {
 	}
 	switch b[0] {
 	case suspectMsg, aliveMsg, deadMsg:
-		node, inc, ok := nodeAndIncarnation(b[1:])
+		node, inc, ok := nodeAnd("Incarnation", b[1:])
 		if !ok {
 			return false
 		}
 		fn(node, inc, b[0])
+	case ackMsg:
+		if _, seq, ok := nodeAnd("SeqNo", b[1:]); ok { // memberlist's concern otherwise
+			fn("", seq, b[0])
+		}
 	case compoundMsg, compressMsg, hasCRCMsg:
 		return false
 	}
 	return true
 }
 
-// nodeAndIncarnation reads two fields of a MessagePack map as memberlist writes it,
-// each of which is there once.
-func nodeAndIncarnation(b []byte) (node string, incarnation uint64, ok bool) {
+// nodeAnd reads a number, by its name, and the node that it is of, out of a MessagePack
+// map as memberlist writes it, each of which is there once; an answer has no node.
+func nodeAnd(name string, b []byte) (node string, number uint64, ok bool) {
 	if len(b) == 0 || b[0]&0xf0 != 0x80 {
 		return "", 0, false
 	}
 	pairs := int(b[0] & 0x0f)
 	b = b[1:]
-	var haveNode, haveInc bool
+	var haveNode, haveNumber bool
 	for range pairs {
 		key, rest, good := packedString(b)
 		if !good {
@@ -88,9 +113,9 @@ func nodeAndIncarnation(b []byte) (node string, incarnation uint64, ok bool) {
 			var v []byte
 			v, b, good = packedString(b)
 			node, good, haveNode = string(v), good && !haveNode, true
-		case "Incarnation":
-			incarnation, b, good = packedUint(b)
-			good, haveInc = good && !haveInc, true
+		case name:
+			number, b, good = packedUint(b)
+			good, haveNumber = good && !haveNumber, true
 		default:
 			b, good = packedSkip(b)
 		}
@@ -98,7 +123,7 @@ func nodeAndIncarnation(b []byte) (node string, incarnation uint64, ok bool) {
 			return "", 0, false
 		}
 	}
-	return node, incarnation, haveNode && haveInc
+	return node, number, haveNumber && (haveNode || name == "SeqNo")
 }
 
 // packedString reads a string or binary of up to 64 KiB.

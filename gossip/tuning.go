@@ -14,24 +14,27 @@ import (
 // interval and n members:
 //
 //   - A crash is first probed after a time near exponential with mean P (each
-//     of n-1 peers takes it in turn every (n-1)P): p50 0.7 P, p99 at most 4 P.
+//     of n-1 peers takes it in turn every (n-1)P): p50 0.7 P, p99 at most 4 P;
+//     and every 2 P by the one that looks after it (watch.go), which ends the tail.
 //   - That probe fails P later: a direct ping (probeTimeout), then three
 //     indirect ones and one over a stream, which retransmits. The chain of an
 //     indirect ping ends at probeTimeout + 2 RTT = 0.75 s at 200 ms, a little
 //     late at P = 0.7 s, the stream's after one RTT: within.
-//   - Suspicion then lasts suspicionMult·max(1, log10 n)·P, that is 2.1 s up to
-//     ten peers, 3.6 s at 50, 4.8 s at 200, provided that one more peer
-//     (suspicionMult-2) could not reach it either; three times as long if
-//     nobody confirms, since then the fault may be the accuser's.
+//   - All hear of it within 0.8 s, and each asks for itself (ask.go): 2.1 s.
 //
-// Sum at ten peers: p50 0.5 + 0.7 + 2.1 = 3.3 s, p99 near 5.6 s; at 200: p50
-// 0.5 + 0.7 + 4.8 = 6.0 s and some 0.5 s for the verdict to spread.
+// Sum at 200 peers: p50 0.4 + 0.7 + 0.4 + 2.1 = 3.6 s, p99 near 4.9 s.
 //
-// A live peer is called dead only if it does not hear its accusation, or its
-// refutation is not heard by somebody, within the suspicion. At 200 ms and 2 %
-// loss a probe fails wrongly about once in a thousand (the ping is lost, 4 %,
-// the indirect ones are late, and the stream needs a retransmission): in a mesh
-// of 50 one suspicion in 20 s, each with 18 gossip rounds or more to refute it.
+// memberlist's own suspicion lasts suspicionMult·max(1, log10 n)·P, that is 2.1 s
+// up to ten peers, 3.6 s at 50, 4.8 s at 200, provided that one more peer
+// (suspicionMult-2) could not reach it either, and three times as long if nobody
+// confirms. It decides where asking does not: when somebody answered for the dead.
+//
+// A live peer is called dead only by one that hears of a suspicion and no refutation,
+// and none of whose questions is answered meanwhile: four of its own, nine by way of
+// others, and a stream. At 200 ms and 2 % loss a probe fails wrongly about once in a
+// thousand (the ping is lost, 4 %, the indirect ones are late, and the stream needs a
+// retransmission): in a mesh of 50 one suspicion in 20 s, of which each of the others
+// would have to lose a dozen answers.
 //
 // memberlist slows its probes when nacks stay away, taking itself for ill. At
 // 200 ms RTT nacks come too late whenever a peer really died (2 probeTimeout +

@@ -1,0 +1,221 @@
+package gossip
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestAsking: an answer is one whichever way it comes.
+func TestAsking(t *testing.T) {
+	for name, way := range map[string]struct {
+		silent, cut, call, relay, want bool
+	}{
+		"direct":              {want: true},
+		"cut off":             {cut: true},
+		"cut off, by another": {cut: true, relay: true, want: true},
+		"no datagrams":        {silent: true, relay: true},
+		"over a stream":       {silent: true, call: true, want: true},
+		"over a cut stream":   {cut: true, call: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newMesh(t, 100*time.Millisecond, 0)
+				nodes := m.startMany(3, false) // too few to look after each other
+				asker, suspect := nodes[0], nodes[1]
+				m.wire.silent.Store(way.silent)
+				if way.cut {
+					m.wire.setCut(func(a, b string) bool { return a == asker.id && b == suspect.id })
+				}
+				q := question{peer: suspect.id, seq: rand.Uint32() | 1}
+				if way.relay {
+					q.relays = []string{nodes[2].id}
+				}
+				asker.mu.Lock()
+				asker.watching, asker.watched = asker.peers[suspect.id], q.seq
+				asker.mu.Unlock()
+				if way.call {
+					asker.call(t.Context(), q)
+				} else {
+					asker.ask(q)
+				}
+				time.Sleep(askWait)
+				asker.mu.Lock()
+				defer asker.mu.Unlock()
+				if answered := asker.watching == nil; answered != way.want {
+					t.Errorf("answered: %t", answered)
+				}
+			})
+		})
+	}
+}
+
+// lies is all that members may say of a live peer so that others hold it for dead.
+func lies(victim, liar, honest string, incarnation uint32) (packets [][]byte) {
+	for _, from := range []string{liar, honest, victim} {
+		s, d := memberlistWord(suspectMsg, victim, from, incarnation), memberlistWord(deadMsg, victim, from, incarnation+1)
+		packets = append(packets, s, d, compound(s, d), compound(d, s))
+	}
+	return append(packets, []byte("\x04\x81\xa5SeqNo\x01"), packedNumber([]byte{ackMsg, 0x81}, "SeqNo", 0))
+}
+
+// pushPullOf is a push/pull that holds a peer for suspect (1), dead (2) or gone (3).
+func pushPullOf(victim string, meta []byte, incarnation uint32, state byte) []byte {
+	b := []byte("\x06\x83\xa5Nodes\x01\xacUserStateLen\x00\xa4Join\xc2\x87")
+	b = packedText(packedText(packedText(b, "Name", victim), "Addr", string(placeholderIP)), "Meta", string(meta))
+	b = packedNumber(packedNumber(b, "Port", placeholderPort), "Incarnation", incarnation)
+	b = append(append(b, "\xa5State"...), state)
+	return packedText(b, "Vsn", string([]byte{1, 5, protocolVersion, 0, 0, 0}))
+}
+
+// TestLiarsKillNobody: some members that say of a live peer whatever they can, all at
+// once and for minutes, have nobody honest hold it for dead. That it dies they can't
+// hide that way either.
+func TestLiarsKillNobody(t *testing.T) {
+	for _, liars := range []int{3, 10} {
+		t.Run(fmt.Sprint(liars), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newMesh(t, 100*time.Millisecond, 0.01)
+				nodes := m.startMany(20, false)
+				bad, victim, honest := nodes[:liars], nodes[liars], nodes[liars+1:]
+				victim.mu.Lock()
+				meta := victim.sealed
+				victim.mu.Unlock()
+				tell := func(incarnation uint32) {
+					for _, l := range bad {
+						for _, h := range honest {
+							for _, b := range lies(victim.id, l.id, honest[0].id, incarnation) {
+								if _, err := l.port.WriteTo(b, peerAddr(h.id)); err != nil {
+									t.Fatal(err)
+								}
+							}
+						}
+						c, err := l.port.dial(t.Context(), honest[rand.IntN(len(honest))].id)
+						if err != nil {
+							t.Fatal(err)
+						}
+						if _, err := c.Write(pushPullOf(victim.id, meta, incarnation, byte(1+rand.IntN(3)))); err != nil {
+							t.Fatal(err)
+						}
+						time.AfterFunc(time.Second, func() { _ = c.Close() })
+					}
+				}
+				highest := func() (i uint64) {
+					for _, h := range honest {
+						h.mu.Lock()
+						i = max(i, h.peers[victim.id].incarnation)
+						h.mu.Unlock()
+					}
+					return i
+				}
+				for i := range 60 {
+					tell(uint32(highest()) + uint32(i%4))
+					time.Sleep(time.Duration(rand.IntN(800)) * time.Millisecond)
+				}
+				tell(incarnationMax)
+				time.Sleep(10 * time.Second)
+				suspected := m.count(EventSuspect, victim.id)
+				if n := m.count(EventDead, victim.id) + m.count(EventLeft, victim.id); n > 0 || suspected < 5*len(honest) {
+					t.Errorf("%d times it was held for dead, %d times suspect", n, suspected)
+				}
+				m.eventually(time.Minute, "all are alive", func() bool { return allAlive(nodes, nodes) })
+				t.Logf("suspected %d times; %d packets a peer", suspected, honest[0].Stats().PacketsOut)
+				// What can't be refuted, where packets are not looked at.
+				for _, h := range honest {
+					c, err := bad[0].port.dial(t.Context(), h.id)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if _, err := c.Write(pushPullOf(victim.id, meta, math.MaxUint32, 2)); err != nil {
+						t.Fatal(err)
+					}
+					time.AfterFunc(time.Second, func() { _ = c.Close() })
+				}
+				time.Sleep(time.Minute)
+				if n := m.count(EventDead, victim.id) + m.count(EventLeft, victim.id); n > 0 {
+					t.Errorf("%d times it was held for dead", n)
+				}
+				m.kill(victim)
+				m.eventually(time.Minute, "its real death is known", func() bool {
+					for _, h := range honest {
+						if stateOf(h, victim.id) != StateDead {
+							return false
+						}
+					}
+					return true
+				})
+			})
+		})
+	}
+}
+
+// TestOneLinkIsCut: a peer that some do not reach, but by way of others, is not dead to
+// them, whoever is told that it is.
+func TestOneLinkIsCut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMesh(t, 100*time.Millisecond, 0.01)
+		nodes := m.startMany(20, false)
+		victim, liar := nodes[0], nodes[19]
+		apart := map[string]bool{}
+		for _, n := range nodes[1:6] {
+			apart[n.id] = true
+		}
+		m.wire.setCut(func(a, b string) bool { return a == victim.id && apart[b] || b == victim.id && apart[a] })
+		for i := range uint32(60) {
+			for _, n := range nodes[1:19] {
+				if _, err := liar.port.WriteTo(memberlistWord(suspectMsg, victim.id, liar.id, 10*i), peerAddr(n.id)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			time.Sleep(5 * time.Second)
+		}
+		if n := m.count(EventSuspect, victim.id); n < 5*60 {
+			t.Errorf("it was suspected %d times: that proves nothing", n)
+		}
+		if n := m.count(EventDead, victim.id); n > 0 {
+			t.Errorf("%d times it was held for dead", n)
+		}
+	})
+}
+
+// TestHeavyLoss: nobody alive is called dead where one packet in five is lost.
+func TestHeavyLoss(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMesh(t, 200*time.Millisecond, 0.01)
+		nodes := m.startMany(25, false)
+		m.wire.loss = 0.2
+		time.Sleep(2 * time.Minute)
+		m.wire.loss = 0.01
+		suspected := m.count(EventSuspect, "")
+		t.Logf("%d suspicions seen", suspected)
+		if n := m.count(EventDead, ""); n > 0 || suspected < 1000 {
+			t.Errorf("%d times somebody alive was called dead, %d times suspect", n, suspected)
+		}
+		m.eventually(time.Minute, "all are alive", func() bool { return allAlive(nodes, nodes) })
+	})
+}
+
+// TestShortCutIsNoDeath: a peer that nobody reaches for two seconds, again and again, is
+// not dead.
+func TestShortCutIsNoDeath(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMesh(t, 100*time.Millisecond, 0.01)
+		nodes := m.startMany(30, false)
+		victim := nodes[0].id
+		for range 20 {
+			m.wire.setCut(func(a, b string) bool { return a == victim || b == victim })
+			time.Sleep(2 * time.Second)
+			m.wire.setCut(func(string, string) bool { return false })
+			time.Sleep(10 * time.Second)
+		}
+		if n := m.count(EventSuspect, victim); n < 20 {
+			t.Errorf("it was suspected %d times: that proves nothing", n)
+		}
+		if n := m.count(EventDead, victim); n > 0 {
+			t.Errorf("it was called dead %d times", n)
+		}
+	})
+}
