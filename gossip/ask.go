@@ -25,8 +25,9 @@ const (
 	askEvery = 500 * time.Millisecond
 	askWait  = 600 * time.Millisecond // for an answer to the last: three round trips by way of others
 	askAgain = time.Second            // after an answer, as long as it is suspect
-	askTurn  = 100 * time.Millisecond
-	asksMax  = 64 // peers asked in a turn; who was not asked often enough is not dead
+	askTurn  = 50 * time.Millisecond
+	askLag   = 500 * time.Millisecond // between turns: this peer did not run, and has not read the answers
+	asksMax  = 32                     // peers asked in a turn; who was not asked often enough is not dead
 
 	callsMax     = 16 // streams at once
 	callPatience = 1500 * time.Millisecond
@@ -119,8 +120,13 @@ func (g *Gossip) askSuspects(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	calls := make(chan struct{}, callsMax)
+	last, more := time.Now(), false
 	for {
-		questions, deaths, more := g.inquiries(time.Now(), calls)
+		var questions, deaths []question
+		now := time.Now()
+		lags := more && now.Sub(last) > askLag
+		questions, deaths, more = g.inquiries(now, lags, calls)
+		last = now
 		for _, q := range questions {
 			g.ask(q)
 			if q.call {
@@ -148,11 +154,14 @@ func (g *Gossip) askSuspects(ctx context.Context) {
 // inquiries settles what can be, and says what is to be asked now, whom
 // memberlist is to hold dead, and whether there is anybody suspect. For each call it
 // takes a place among the calls.
-func (g *Gossip) inquiries(now time.Time, calls chan<- struct{}) (questions, deaths []question, more bool) {
+func (g *Gossip) inquiries(now time.Time, lags bool, calls chan<- struct{}) (questions, deaths []question, more bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, p := range g.asking {
 		q := &p.inquiry
+		if lags {
+			q.lapses = now.Add(askWait)
+		}
 		switch {
 		case q.unanswered(now) && q.verdict:
 			g.believe(p)

@@ -44,9 +44,19 @@ func TestAsking(t *testing.T) {
 				}
 				time.Sleep(askWait)
 				asker.mu.Lock()
-				defer asker.mu.Unlock()
-				if answered := asker.watching == nil; answered != way.want {
+				answered := asker.watching == nil
+				asker.mu.Unlock()
+				if answered != way.want {
 					t.Errorf("answered: %t", answered)
+				}
+				if name == "direct" {
+					q.accuse, q.accused = true, 7
+					asker.ask(q)
+					m.eventually(2*time.Second, "it refutes", func() bool {
+						asker.mu.Lock()
+						defer asker.mu.Unlock()
+						return asker.peers[suspect.id].incarnation > 7
+					})
 				}
 			})
 		})
@@ -62,13 +72,25 @@ func lies(victim, liar, honest string, incarnation uint32) (packets [][]byte) {
 	return append(packets, []byte("\x04\x81\xa5SeqNo\x01"), packedNumber([]byte{ackMsg, 0x81}, "SeqNo", 0))
 }
 
-// pushPullOf is a push/pull that holds a peer for suspect (1), dead (2) or gone (3).
-func pushPullOf(victim string, meta []byte, incarnation uint32, state byte) []byte {
+// lieOnStream exchanges members, of which one is suspect (1), dead (2) or gone (3).
+func lieOnStream(t *testing.T, liar, to, victim *node, incarnation uint32, state byte) {
+	t.Helper()
+	victim.mu.Lock()
+	meta := victim.sealed
+	victim.mu.Unlock()
 	b := []byte("\x06\x83\xa5Nodes\x01\xacUserStateLen\x00\xa4Join\xc2\x87")
-	b = packedText(packedText(packedText(b, "Name", victim), "Addr", string(placeholderIP)), "Meta", string(meta))
+	b = packedText(packedText(packedText(b, "Name", victim.id), "Addr", string(placeholderIP)), "Meta", string(meta))
 	b = packedNumber(packedNumber(b, "Port", placeholderPort), "Incarnation", incarnation)
 	b = append(append(b, "\xa5State"...), state)
-	return packedText(b, "Vsn", string([]byte{1, 5, protocolVersion, 0, 0, 0}))
+	b = packedText(b, "Vsn", string([]byte{1, 5, protocolVersion, 0, 0, 0}))
+	c, err := liar.port.dial(t.Context(), to.id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Write(b); err != nil {
+		t.Fatal(err)
+	}
+	time.AfterFunc(time.Second, func() { _ = c.Close() })
 }
 
 // TestLiarsKillNobody: some members that say of a live peer whatever they can, all at
@@ -81,9 +103,6 @@ func TestLiarsKillNobody(t *testing.T) {
 				m := newMesh(t, 100*time.Millisecond, 0.01)
 				nodes := m.startMany(20, false)
 				bad, victim, honest := nodes[:liars], nodes[liars], nodes[liars+1:]
-				victim.mu.Lock()
-				meta := victim.sealed
-				victim.mu.Unlock()
 				tell := func(incarnation uint32) {
 					for _, l := range bad {
 						for _, h := range honest {
@@ -93,14 +112,7 @@ func TestLiarsKillNobody(t *testing.T) {
 								}
 							}
 						}
-						c, err := l.port.dial(t.Context(), honest[rand.IntN(len(honest))].id)
-						if err != nil {
-							t.Fatal(err)
-						}
-						if _, err := c.Write(pushPullOf(victim.id, meta, incarnation, byte(1+rand.IntN(3)))); err != nil {
-							t.Fatal(err)
-						}
-						time.AfterFunc(time.Second, func() { _ = c.Close() })
+						lieOnStream(t, l, honest[rand.IntN(len(honest))], victim, incarnation, byte(1+rand.IntN(3)))
 					}
 				}
 				highest := func() (i uint64) {
@@ -122,17 +134,14 @@ func TestLiarsKillNobody(t *testing.T) {
 					t.Errorf("%d times it was held for dead, %d times suspect", n, suspected)
 				}
 				m.eventually(time.Minute, "all are alive", func() bool { return allAlive(nodes, nodes) })
-				t.Logf("suspected %d times; %d packets a peer", suspected, honest[0].Stats().PacketsOut)
+				s := honest[0].Stats()
+				t.Logf("suspected %d times; a peer asked %d times, and sent %d packets", suspected, s.Asks, s.PacketsOut)
+				if s.Disbelieved == 0 {
+					t.Error("no lie was put to the test")
+				}
 				// What can't be refuted, where packets are not looked at.
 				for _, h := range honest {
-					c, err := bad[0].port.dial(t.Context(), h.id)
-					if err != nil {
-						t.Fatal(err)
-					}
-					if _, err := c.Write(pushPullOf(victim.id, meta, math.MaxUint32, 2)); err != nil {
-						t.Fatal(err)
-					}
-					time.AfterFunc(time.Second, func() { _ = c.Close() })
+					lieOnStream(t, bad[0], h, victim, math.MaxUint32, 2)
 				}
 				time.Sleep(time.Minute)
 				if n := m.count(EventDead, victim.id) + m.count(EventLeft, victim.id); n > 0 {
@@ -175,6 +184,11 @@ func TestOneLinkIsCut(t *testing.T) {
 		if n := m.count(EventSuspect, victim.id); n < 5*60 {
 			t.Errorf("it was suspected %d times: that proves nothing", n)
 		}
+		// What it can't refute leaves them what others hear of it.
+		for _, n := range nodes[1:6] {
+			lieOnStream(t, liar, n, victim, math.MaxUint32, 2)
+		}
+		time.Sleep(time.Minute)
 		if n := m.count(EventDead, victim.id); n > 0 {
 			t.Errorf("%d times it was held for dead", n)
 		}

@@ -260,12 +260,10 @@ func (g *Gossip) notifyLeave(n *memberlist.Node) {
 	}
 	g.setState(p, StateSuspect)
 	g.inquire(p, p.accused, true)
-	if p.inquiry.unanswered(time.Now()) {
-		g.believe(p)
-		return
+	if now := time.Now(); !p.inquiry.unanswered(now) {
+		p.joinAt = now // it is told, and refutes
+		poke(g.toJoin)
 	}
-	p.joinAt = time.Now() // it is told, and refutes
-	poke(g.toJoin)
 }
 
 func (g *Gossip) notifyUpdate(n *memberlist.Node) {

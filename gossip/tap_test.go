@@ -1,6 +1,10 @@
 package gossip
 
-import "testing"
+import (
+	"encoding/binary"
+	"hash/crc32"
+	"testing"
+)
 
 // What memberlist may read otherwise than the tap is not passed on to it: a suspicion
 // that is believed unseen might name an incarnation that nobody can refute.
@@ -26,6 +30,19 @@ func TestTapIsStrict(t *testing.T) {
 		})
 		if good := name == "as memberlist writes it" || name == "in another order"; ok != good || good != (len(seen) == 1 && seen[0] == 1<<32-1) {
 			t.Errorf("%s: passed on %t, seen %v", name, ok, seen)
+		}
+	}
+}
+
+// A damaged packet, which memberlist drops, is not looked at.
+func TestTapChecksTheSum(t *testing.T) {
+	word := memberlistWord(suspectMsg, "v", "l", 1)
+	for _, damage := range []uint32{0, 1} {
+		packet := append(binary.BigEndian.AppendUint32([]byte{hasCRCMsg}, crc32.ChecksumIEEE(word)+damage), word...)
+		seen := 0
+		good := tapPacket(packet, func(string, uint64, byte) { seen++ })
+		if good != (damage == 0) || good != (seen == 1) {
+			t.Errorf("damage %d: passed on %t, %d seen", damage, good, seen)
 		}
 	}
 }
