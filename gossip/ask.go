@@ -34,7 +34,7 @@ const (
 
 	// askersMax is how many ask at the first word, so that a mesh of many more is no flood to
 	// one that is alive. The others ask after askLate, when most of the false ones were refuted.
-	askersMax = 256
+	askersMax = 512
 	askLate   = 1200 * time.Millisecond
 )
 
