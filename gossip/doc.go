@@ -23,7 +23,9 @@
 // it for dead once it has had no answer for two seconds, not before and on nobody's
 // word. Members that lie, however many, cause questions and refutations; to have a
 // live peer called dead they would have to keep it from answering. What they can do
-// is answer in place of one that is dead, as relays that are picked by chance.
+// is answer in place of one that is dead, as relays that are picked by chance, and
+// tell a higher incarnation of it than it has, since those are not signed.
+// Accusations that nobody could refute are taken neither from packets nor from streams.
 // Hashes for Settled are not signed either, since they only inform.
 //
 // One member can fill no table of what is known here with things made up: it

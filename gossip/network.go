@@ -169,24 +169,6 @@ func (n *network) DialAddressTimeout(addr memberlist.Address, timeout time.Durat
 	return &plainConn{Conn: c}, nil
 }
 
-// plainConn is a stream that ends where compression begins: no peer compresses,
-// and memberlist would take 40 MiB out of a few bytes.
-type plainConn struct {
-	net.Conn
-	begun bool
-}
-
-func (c *plainConn) Read(b []byte) (int, error) {
-	n, err := c.Conn.Read(b)
-	if n > 0 && !c.begun {
-		c.begun = true
-		if b[0] == compressMsg {
-			return 0, fmt.Errorf("stream of %s: compressed: %w", c.RemoteAddr(), errMalformed)
-		}
-	}
-	return n, err
-}
-
 // Shutdown ends both readers and returns after them.
 func (n *network) Shutdown() error {
 	n.cancel()

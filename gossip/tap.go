@@ -155,26 +155,29 @@ func packedUint(b []byte) (v uint64, rest []byte, ok bool) {
 	if b[0] < 0x80 {
 		return uint64(b[0]), b[1:], true
 	}
-	size := 0
-	switch b[0] {
-	case 0xcc, 0xd0:
-		size = 1
-	case 0xcd, 0xd1:
-		size = 2
-	case 0xce, 0xd2:
-		size = 4
-	case 0xcf, 0xd3:
-		size = 8
-	default:
-		return 0, nil, false
-	}
-	if len(b) < 1+size {
+	size := numberBytes(b[0])
+	if size == 0 || len(b) < 1+size {
 		return 0, nil, false
 	}
 	for _, c := range b[1 : 1+size] {
 		v = v<<8 | uint64(c)
 	}
 	return v, b[1+size:], true
+}
+
+// numberBytes is how many bytes follow the head of a number.
+func numberBytes(head byte) int {
+	switch head {
+	case 0xcc, 0xd0:
+		return 1
+	case 0xcd, 0xd1:
+		return 2
+	case 0xce, 0xd2:
+		return 4
+	case 0xcf, 0xd3:
+		return 8
+	}
+	return 0
 }
 
 func packedSkip(b []byte) (rest []byte, ok bool) {
