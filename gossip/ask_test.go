@@ -200,6 +200,20 @@ func TestOneLinkIsCut(t *testing.T) {
 	})
 }
 
+// TestNoDatagrams: peers that reach each other over streams alone suspect nobody.
+func TestNoDatagrams(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMesh(t, 100*time.Millisecond, 0)
+		nodes := m.startMany(10, false)
+		m.wire.silent.Store(true)
+		time.Sleep(time.Minute)
+		m.wire.silent.Store(false)
+		if n := m.count(EventSuspect, ""); n > 0 || !allAlive(nodes, nodes) {
+			t.Errorf("%d times somebody was suspect", n)
+		}
+	})
+}
+
 // TestHeavyLoss: nobody alive is called dead where one packet in five is lost.
 func TestHeavyLoss(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -3,6 +3,7 @@ package gossip
 import (
 	"context"
 	"math/rand/v2"
+	"sync"
 )
 
 // memberlist has each peer probed by chance, now and then by nobody for seconds. So
@@ -15,6 +16,8 @@ const (
 )
 
 func (g *Gossip) watch(ctx context.Context) {
+	var called sync.WaitGroup
+	defer called.Wait()
 	if !pause(ctx, g.jitter(2*watchEvery)) { // peers that start together do not ask together
 		return
 	}
@@ -29,6 +32,7 @@ func (g *Gossip) watch(ctx context.Context) {
 		}
 		if g.again(&q) {
 			g.ask(q)
+			called.Go(func() { g.call(ctx, q) }) // datagrams alone accuse nobody
 			if !pause(ctx, askWait) {
 				return
 			}
@@ -65,7 +69,7 @@ func (g *Gossip) neighbour() (q question, ok bool) {
 	return question{peer: next, seq: g.watched}, true
 }
 
-// again is whether it is to be asked once more, by way of others, too.
+// again is whether it is to be asked once more, by way of others and a stream, too.
 func (g *Gossip) again(q *question) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
