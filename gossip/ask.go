@@ -27,7 +27,12 @@ const (
 	askAgain = time.Second            // after an answer, as long as it is suspect
 	askTurn  = 50 * time.Millisecond
 	askLag   = 500 * time.Millisecond // between turns: this peer did not run, and has not read the answers
-	asksMax  = 32                     // peers asked in a turn; who was not asked often enough is not dead
+
+	// Within this peer a question and its answer go through so many hands, each of which
+	// may come as late as the turns do.
+	lagHands = 12
+	lagMost  = 500 * time.Millisecond
+	asksMax  = 32 // peers asked in a turn; who was not asked often enough is not dead
 
 	callsMax     = 16 // streams at once
 	callPatience = 1500 * time.Millisecond
@@ -121,11 +126,16 @@ func (g *Gossip) askSuspects(ctx context.Context) {
 	defer wg.Wait()
 	calls := make(chan struct{}, callsMax)
 	last, more := time.Now(), false
+	var own lateness
 	for {
 		var questions, deaths []question
 		now := time.Now()
-		lags := more && now.Sub(last) > askLag
-		questions, deaths, more = g.inquiries(now, lags, calls)
+		late := now.Sub(last) - askTurn
+		if !more {
+			late = 0 // it waited for something to do
+		}
+		own.note(late)
+		questions, deaths, more = g.inquiries(now, late > askLag, own.wait(), calls)
 		last = now
 		for _, q := range questions {
 			g.ask(q)
@@ -151,16 +161,26 @@ func (g *Gossip) askSuspects(ctx context.Context) {
 	}
 }
 
+// lateness is how late this peer's own turns came of late: where a machine has too much
+// to do, the answers are there and nobody has read them. A peer that looks to itself
+// first is the better judge of others (Dadgar et al., "Lifeguard", DSN-W 2018).
+type lateness struct{ most time.Duration }
+
+func (l *lateness) note(late time.Duration) { l.most = min(max(l.most*15/16, late), lagMost) }
+
+// wait is how long an answer to the last question may take.
+func (l *lateness) wait() time.Duration { return askWait + lagHands*l.most }
+
 // inquiries settles what can be, and says what is to be asked now, whom
 // memberlist is to hold dead, and whether there is anybody suspect. For each call it
 // takes a place among the calls.
-func (g *Gossip) inquiries(now time.Time, lags bool, calls chan<- struct{}) (questions, deaths []question, more bool) {
+func (g *Gossip) inquiries(now time.Time, lags bool, wait time.Duration, calls chan<- struct{}) (questions, deaths []question, more bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, p := range g.asking {
 		q := &p.inquiry
 		if lags {
-			q.lapses = now.Add(askWait)
+			q.lapses = now.Add(wait)
 		}
 		switch {
 		case q.unanswered(now) && q.verdict:
@@ -176,7 +196,7 @@ func (g *Gossip) inquiries(now time.Time, lags bool, calls chan<- struct{}) (que
 		q.asked++
 		q.next = now.Add(askEvery)
 		if q.asked == askTimes {
-			q.lapses = now.Add(askWait)
+			q.lapses = now.Add(wait)
 		}
 		ask := question{peer: p.id, seq: q.seq, accuse: true, accused: uint32(q.accused)}
 		if q.asked > 1 { // most answer at once

@@ -252,3 +252,24 @@ func TestShortCutIsNoDeath(t *testing.T) {
 		}
 	})
 }
+
+// TestLateTurnsWaitLonger: a peer whose own turns come late gives others more time for
+// their answers, up to a limit, until its turns come in time again.
+func TestLateTurnsWaitLonger(t *testing.T) {
+	var own lateness
+	if own.note(-time.Millisecond); own.wait() != askWait {
+		t.Errorf("in time, it waits %v", own.wait())
+	}
+	if own.note(100 * time.Millisecond); own.wait() != askWait+lagHands*100*time.Millisecond {
+		t.Errorf("100 ms late, it waits %v", own.wait())
+	}
+	if own.note(time.Hour); own.wait() != askWait+lagHands*lagMost {
+		t.Errorf("an hour late, it waits %v", own.wait())
+	}
+	for range 500 {
+		own.note(0)
+	}
+	if own.wait() > askWait+time.Millisecond {
+		t.Errorf("in time again, it waits %v", own.wait())
+	}
+}
