@@ -51,7 +51,7 @@ type inquiry struct {
 	lapses  time.Time // when it was asked often enough, and waited for
 	calling bool      // a stream is under way
 	verdict bool      // memberlist holds it dead
-	told    bool      // memberlist was told of accused
+	told    time.Time // when memberlist was told of accused; it may have dropped the word
 	accused uint64    // highest incarnation that it is said to be suspect or dead at
 }
 
@@ -77,7 +77,7 @@ func (g *Gossip) inquire(p *peer, incarnation uint64, verdict bool) {
 		q.verdict, q.next = true, earlier(q.next, time.Now())
 	}
 	if incarnation > q.accused {
-		q.accused, q.told = incarnation, false
+		q.accused, q.told = incarnation, time.Time{}
 	}
 	poke(g.toAsk)
 }
@@ -186,8 +186,8 @@ func (g *Gossip) inquiries(now time.Time, lags bool, wait time.Duration, calls c
 		case q.unanswered(now) && q.verdict:
 			g.believe(p)
 			continue
-		case q.unanswered(now) && !q.told:
-			q.told = true
+		case q.unanswered(now) && now.Sub(q.told) >= askAgain:
+			q.told = now
 			deaths = append(deaths, question{peer: p.id, accused: uint32(q.accused)})
 		}
 		if now.Before(q.next) || len(questions) >= asksMax {
@@ -217,7 +217,11 @@ func (g *Gossip) inquiries(now time.Time, lags bool, wait time.Duration, calls c
 
 // believe holds a peer for dead. The caller holds mu.
 func (g *Gossip) believe(p *peer) {
-	g.setState(p, StateDead)
+	if p.meta.Leaving { // its word of that came after its death
+		g.setState(p, StateLeft)
+	} else {
+		g.setState(p, StateDead)
+	}
 	// The first tries come soon: a false verdict is over at once.
 	p.joinAt = time.Now().Add(g.jitter(joinFirst))
 	poke(g.toJoin)

@@ -153,7 +153,7 @@ func TestLiarsKillNobody(t *testing.T) {
 				}
 				m.eventually(time.Minute, "all are alive", func() bool { return allAlive(nodes, nodes) })
 				m.kill(victim)
-				m.eventually(time.Minute, "its real death is known", func() bool {
+				m.eventually(8*time.Second, "its real death is known", func() bool {
 					for _, h := range honest {
 						if stateOf(h, victim.id) != StateDead {
 							return false
@@ -161,6 +161,60 @@ func TestLiarsKillNobody(t *testing.T) {
 					}
 					return true
 				})
+			})
+		})
+	}
+}
+
+// TestPushedUp: a peer that one member had refute words of the highest incarnation that
+// is taken, or above, is believed as before: it comes back after a cut and after a
+// restart, and its real death is known as soon.
+func TestPushedUp(t *testing.T) {
+	for name, push := range map[string]func(liar *node, victim *node, others []*node) []byte{
+		"suspect": func(liar, victim *node, _ []*node) []byte {
+			return memberlistWord(suspectMsg, victim.id, liar.id, incarnationMax)
+		},
+		"alive": func(liar, victim *node, _ []*node) []byte {
+			liar.mu.Lock()
+			defer liar.mu.Unlock()
+			return aliveWord(victim.id, 2*incarnationMax, liar.peers[victim.id].sealed)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newMesh(t, 40*time.Millisecond, 0)
+				nodes := m.startMany(12, false)
+				liar, victim, honest := nodes[0], nodes[1], nodes[2:]
+				send := func(to *node, b []byte) {
+					if _, err := liar.port.WriteTo(b, peerAddr(to.id)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				send(victim, push(liar, victim, honest))
+				time.Sleep(5 * time.Second)
+				for i, h := range honest {
+					send(h, memberlistWord(deadMsg, victim.id, liar.id, uint32(i+3)))
+				}
+				m.eventually(time.Minute, "all are alive after the lies", func() bool { return allAlive(nodes, nodes) })
+				if n := m.count(EventDead, victim.id); n > 0 {
+					t.Errorf("%d times it was held for dead", n)
+				}
+				m.wire.setCut(func(a, b string) bool { return (a == victim.id) != (b == victim.id) })
+				time.Sleep(15 * time.Second)
+				m.wire.setCut(func(string, string) bool { return false })
+				m.eventually(time.Minute, "all are alive after a cut", func() bool { return allAlive(nodes, nodes) })
+				m.kill(victim)
+				dead := func() bool {
+					for _, h := range honest {
+						if stateOf(h, victim.id) != StateDead {
+							return false
+						}
+					}
+					return true
+				}
+				m.eventually(8*time.Second, "its real death is known", dead)
+				nodes[1] = m.start(victim.id, nil, honest[0].id)
+				m.eventually(time.Minute, "all are alive after its restart", func() bool { return allAlive(nodes, nodes) })
 			})
 		})
 	}
@@ -272,4 +326,11 @@ func TestLateTurnsWaitLonger(t *testing.T) {
 	if own.wait() > askWait+time.Millisecond {
 		t.Errorf("in time again, it waits %v", own.wait())
 	}
+}
+
+// aliveWord is a life sign of a peer, with the words about itself that it signed.
+func aliveWord(peer string, incarnation uint32, sealed []byte) []byte {
+	b := packedText(packedText([]byte{aliveMsg, 0x86}, "Node", peer), "Addr", string(placeholderIP))
+	b = packedNumber(packedNumber(packedText(b, "Meta", string(sealed)), "Port", placeholderPort), "Incarnation", incarnation)
+	return packedText(b, "Vsn", string([]byte{1, 5, protocolVersion, 0, 0, 0}))
 }

@@ -23,8 +23,10 @@
 // it for dead once it has had no answer for two seconds, not before and on nobody's
 // word. Members that lie, however many, cause questions and refutations; to have a
 // live peer called dead they would have to keep it from answering. What they can do
-// is answer in place of one that is dead, as relays that are picked by chance, and
-// tell a higher incarnation of it than it has, since those are not signed.
+// is hide a death, for incarnations and answers are not signed: one that sends
+// answers with numbers that it guesses, or life signs of the dead with the last metadata
+// that they signed, keeps them alive for others as long as it goes on; and a live peer of
+// which the highest incarnation is told can be kept suspect.
 // Accusations that nobody could refute are taken neither from packets nor from streams.
 // Hashes for Settled are not signed either, since they only inform.
 //

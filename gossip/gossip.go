@@ -133,7 +133,7 @@ func (g *Gossip) Run(ctx context.Context) error {
 		return errors.New("gossip was started before")
 	}
 	g.started = true
-	net := newNetwork(ctx, &g.cfg, g.admitted, g.sawPacket)
+	net := newNetwork(ctx, &g.cfg, g.admitted, g.sawPacket, g.sawMember)
 	g.net = net
 	g.mu.Unlock()
 

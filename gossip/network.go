@@ -35,7 +35,8 @@ type network struct {
 	dial     func(ctx context.Context, peer string) (net.Conn, error)
 	accept   func(ctx context.Context) (net.Conn, error)
 	admitted func(peer string) bool
-	tap      func(packet []byte) bool // looks at it; false: it is not to be taken
+	tap      func(packet []byte) bool                                       // looks at it; false: it is not to be taken
+	member   func(node string, incarnation uint64, kind byte) (most uint64) // likewise at one of an exchange
 
 	ctx     context.Context
 	cancel  context.CancelFunc
@@ -48,8 +49,8 @@ type network struct {
 
 var _ memberlist.NodeAwareTransport = (*network)(nil)
 
-func newNetwork(ctx context.Context, cfg *Config, admitted func(string) bool, tap func([]byte) bool) *network {
-	n := &network{conn: cfg.PacketConn, dial: cfg.Dial, accept: cfg.Accept, admitted: admitted, tap: tap,
+func newNetwork(ctx context.Context, cfg *Config, admitted func(string) bool, tap func([]byte) bool, member func(string, uint64, byte) uint64) *network {
+	n := &network{conn: cfg.PacketConn, dial: cfg.Dial, accept: cfg.Accept, admitted: admitted, tap: tap, member: member,
 		packets: make(chan *memberlist.Packet, packetQueue), streams: make(chan net.Conn)}
 	n.ctx, n.cancel = context.WithCancel(ctx)
 	n.wg.Go(n.readPackets)
@@ -107,7 +108,7 @@ func (n *network) acceptStreams() {
 			continue
 		}
 		select {
-		case n.streams <- &plainConn{Conn: c}:
+		case n.streams <- &plainConn{Conn: c, saw: n.member}:
 		case <-n.ctx.Done():
 			_ = c.Close()
 			return
@@ -166,7 +167,7 @@ func (n *network) DialAddressTimeout(addr memberlist.Address, timeout time.Durat
 	if err := c.SetWriteDeadline(time.Now().Add(timeout)); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
-	return &plainConn{Conn: c}, nil
+	return &plainConn{Conn: c, saw: n.member}, nil
 }
 
 // Shutdown ends both readers and returns after them.

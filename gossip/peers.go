@@ -292,7 +292,11 @@ func (g *Gossip) setState(p *peer, s State) {
 // be taken.
 func (g *Gossip) sawPacket(b []byte) (good bool) {
 	good = true
-	plain := tapPacket(b, func(_ string, number uint64, kind byte) { good = good && number <= numberMax(kind) })
+	plain := tapPacket(b, func(node string, number uint64, kind byte) {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		good = good && number <= g.numberMax(node, kind)
+	})
 	if !plain || !good {
 		return false
 	}
@@ -308,6 +312,18 @@ func (g *Gossip) sawPacket(b []byte) (good bool) {
 		}
 	})
 	return true
+}
+
+// sawMember looks at a member in an exchange of another peer, and says how high its
+// incarnation may be.
+func (g *Gossip) sawMember(node string, number uint64, kind byte) (most uint64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	most = g.numberMax(node, kind)
+	if p, ok := g.peers[node]; ok && kind == aliveMsg && number > p.incarnation && number <= most {
+		g.sawWord(p, number, kind)
+	}
+	return most
 }
 
 // sawWord takes note of what is said about a peer. The caller holds mu.

@@ -25,6 +25,7 @@ const (
 // and memberlist would take 40 MiB out of a few bytes. And it is tame, see above.
 type plainConn struct {
 	net.Conn
+	saw  func(node string, number uint64, kind byte) (most uint64)
 	buf  *bufio.Reader
 	head []byte // what was looked at and not read yet
 	err  error
@@ -33,7 +34,7 @@ type plainConn struct {
 func (c *plainConn) Read(b []byte) (int, error) {
 	if c.buf == nil {
 		c.buf = bufio.NewReader(c.Conn)
-		c.head, c.err = tameHead(c.buf)
+		c.head, c.err = tameHead(c.buf, c.saw)
 	}
 	if c.err != nil {
 		return 0, c.err
@@ -47,8 +48,8 @@ func (c *plainConn) Read(b []byte) (int, error) {
 }
 
 // tameHead reads the type of a stream's message, and of an exchange all the members.
-func tameHead(r *bufio.Reader) ([]byte, error) {
-	t := tamer{r: r}
+func tameHead(r *bufio.Reader, saw func(string, uint64, byte) uint64) ([]byte, error) {
+	t := tamer{r: r, saw: saw}
 	kind, err := t.take(1)
 	if err != nil {
 		return nil, err
@@ -67,6 +68,7 @@ func tameHead(r *bufio.Reader) ([]byte, error) {
 // tamer reads MessagePack as memberlist writes it, and keeps what it read.
 type tamer struct {
 	r    *bufio.Reader
+	saw  func(node string, number uint64, kind byte) (most uint64)
 	seen []byte
 }
 
@@ -82,7 +84,7 @@ func (t *tamer) take(n int) ([]byte, error) {
 
 func (t *tamer) members() error {
 	var count uint64
-	if err := t.fields(func(name string, v uint64, _ int) {
+	if err := t.fields(func(name string, _ []byte, v uint64, _ int) {
 		if name == "Nodes" {
 			count = v
 		}
@@ -93,10 +95,13 @@ func (t *tamer) members() error {
 		return fmt.Errorf("an exchange of %d members: %w", count, errMalformed)
 	}
 	for range count {
+		var node string
 		var state, incarnation uint64
 		var at []int
-		if err := t.fields(func(name string, v uint64, begin int) {
+		if err := t.fields(func(name string, text []byte, v uint64, begin int) {
 			switch name {
+			case "Name":
+				node = string(text)
 			case "State":
 				state = max(state, v)
 			case "Incarnation":
@@ -109,7 +114,7 @@ func (t *tamer) members() error {
 		if state == stateAlive {
 			kind = aliveMsg
 		}
-		if incarnation <= numberMax(kind) {
+		if incarnation <= t.saw(node, incarnation, kind) {
 			continue
 		}
 		for _, i := range at {
@@ -119,9 +124,9 @@ func (t *tamer) members() error {
 	return nil
 }
 
-// fields reads a map of short names, and calls fn for each number in it, with where
-// it begins.
-func (t *tamer) fields(fn func(name string, v uint64, begin int)) error {
+// fields reads a map of short names, and calls fn for each, with its text or number and
+// where that begins.
+func (t *tamer) fields(fn func(name string, text []byte, v uint64, begin int)) error {
 	head, err := t.take(1)
 	if err != nil {
 		return err
@@ -135,11 +140,11 @@ func (t *tamer) fields(fn func(name string, v uint64, begin int)) error {
 			return err
 		}
 		key, begin := string(name), len(t.seen)
-		_, v, err := t.scalar()
+		text, v, err := t.scalar()
 		if err != nil {
 			return err
 		}
-		fn(key, v, begin)
+		fn(key, text, v, begin)
 	}
 	return nil
 }

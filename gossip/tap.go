@@ -10,21 +10,27 @@ import (
 // looked at for them. What is displayed and Settled depend on this, and that a
 // word that nobody could refute is not taken.
 
-// incarnationMax is the highest that an accusation in a packet may name. A peer's
-// begins at nought and grows by one with each refutation, above what it is accused of;
-// memberlist's has 32 bits, and one accused of the highest could never refute.
-const incarnationMax = 1 << 30
+// A peer's incarnation begins at nought and grows by one with each refutation, above what
+// it is accused of; memberlist's has 32 bits, and one accused of the highest could never
+// refute. So an accusation may name incarnationMax, and above that no more than
+// accusedAhead over what is known of the accused: true ones of a peer that was pushed up
+// there are taken, and no lie pushes it far. A life sign may name any: a peer must be
+// able to say more than was ever said of it, and to hear it.
+const (
+	incarnationMax = 1 << 30
+	accusedAhead   = 16
+)
 
-// numberMax is the highest that a message of a kind may name: a refutation is above
-// what was said.
-func numberMax(kind byte) uint64 {
-	switch kind {
-	case ackMsg:
+// numberMax is the highest that a message of a kind may name of a node. The caller holds mu.
+func (g *Gossip) numberMax(node string, kind byte) uint64 {
+	if kind != suspectMsg && kind != deadMsg || node == g.cfg.Self {
 		return math.MaxUint32
-	case aliveMsg:
-		return 2 * incarnationMax
 	}
-	return incarnationMax
+	most := uint64(incarnationMax)
+	if p, ok := g.peers[node]; ok {
+		most = max(most, p.incarnation+accusedAhead)
+	}
+	return min(most, math.MaxUint32-1)
 }
 
 // memberlist's message types that matter here; part of its protocol.
