@@ -273,9 +273,9 @@ func TestHeavyLoss(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMesh(t, 200*time.Millisecond, 0.01)
 		nodes := m.startMany(25, false)
-		m.wire.loss = 0.2
+		m.wire.setLoss(0.2)
 		time.Sleep(2 * time.Minute)
-		m.wire.loss = 0.01
+		m.wire.setLoss(0.01)
 		suspected := m.count(EventSuspect, "")
 		t.Logf("%d suspicions seen", suspected)
 		if n := m.count(EventDead, ""); n > 0 || suspected < 1000 {

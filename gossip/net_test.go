@@ -16,8 +16,7 @@ import (
 // wire is a network in memory: datagrams that are late or lost, streams that
 // are late, peers that are cut off from each other.
 type wire struct {
-	rtt  func(a, b string) time.Duration
-	loss float64
+	rtt func(a, b string) time.Duration
 
 	silent   atomic.Bool   // datagrams are lost, all of them
 	streamed atomic.Uint64 // bytes on streams
@@ -25,6 +24,7 @@ type wire struct {
 	mu    sync.Mutex // guards what follows
 	ports map[string]*port
 	cut   func(a, b string) bool
+	loss  float64
 }
 
 func newWire(rtt time.Duration, loss float64) *wire {
@@ -36,6 +36,19 @@ func (w *wire) setCut(cut func(a, b string) bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.cut = cut
+}
+
+func (w *wire) setLoss(loss float64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.loss = loss
+}
+
+// loses says of one packet whether it is lost.
+func (w *wire) loses() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return rand.Float64() < w.loss
 }
 
 // reach finds a peer that can be reached now.
@@ -73,7 +86,7 @@ func (w *wire) plug(id string) *port {
 }
 
 func (p *port) WriteTo(b []byte, to net.Addr) (int, error) {
-	if p.w.silent.Load() || rand.Float64() < p.w.loss {
+	if p.w.silent.Load() || p.w.loses() {
 		return len(b), nil
 	}
 	b = append([]byte(nil), b...)
@@ -203,7 +216,7 @@ func (l *lane) write(b []byte) (int, error) {
 		return 0, io.ErrClosedPipe
 	}
 	delay := l.w.oneWay(l.from, l.to)
-	if rand.Float64() < l.w.loss {
+	if l.w.loses() {
 		delay += l.w.rtt(l.from, l.to) * 3 / 2
 	}
 	if at := time.Now().Add(delay); at.After(l.last) {

@@ -30,7 +30,8 @@ func wanRTT(a, b string) time.Duration {
 // a mesh that grows never sees at once.
 func (m *mesh) startWAN(n int, loss float64) []*node {
 	m.t.Helper()
-	m.wire.rtt, m.wire.loss = wanRTT, loss
+	m.wire.rtt = wanRTT
+	m.wire.setLoss(loss)
 	m.wire.silent.Store(true)
 	var nodes []*node
 	for i := range n {

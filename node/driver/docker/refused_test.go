@@ -34,3 +34,19 @@ func TestNotFoundIsTheRegistrysWord(t *testing.T) {
 		}
 	}
 }
+
+// TestVanished: an engine that can't read a process that is gone is no engine that
+// refuses to start one.
+func TestVanished(t *testing.T) {
+	for text, want := range map[string]bool{
+		"read /proc/9860/cgroup: no such process":           true,
+		"exec: \"run\": executable file not found in $PATH": false,
+		"no such process": false,
+		"mount /proc/self/fd/7: operation not permitted":            false,
+		"open /proc/12/cgroup: no such process: container exited 3": true,
+	} {
+		if got := vanished(errors.New(text)); got != want {
+			t.Errorf("%q: %v", text, got)
+		}
+	}
+}

@@ -169,16 +169,35 @@ func (d *Driver) begin(ctx context.Context, cli *client.Client, rec record) (*ta
 	if err := t.writeRecord(); err != nil {
 		return nil, err
 	}
-	if _, err := cli.ContainerStart(ctx, rec.Container, client.ContainerStartOptions{}); err != nil {
+	if _, err := cli.ContainerStart(ctx, rec.Container, client.ContainerStartOptions{}); err != nil && !vanished(err) {
 		return nil, d.engine.lost(err)
 	}
 	seen, err := cli.ContainerInspect(ctx, rec.Container, client.ContainerInspectOptions{})
+	for try := 0; err != nil && vanished(err) && try < vanishedTries; try++ {
+		select {
+		case <-ctx.Done():
+		case <-time.After(vanishedPause):
+		}
+		seen, err = cli.ContainerInspect(ctx, rec.Container, client.ContainerInspectOptions{})
+	}
 	if err != nil {
 		return nil, d.engine.lost(err)
 	}
 	t.rec.StartedAt = engineTime(seen.Container.State.StartedAt)
 	t.status.StartedAt = t.rec.StartedAt
 	return t, t.writeRecord()
+}
+
+// A program that ends at once may have done so while Podman reads its process, and has
+// not heard of its end: then it was started, and in a moment the engine knows.
+const (
+	vanishedTries = 20
+	vanishedPause = 50 * time.Millisecond
+)
+
+func vanished(err error) bool {
+	text := err.Error()
+	return strings.Contains(text, "/proc/") && strings.Contains(text, "no such process")
 }
 
 // explain puts an engine's refusal to start something into people's words.
