@@ -114,10 +114,8 @@ func (g *Gossip) nextToSync(now time.Time) (id string, next time.Time, ok bool) 
 
 // anyAlive is one that is alive, at random; nil if nobody is. The caller holds mu.
 func (g *Gossip) anyAlive() *peer {
-	for _, p := range g.peers { // in random order
-		if p.state == StateAlive {
-			return p
-		}
+	for _, p := range g.sample(1, isAlive) {
+		return p
 	}
 	return nil
 }

@@ -228,16 +228,11 @@ func (g *Gossip) believe(p *peer) {
 }
 
 // relays picks peers to ask another by. The caller holds mu.
-func (g *Gossip) relays(to *peer, n int) (out []string) {
-	for id, p := range g.peers { // in random order
-		if len(out) == n {
-			break
-		}
-		if p.state == StateAlive && p != to {
-			out = append(out, id)
-		}
+func (g *Gossip) relays(to *peer, n int) (ids []string) {
+	for _, p := range g.sample(n, func(p *peer) bool { return p.state == StateAlive && p != to }) {
+		ids = append(ids, p.id)
 	}
-	return out
+	return ids
 }
 
 // ask sends what memberlist answers: pings, and the accusation, to be refuted.

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -252,6 +254,34 @@ func TestOneLinkIsCut(t *testing.T) {
 			t.Errorf("%d times it was held for dead", n)
 		}
 	})
+}
+
+// TestSample: any three of eight are picked as often as any others.
+func TestSample(t *testing.T) {
+	g := &Gossip{peers: map[string]*peer{}}
+	for i := range 10 {
+		id := string(rune('a' + i))
+		g.peers[id] = &peer{id: id, state: StateAlive}
+	}
+	g.peers["c"].state, g.peers["g"].state = StateSuspect, StateDead
+	const sets = 56 // 8 over 3
+	seen := map[string]int{}
+	for range 100 * sets {
+		ids := g.relays(&peer{}, 3)
+		slices.Sort(ids)
+		seen[strings.Join(ids, "")]++
+	}
+	if len(seen) != sets {
+		t.Errorf("%d sets were picked, want %d", len(seen), sets)
+	}
+	for set, n := range seen {
+		if n < 40 || n > 200 || strings.ContainsAny(set, "cg") {
+			t.Errorf("%s was picked %d times, want about 100", set, n)
+		}
+	}
+	if all := g.sample(20, isAlive); len(all) != 8 {
+		t.Errorf("%d of 8 when asked for 20", len(all))
+	}
 }
 
 // TestNoDatagrams: peers that reach each other over streams alone suspect nobody.

@@ -148,13 +148,7 @@ func (d delegate) LocalState(join bool) []byte {
 	if g.announced.message != nil {
 		s.Hashes = append(s.Hashes, g.announced.message)
 	}
-	for _, p := range g.peers { // in random order: a random sample
-		if len(s.Coords) >= limit {
-			break
-		}
-		if !p.reachable() {
-			continue
-		}
+	for _, p := range g.sample(limit, (*peer).reachable) {
 		if p.digest.message != nil {
 			s.Digests = append(s.Digests, p.digest.message)
 		}

@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"crypto/sha256"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"time"
@@ -119,6 +120,28 @@ type peer struct {
 }
 
 func (p *peer) reachable() bool { return p.state == StateAlive || p.state == StateSuspect }
+
+func isAlive(p *peer) bool { return p.state == StateAlive }
+
+// sample picks n of the peers that fit, any n as likely as any others (Vitter, "Random
+// Sampling with a Reservoir", TOMS 1985, algorithm R). The first n of a map would not do:
+// they stand side by side in it each time, and those by whom a suspect is asked would
+// fail together. The caller holds mu.
+func (g *Gossip) sample(n int, fits func(*peer) bool) []*peer {
+	var some []*peer
+	seen := 0
+	for _, p := range g.peers {
+		if !fits(p) {
+			continue
+		}
+		if seen++; len(some) < n {
+			some = append(some, p)
+		} else if i := rand.IntN(seen); i < n {
+			some[i] = p
+		}
+	}
+	return some
+}
 
 // admit returns the entry of a peer that may be one, making it if need be. The
 // caller holds mu.

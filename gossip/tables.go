@@ -85,18 +85,13 @@ type push struct {
 	b    []byte
 }
 
-func (g *Gossip) someAlive(limit int) (out []string) {
+func (g *Gossip) someAlive(limit int) (ids []string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for id, p := range g.peers { // in random order
-		if len(out) == limit {
-			break
-		}
-		if p.state == StateAlive {
-			out = append(out, id)
-		}
+	for _, p := range g.sample(limit, isAlive) {
+		ids = append(ids, p.id)
 	}
-	return out
+	return ids
 }
 
 func (g *Gossip) pushLarge(ctx context.Context) {
