@@ -33,8 +33,12 @@ type SyncStats struct {
 //	context, groups…, end              ─▶
 //	                                   ◀─  groups…, end(hash, tops)
 //	finished | subs                    ─▶
-//	                                   ◀─  dots…, dotsEnd
-//	removed…, finished                 ─▶
+//	                                   ◀─  groups…, dots…, dotsEnd
+//	groups…, removed…, finished        ─▶
+//
+// A table goes on changing while it is exchanged. Before either side says what it has
+// no more it sends what it has had since, which may replace that: so no key is empty
+// at one side that never was at the other.
 //
 // What Step applied stays applied when an exchange breaks, so the next one has
 // less to do. The context of the other side is merged only after all that it
@@ -48,6 +52,7 @@ type Session struct {
 	done      bool
 
 	theirs  *Context
+	sent    *Context // own, when all that the other side lacked was queued
 	refused []Dot
 	spared  map[string]struct{} // keys with a refused record: nothing is dropped there
 	listed  [subsTotal]bool     // subs whose dots the other side told
@@ -210,12 +215,12 @@ func (s *Session) announce() {
 }
 
 // queueGroups lists every key with a live record that the other side has not
-// seen.
+// seen, and was not sent before.
 func (s *Session) queueGroups() {
 	for _, key := range s.t.sorted.from("", s.t.keys) {
 		var lacking []*Record
 		for _, r := range s.t.keys[key] {
-			if !s.theirs.Covers(r.Dot) {
+			if !s.theirs.Covers(r.Dot) && (s.sent == nil || !s.sent.Covers(r.Dot)) {
 				lacking = append(lacking, r)
 			}
 		}
@@ -223,6 +228,7 @@ func (s *Session) queueGroups() {
 			lacking = s.queueGroup(key, lacking)
 		}
 	}
+	s.sent = s.t.Context()
 }
 
 // queueGroup takes as many of the lacking records as fit one frame; the
@@ -343,7 +349,7 @@ func (s *Session) askSubs(tops []byte) {
 		}
 	}
 	s.say(f)
-	s.want = []kind{kindDots, kindDotsEnd}
+	s.want = []kind{kindGroups, kindDots, kindDotsEnd}
 }
 
 // takeSubs answers with the live dots of every sub that differs. A list is
@@ -368,21 +374,23 @@ func (s *Session) takeSubs(theirs []subs) error {
 			lists[i].Dots = append(lists[i].Dots, d)
 		}
 	}
+	s.queueGroups()
+	say := func(f *frame) { s.tail = append(s.tail, f.encode()) }
 	f, size := &frame{Kind: kindDots}, 0
 	for _, l := range lists {
 		slices.SortFunc(l.Dots, Dot.Compare)
 		if size > chunkBytes {
-			s.say(f)
+			say(f)
 			f, size = &frame{Kind: kindDots}, 0
 		}
 		f.Lists = append(f.Lists, l)
 		size += 8 + 50*len(l.Dots)
 	}
 	if len(f.Lists) > 0 {
-		s.say(f)
+		say(f)
 	}
-	s.say(&frame{Kind: kindDotsEnd})
-	s.want = []kind{kindRemoved, kindFinished}
+	say(&frame{Kind: kindDotsEnd})
+	s.want = []kind{kindGroups, kindRemoved, kindFinished}
 	return nil
 }
 
@@ -406,6 +414,9 @@ func (s *Session) takeDots(lists []subDot) error {
 			}
 		}
 		theirs[l.Sub] = set
+	}
+	if len(removed) > 0 {
+		s.queueGroups()
 	}
 	s.stats.RemovedThere += len(removed)
 	for chunk := range slices.Chunk(removed, chunkBytes/50) {
