@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -27,12 +28,7 @@ const (
 	askAgain = time.Second            // after an answer, as long as it is suspect
 	askTurn  = 50 * time.Millisecond
 	askLag   = 500 * time.Millisecond // between turns: this peer did not run, and has not read the answers
-
-	// Within this peer a question and its answer go through so many hands, each of which
-	// may come as late as the turns do.
-	lagHands = 12
-	lagMost  = 500 * time.Millisecond
-	asksMax  = 32 // peers asked in a turn; who was not asked often enough is not dead
+	asksMax  = 32                     // peers asked in a turn; who was not asked often enough is not dead
 
 	callsMax     = 16 // streams at once
 	callPatience = 1500 * time.Millisecond
@@ -68,7 +64,7 @@ func (g *Gossip) inquire(p *peer, incarnation uint64, verdict bool) {
 			q.seq = rand.Uint32() // nobody can answer who was not asked
 		}
 		g.asking[q.seq] = p
-		q.next = time.Now()
+		q.next = time.Now().Add(g.late.doubt(time.Now()))
 		if n := len(g.peers); n > askersMax && !verdict && rand.IntN(n) >= askersMax {
 			q.next = q.next.Add(askLate)
 		}
@@ -125,17 +121,15 @@ func (g *Gossip) askSuspects(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	calls := make(chan struct{}, callsMax)
-	last, more := time.Now(), false
-	var own lateness
+	last, turn := time.Now(), time.Duration(0)
 	for {
 		var questions, deaths []question
 		now := time.Now()
-		late := now.Sub(last) - askTurn
-		if !more {
+		late := now.Sub(last) - turn
+		if turn == 0 {
 			late = 0 // it waited for something to do
 		}
-		own.note(late)
-		questions, deaths, more = g.inquiries(now, late > askLag, own.wait(), calls)
+		questions, deaths, turn = g.inquiries(now, late, calls)
 		last = now
 		for _, q := range questions {
 			g.ask(q)
@@ -149,37 +143,30 @@ func (g *Gossip) askSuspects(ctx context.Context) {
 		for _, d := range deaths {
 			g.net.inject(memberlistWord(deadMsg, d.peer, g.cfg.Self, d.accused))
 		}
-		if !more {
+		if turn == 0 {
 			select {
 			case <-g.toAsk:
 			case <-ctx.Done():
 				return
 			}
-		} else if !pause(ctx, askTurn) {
+		} else if !pause(ctx, turn) {
 			return
 		}
 	}
 }
 
-// lateness is how late this peer's own turns came of late: where a machine has too much
-// to do, the answers are there and nobody has read them. A peer that looks to itself
-// first is the better judge of others (Dadgar et al., "Lifeguard", DSN-W 2018).
-type lateness struct{ most time.Duration }
-
-func (l *lateness) note(late time.Duration) { l.most = min(max(l.most*15/16, late), lagMost) }
-
-// wait is how long an answer to the last question may take.
-func (l *lateness) wait() time.Duration { return askWait + lagHands*l.most }
-
 // inquiries settles what can be, and says what is to be asked now, whom
-// memberlist is to hold dead, and whether there is anybody suspect. For each call it
-// takes a place among the calls.
-func (g *Gossip) inquiries(now time.Time, lags bool, wait time.Duration, calls chan<- struct{}) (questions, deaths []question, more bool) {
+// memberlist is to hold dead, and when the next turn is: zero if nobody is suspect. For
+// each call it takes a place among the calls.
+func (g *Gossip) inquiries(now time.Time, late time.Duration, calls chan struct{}) (questions, deaths []question, turn time.Duration) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.late.note(now, late)
+	wait, limit := g.late.wait(now), g.late.asks(now)
+	var due []*peer
 	for _, p := range g.asking {
 		q := &p.inquiry
-		if lags {
+		if late > askLag {
 			q.lapses = now.Add(wait)
 		}
 		switch {
@@ -190,9 +177,14 @@ func (g *Gossip) inquiries(now time.Time, lags bool, wait time.Duration, calls c
 			q.told = now
 			deaths = append(deaths, question{peer: p.id, accused: uint32(q.accused)})
 		}
-		if now.Before(q.next) || len(questions) >= asksMax {
-			continue
+		if !now.Before(q.next) {
+			due = append(due, p)
 		}
+	}
+	// Who was silent so far comes first: most others answer, or refute by themselves.
+	slices.SortFunc(due, func(a, b *peer) int { return b.inquiry.asked - a.inquiry.asked })
+	for _, p := range due[:min(len(due), limit)] {
+		q := &p.inquiry
 		q.asked++
 		q.next = now.Add(askEvery)
 		if q.asked == askTimes {
@@ -201,7 +193,7 @@ func (g *Gossip) inquiries(now time.Time, lags bool, wait time.Duration, calls c
 		ask := question{peer: p.id, seq: q.seq, accuse: true, accused: uint32(q.accused)}
 		if q.asked > 1 { // most answer at once
 			ask.relays = g.relays(p, indirectChecks)
-			if !q.calling {
+			if !q.calling && len(calls) < limit {
 				select {
 				case calls <- struct{}{}:
 					q.calling, ask.call = true, true
@@ -212,7 +204,10 @@ func (g *Gossip) inquiries(now time.Time, lags bool, wait time.Duration, calls c
 		questions = append(questions, ask)
 	}
 	g.stats.Asks += uint64(len(questions))
-	return questions, deaths, len(g.asking) > 0
+	if len(g.asking) > 0 {
+		turn = g.late.turn(now)
+	}
+	return questions, deaths, turn
 }
 
 // believe holds a peer for dead. The caller holds mu.

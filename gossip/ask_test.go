@@ -337,25 +337,40 @@ func TestShortCutIsNoDeath(t *testing.T) {
 	})
 }
 
-// TestLateTurnsWaitLonger: a peer whose own turns come late gives others more time for
-// their answers, up to a limit, until its turns come in time again.
-func TestLateTurnsWaitLonger(t *testing.T) {
+// TestLatePeer: a peer whose own turns come late gives others more time for their
+// answers, asks fewer of them and later, and accuses nobody, up to a limit and until its
+// turns come in time again.
+func TestLatePeer(t *testing.T) {
 	var own lateness
-	if own.note(-time.Millisecond); own.wait() != askWait {
-		t.Errorf("in time, it waits %v", own.wait())
+	now := time.Now()
+	check := func(what string, wait, doubt time.Duration, asks int, accuses bool) {
+		t.Helper()
+		if own.wait(now) != wait || own.doubt(now) != doubt || own.asks(now) != asks || own.accuses(now) != accuses {
+			t.Errorf("%s, it waits %v, asks %d after %v, and accuses is %v", what, own.wait(now), own.asks(now), own.doubt(now), own.accuses(now))
+		}
 	}
-	if own.note(100 * time.Millisecond); own.wait() != askWait+lagHands*100*time.Millisecond {
-		t.Errorf("100 ms late, it waits %v", own.wait())
+	own.note(now, -time.Millisecond)
+	check("in time", askWait, 0, asksMax, true)
+	own.note(now, 75*time.Millisecond)
+	check("75 ms late", askWait+lagHands*75*time.Millisecond, lagHands*75*time.Millisecond, 1, false)
+	own.note(now, time.Hour)
+	check("an hour late", askWait+lagHands*lagMost, askLate, 1, false)
+	now = now.Add(lagMost * lagFades / 2)
+	own.note(now, 0)
+	check("a second after", askWait+lagHands*lagMost/2, askLate, 1, false)
+	now = now.Add(lagMost * lagFades / 2)
+	own.note(now, 0)
+	check("in time again", askWait, 0, asksMax, true)
+	for range 25 {
+		own.falseAlarm(now)
 	}
-	if own.note(time.Hour); own.wait() != askWait+lagHands*lagMost {
-		t.Errorf("an hour late, it waits %v", own.wait())
+	check("25 false alarms", askWait+lagHands*25*alarmLag, lagHands*25*alarmLag, 2, false)
+	for range 1000 {
+		own.falseAlarm(now)
 	}
-	for range 500 {
-		own.note(0)
-	}
-	if own.wait() > askWait+time.Millisecond {
-		t.Errorf("in time again, it waits %v", own.wait())
-	}
+	check("a thousand", askWait+lagHands*alarmsMost*alarmLag, askLate, 1, false)
+	now = now.Add(40 * alarmFades)
+	check("long after", askWait, 0, asksMax, true)
 }
 
 // aliveWord is a life sign of a peer, with the words about itself that it signed.

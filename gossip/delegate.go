@@ -29,7 +29,7 @@ func (d delegate) NodeMeta(int) []byte {
 	return d.g.sealed
 }
 
-func (d delegate) AckPayload() []byte { return d.g.coords.Own() }
+func (d delegate) AckPayload() []byte { return d.g.ackPayload() }
 
 func (d delegate) NotifyPingComplete(n *memberlist.Node, rtt time.Duration, payload []byte) {
 	d.g.notifyPing(n.Name, rtt, payload)

@@ -39,34 +39,37 @@ type Gossip struct {
 
 	oversized, pruned, pushesDropped atomic.Uint64
 
-	mu        sync.Mutex // guards what follows; memberlist is never called with it held
-	peers     map[string]*peer
-	states    [StateAlive + 1]int // how many peers are in each
-	served    map[string]*guest   // peers whose exchange is served now, or waits for that
-	owners    map[owner]string
-	asking    map[uint32]*peer // who is suspect, by the number of what it is asked
-	watching  *peer            // whom this peer looks after, until it answers
-	watched   uint32           // the number of what it was asked
-	forgotten map[string]struct{}
-	meta      meta   // of this peer
-	sealed    []byte // signed meta
-	resealed  bool   // meta changed, memberlist does not know yet
-	own       digestState
-	announced tableState // own hash, as told to others
-	lastHash  [hashBytes]byte
-	hashAt    time.Time // when it was seen to change
-	hashDue   time.Time // when it is to be told
-	compareAt time.Time // when to compare members with somebody, zero: no need
-	retell    bool      // somebody came who may have missed the own hash and digest
-	retoldAt  time.Time
-	pending   []Event
-	net       *network
-	ml        *memberlist.Memberlist
-	started   bool
-	unsaved   bool
-	savedAt   time.Time
-	checkAt   time.Time // when to exchange tables with somebody who seems equal
-	stats     Stats
+	mu          sync.Mutex // guards what follows; memberlist is never called with it held
+	peers       map[string]*peer
+	states      [StateAlive + 1]int // how many peers are in each
+	served      map[string]*guest   // peers whose exchange is served now, or waits for that
+	owners      map[owner]string
+	asking      map[uint32]*peer // who is suspect, by the number of what it is asked
+	late        lateness         // of this peer's own turns
+	watching    *peer            // whom this peer looks after, until it answers
+	watched     uint32           // the number of what it was asked
+	forgotten   map[string]struct{}
+	meta        meta   // of this peer
+	sealed      []byte // signed meta
+	resealed    bool   // meta changed, memberlist does not know yet
+	own         digestState
+	announced   tableState // own hash, as told to others
+	lastHash    [hashBytes]byte
+	hashAt      time.Time // when it was seen to change
+	hashDue     time.Time // when it is to be told
+	comparing   comparing
+	compareAt   time.Time // when to compare members with somebody, zero: no need
+	compareWith *peer     // and with whom; nil: any that is alive
+	retell      bool      // somebody came who may have missed the own hash and digest
+	retoldAt    time.Time
+	pending     []Event
+	net         *network
+	ml          *memberlist.Memberlist
+	started     bool
+	unsaved     bool
+	savedAt     time.Time
+	checkAt     time.Time // when to exchange tables with somebody who seems equal
+	stats       Stats
 }
 
 // Stats are totals since New, but for the depths, which are of now.

@@ -304,6 +304,9 @@ func (g *Gossip) setState(p *peer, s State) {
 	g.states[p.state]--
 	g.states[s]++
 	g.endInquiry(p)
+	if p.state == StateSuspect && s == StateAlive {
+		g.late.falseAlarm(time.Now())
+	}
 	p.state, p.since = s, time.Now()
 	g.wake()
 	g.emit(map[State]EventKind{StateAlive: EventAlive, StateSuspect: EventSuspect,

@@ -130,7 +130,10 @@ func (g *Gossip) rejoin(ctx context.Context) {
 				}
 			})
 		}
-		if !rest(ctx, g.jitter(joinEvery), next, g.toJoin) {
+		g.mu.Lock()
+		late := g.late.doubt(time.Now())
+		g.mu.Unlock()
+		if !rest(ctx, g.jitter(joinEvery+2*late), next, g.toJoin) {
 			return
 		}
 	}
@@ -148,8 +151,12 @@ func (g *Gossip) dueToJoin(now time.Time, limit int) (out []string, next time.Ti
 	}
 	due := g.awaited(now, &next)
 	if !g.compareAt.IsZero() && now.After(g.compareAt) && limit > 0 {
-		g.compareAt = time.Time{}
-		if p := g.anyAlive(); p != nil && !p.joining {
+		p := g.compareWith
+		if p == nil || p.state != StateAlive {
+			p = g.anyAlive()
+		}
+		g.compareAt, g.compareWith = time.Time{}, nil
+		if p != nil && !p.joining {
 			p.joining = true
 			out = append(out, p.id)
 			limit--

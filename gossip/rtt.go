@@ -1,6 +1,10 @@
 package gossip
 
-import "time"
+import (
+	"time"
+
+	"github.com/hansa-mesh/hansa/gossip/coords"
+)
 
 // notifyPing takes a direct probe's answer.
 func (g *Gossip) notifyPing(id string, probed time.Duration, payload []byte) {
@@ -13,6 +17,8 @@ func (g *Gossip) notifyPing(id string, probed time.Duration, payload []byte) {
 	}
 	p.heard = now
 	p.probes++
+	g.sawSum(p, payload, now)
+	payload = payload[:min(len(payload), coords.Bytes)]
 	rtt, measured := g.cfg.RTT(id)
 	if !measured {
 		if p.probes == 1 { // contains the handshake

@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"sync"
+	"time"
 )
 
 // memberlist has each peer probed by chance, now and then by nobody for seconds. So
@@ -21,19 +22,19 @@ func (g *Gossip) watch(ctx context.Context) {
 	if !pause(ctx, g.jitter(2*watchEvery)) { // peers that start together do not ask together
 		return
 	}
-	for pause(ctx, watchEvery-watchWait) {
+	for g.pause(ctx, watchEvery-watchWait) {
 		q, ok := g.neighbour()
 		if !ok {
 			continue
 		}
 		g.ask(q)
-		if !pause(ctx, watchWait) {
+		if !g.pause(ctx, watchWait) {
 			return
 		}
 		if g.again(&q) {
 			g.ask(q)
 			called.Go(func() { g.call(ctx, q) }) // datagrams alone accuse nobody
-			if !pause(ctx, askWait) {
+			if !g.pause(ctx, askWait) {
 				return
 			}
 		}
@@ -81,13 +82,13 @@ func (g *Gossip) again(q *question) bool {
 }
 
 // unwatch ends the waiting, and says whether there was no answer from who is still
-// held alive.
+// held alive. A peer that reads its own answers late keeps it to itself.
 func (g *Gossip) unwatch() (incarnation uint32, silent bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	p := g.watching
 	g.watching = nil
-	if p == nil || p.state != StateAlive {
+	if p == nil || p.state != StateAlive || !g.late.accuses(time.Now()) {
 		return 0, false
 	}
 	return uint32(p.incarnation), true

@@ -12,7 +12,9 @@ import (
 const (
 	coordVersion = 1
 	coordDims    = 8
-	coordBytes   = 1 + 4*(coordDims+3)
+
+	// Bytes is how long a coordinate is on the wire.
+	Bytes = 1 + 4*(coordDims+3)
 
 	// errorFloor is the least error that another peer is believed to have: one
 	// that claims none would pull everybody to itself.
@@ -213,7 +215,7 @@ func (c *Coords) Restore(payload []byte) {
 }
 
 func encodeCoord(c *coordinate.Coordinate) []byte {
-	b := append(make([]byte, 0, coordBytes), coordVersion)
+	b := append(make([]byte, 0, Bytes), coordVersion)
 	for _, v := range append(append([]float64{}, c.Vec...), c.Error, c.Adjustment, c.Height) {
 		b = binary.BigEndian.AppendUint32(b, math.Float32bits(float32(v)))
 	}
@@ -221,7 +223,7 @@ func encodeCoord(c *coordinate.Coordinate) []byte {
 }
 
 func decodeCoord(b []byte) (*coordinate.Coordinate, bool) {
-	if len(b) != coordBytes || b[0] != coordVersion {
+	if len(b) != Bytes || b[0] != coordVersion {
 		return nil, false
 	}
 	var v [coordDims + 3]float64
