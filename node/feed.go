@@ -27,8 +27,6 @@ const (
 	// listRetryMax the longest.
 	listRetry    = 2 * time.Second
 	listRetryMax = 15 * time.Second
-	// refreshRetry is the pause after a digest that could not be pulled.
-	refreshRetry = 10 * time.Second
 	// digestMax bounds a digest of another peer.
 	digestMax = 64 << 10
 )
@@ -137,10 +135,8 @@ func (n *Node) listWork(ctx context.Context, d driver.Driver) {
 			}
 			n.log.Log(ctx, level, "a driver can't say what it runs; nothing is granted on it meanwhile", "driver", d.Name(), "err", err)
 		}
-		select {
-		case <-ctx.Done():
+		if !pause(ctx, wait) {
 			return
-		case <-time.After(wait):
 		}
 	}
 }
@@ -165,23 +161,23 @@ func (n *Node) memberChanged(m gossip.Member) {
 }
 
 // refreshDigest pulls a peer's digest whole, if it changed, for the core.
-func (n *Node) refreshDigest(ctx context.Context, peer string) {
+func (n *Node) refreshDigest(ctx context.Context, peer string) error {
 	ctx, cancel := context.WithTimeout(ctx, queryMax)
 	defer cancel()
 	d, err := n.gossip.Refresh(ctx, peer)
-	if err != nil { // it may be long until the peer is heard of again
-		n.refresher.askLater(peer, refreshRetry, func() bool { return n.ctx.Err() == nil && n.isAlive(peer) })
-		return
+	if err != nil {
+		return err
 	}
 	if len(d.Whole) == 0 || len(d.Whole) > digestMax {
-		return
+		return nil
 	}
 	var digest placement.Digest
 	if err := placement.Decode(d.Whole, &digest); err != nil || string(digest.Peer.Peer) != peer {
 		n.log.Warn("a digest can't be read", "peer", peer, "err", err)
-		return
+		return nil
 	}
 	n.loop.post(placement.DigestChanged{Digest: digest})
+	return nil
 }
 
 // isAlive says whether a peer is, as far as gossip knows.

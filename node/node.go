@@ -321,7 +321,7 @@ func (n *Node) Run(ctx context.Context) (err error) {
 		n.loop.post(placement.Undelivered{To: to, Body: body})
 	})
 	n.publisher.ctx = runCtx
-	n.refresher = newRefresher(n.refreshDigest)
+	n.refresher = newRefresher(n.refreshDigest, func(peer string) bool { return n.ctx.Err() == nil && n.isAlive(peer) })
 
 	failed := make(chan error, 8)
 	part := func(name string, run func(context.Context) error) {

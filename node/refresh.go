@@ -2,27 +2,41 @@ package node
 
 import (
 	"context"
+	"math/rand/v2"
 	"sync"
 	"time"
 )
 
-// refreshersMax bounds the digests that are pulled at once.
-const refreshersMax = 4
+const (
+	// refreshersMax bounds the digests that are pulled at once.
+	refreshersMax = 4
+	// refreshRetry is the first pause after one that could not be pulled, which doubles
+	// up to refreshRetryMax: it may be long until the peer is heard of again.
+	refreshRetry    = 250 * time.Millisecond
+	refreshRetryMax = 10 * time.Second
+)
 
-// refresher does something for peers, each once for any number of requests
-// that came in meanwhile.
+// refresher does something for peers, each once for any number of requests that came in
+// meanwhile, and again where it failed.
 type refresher struct {
-	do func(ctx context.Context, peer string)
+	do    func(ctx context.Context, peer string) error
+	still func(peer string) bool // whether it is worth another try
 
 	mu      sync.Mutex // guards what follows
 	waiting []string
 	queued  map[string]bool
-	delayed map[string]bool // to be asked for once more, after a pause
+	failed  map[string]*failure
 	wake    chan struct{}
 }
 
-func newRefresher(do func(context.Context, string)) *refresher {
-	return &refresher{do: do, queued: map[string]bool{}, delayed: map[string]bool{}, wake: make(chan struct{}, 1)}
+// failure is a peer for which it failed last time.
+type failure struct {
+	tries int
+	later bool // another is to come by itself
+}
+
+func newRefresher(do func(context.Context, string) error, still func(string) bool) *refresher {
+	return &refresher{do: do, still: still, queued: map[string]bool{}, failed: map[string]*failure{}, wake: make(chan struct{}, 1)}
 }
 
 // ask puts a peer on the list. It never blocks.
@@ -40,24 +54,43 @@ func (r *refresher) ask(peer string) {
 	}
 }
 
-// askLater puts a peer on the list after a pause, if it is still wanted then. However
-// often it is called meanwhile, that is once: a peer that tells of what nobody can get
-// from it is asked no more often for that.
-func (r *refresher) askLater(peer string, pause time.Duration, still func() bool) {
+// did takes what came of a try. However often it failed meanwhile, one other comes by
+// itself: a peer that tells of what nobody can get from it is asked no more often for
+// that.
+func (r *refresher) did(peer string, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.delayed[peer] {
+	if err == nil {
+		delete(r.failed, peer)
 		return
 	}
-	r.delayed[peer] = true
-	time.AfterFunc(pause, func() {
-		r.mu.Lock()
-		delete(r.delayed, peer)
-		r.mu.Unlock()
-		if still() {
-			r.ask(peer)
-		}
-	})
+	f := r.failed[peer]
+	if f == nil {
+		f = &failure{}
+		r.failed[peer] = f
+	}
+	if f.later {
+		return
+	}
+	pause := refreshRetryMax
+	if f.tries < 6 {
+		pause = min(pause, refreshRetry<<f.tries)
+	}
+	f.tries, f.later = f.tries+1, true
+	time.AfterFunc(pause/2+rand.N(pause/2), func() { r.again(peer, f) })
+}
+
+func (r *refresher) again(peer string, f *failure) {
+	still := r.still(peer)
+	r.mu.Lock()
+	if f.later = false; !still && r.failed[peer] == f {
+		delete(r.failed, peer)
+	}
+	still = still && r.failed[peer] == f // or it succeeded meanwhile
+	r.mu.Unlock()
+	if still {
+		r.ask(peer)
+	}
 }
 
 func (r *refresher) next() (string, bool) {
@@ -87,7 +120,7 @@ func (r *refresher) run(ctx context.Context) error {
 			room <- struct{}{}
 			work.Go(func() {
 				defer func() { <-room }()
-				r.do(ctx, peer)
+				r.did(peer, r.do(ctx, peer))
 			})
 		}
 	}
