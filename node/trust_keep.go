@@ -23,6 +23,9 @@ const (
 	// something: one peer putting it back is enough.
 	keepTrustEvery = time.Minute
 	keepTrustWait  = 5 * time.Second
+	// keepTrustFirst is how long a peer whose table is empty waits for those of others,
+	// which have what it knows: each newcomer would tell all of them once more.
+	keepTrustFirst = 10 * time.Second
 )
 
 // putTrust writes a record beside what others say under the same key.
@@ -51,6 +54,9 @@ func valuesOf(records []table.Record) [][]byte {
 func (n *Node) keepTrust(ctx context.Context) error {
 	tick := time.NewTicker(keepTrustEvery)
 	defer tick.Stop()
+	if n.tables[tableTrust].Counts().Records == 0 && len(n.trust.Peers()) > 1 {
+		n.awaitTrust(ctx, keepTrustFirst)
+	}
 	for {
 		if err := n.restoreTrust(ctx); err != nil && ctx.Err() == nil {
 			n.log.Warn("records of trust are not in the table yet", "err", err)
@@ -58,13 +64,32 @@ func (n *Node) keepTrust(ctx context.Context) error {
 		select {
 		case <-tick.C:
 		case <-n.trustMoved:
-			select {
-			case <-time.After(rand.N(keepTrustWait)):
-			case <-ctx.Done():
-			}
+			pause(ctx, rand.N(keepTrustWait))
 		case <-ctx.Done():
 			return nil
 		}
+	}
+}
+
+// pause waits, and is false if ctx ended.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// awaitTrust waits until the table has something, and a moment for the rest.
+func (n *Node) awaitTrust(ctx context.Context, most time.Duration) {
+	select {
+	case <-n.trustMoved:
+		pause(ctx, rand.N(keepTrustWait))
+	case <-time.After(most):
+	case <-ctx.Done():
 	}
 }
 

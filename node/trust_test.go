@@ -193,3 +193,28 @@ func TestForgottenPeerSaysSo(t *testing.T) {
 		})
 	}
 }
+
+// TestNewcomersTellNothingTwice: who comes into a mesh waits for what the others have of
+// trust, and writes nothing of that once more.
+func TestNewcomersTellNothingTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMesh(t, 6, 20*time.Millisecond)
+		defer m.close()
+		time.Sleep(2 * keepTrustEvery)
+		for _, s := range m.sites {
+			keys := 0
+			s.node.tables[tableTrust].Range("", func(key string, _ []byte) bool {
+				keys++
+				for i, r := range s.node.tables[tableTrust].Siblings(key) {
+					if i > 0 || r.Dot.Peer != m.sites[0].node.ID() {
+						t.Errorf("%s has %s from %s, which let nobody in", s.node.ID(), key, r.Dot.Peer)
+					}
+				}
+				return true
+			})
+			if want := 1 + 2*5; keys != want { // the founder; who came, and with which invitation
+				t.Errorf("%s has %d records, want %d", s.node.ID(), keys, want)
+			}
+		}
+	})
+}

@@ -21,7 +21,7 @@ func (s *Set) Check(key string, raw []byte) error {
 	if own := r.key(); own != key {
 		return fmt.Errorf("%w: %s under the key %s", ErrInvalid, own, key)
 	}
-	if maker, known := s.KeyOf(r.by); known && !r.verify(maker) {
+	if maker, known := s.KeyOf(r.by); known && !s.verifies(r, maker) {
 		return fmt.Errorf("%w: %s: the signature is wrong", ErrInvalid, key)
 	}
 	return nil

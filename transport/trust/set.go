@@ -3,6 +3,7 @@ package trust
 import (
 	"bytes"
 	"crypto/ed25519"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -35,6 +36,8 @@ type byMaker map[string]*record
 type Set struct {
 	root   ed25519.PublicKey
 	rootID string
+
+	verified verified
 
 	mu       sync.RWMutex // guards what follows
 	count    int
@@ -114,7 +117,7 @@ func (s *Set) AddChain(id string, raws [][]byte) error {
 		} else if r.by != next {
 			return fmt.Errorf("%w: its maker %s is not the one before it", ErrInvalid, r.by)
 		}
-		if r.kind != kindAdmission || key == nil || !r.verify(key) {
+		if r.kind != kindAdmission || key == nil || !s.verifies(r, key) {
 			return fmt.Errorf("%w: %s does not lead from the root", ErrInvalid, r.key())
 		}
 		next, key = r.about(), r.admit.Key
@@ -130,8 +133,42 @@ func (s *Set) AddChain(id string, raws [][]byte) error {
 	return nil
 }
 
-func (r *record) verify(key ed25519.PublicKey) bool {
-	return identity.VerifyFor(key, signContext+" "+r.kind, r.body, r.sig)
+// verifies is whether a record is signed with the key of its maker. What comes in a table
+// is checked before it is held and added after it; the second time it is known.
+func (s *Set) verifies(r *record, key ed25519.PublicKey) bool {
+	id := sha256.Sum256(slices.Concat(key, r.raw))
+	if s.verified.has(id) {
+		return true
+	}
+	ok := identity.VerifyFor(key, signContext+" "+r.kind, r.body, r.sig)
+	if ok {
+		s.verified.add(id)
+	}
+	return ok
+}
+
+// verified is the signatures that were found right last, by key and record.
+type verified struct {
+	mu  sync.Mutex // guards what follows
+	ids map[[sha256.Size]byte]struct{}
+}
+
+const verifiedMax = 256
+
+func (v *verified) has(id [sha256.Size]byte) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	_, ok := v.ids[id]
+	return ok
+}
+
+func (v *verified) add(id [sha256.Size]byte) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.ids == nil || len(v.ids) >= verifiedMax {
+		v.ids = map[[sha256.Size]byte]struct{}{}
+	}
+	v.ids[id] = struct{}{}
 }
 
 // add takes a record, and then those that waited for it. The caller holds mu.
@@ -148,7 +185,7 @@ func (s *Set) add(r *record) (about []string, changed bool, err error) {
 		s.waiting.add(r)
 		return nil, false, nil
 	}
-	if !r.verify(key) {
+	if !s.verifies(r, key) {
 		return nil, false, fmt.Errorf("%w: %s: the signature is wrong", ErrInvalid, r.key())
 	}
 	if old == nil && (s.count >= recordsMax || s.bytes+len(r.raw) > bytesMax) {
