@@ -13,7 +13,9 @@ func (s *Steward) act() {
 	p, a := s.p, s.a
 	now := p.out.now.Mono
 	s.open = s.open[:0:0]
-	maps.DeleteFunc(s.sent, func(_ string, at time.Duration) bool { return now-at >= max(p.tune.Resend, p.tune.RoundMin) })
+	maps.DeleteFunc(s.sent, func(_ string, at time.Duration) bool {
+		return now-at >= max(p.members.patience.resend(&p.tune, 0), p.tune.RoundMin)
+	})
 	s.forgetStops()
 	s.repeatAsks(now)
 	s.repeatHolds()

@@ -9,10 +9,11 @@ import (
 // members is this peer's view of the others. It is a view: nothing here is
 // agreed on with anyone.
 type members struct {
-	self  PeerID
-	tune  Tuning
-	peers map[PeerID]*member
-	order []PeerID // of peers, sorted
+	self     PeerID
+	tune     Tuning
+	patience patience // of this peer's asks
+	peers    map[PeerID]*member
+	order    []PeerID // of peers, sorted
 
 	siteDead  map[SiteID]time.Duration // when the last live peer of a site died
 	massUntil time.Duration            // replacing is paused until then
@@ -250,7 +251,7 @@ func (m *members) candidates(now time.Duration) []Candidate {
 			continue
 		}
 		d := *p.digest
-		if now-p.asked < m.tune.AskGiveUp { // or it was refused, or came to nothing
+		if now-p.asked < m.patience.giveUp(&m.tune) { // or it was refused, or came to nothing
 			d.Free = d.Free.Sub(p.charged)
 			d.Largest = d.Largest.Sub(p.charged)
 			for _, c := range p.chargedGPUs {

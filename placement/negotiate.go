@@ -83,11 +83,12 @@ func (s *Steward) repeatAsks(now time.Duration) {
 	for _, n := range sortedKeys(s.asks) {
 		o := s.asks[n]
 		switch {
-		case !s.p.members.live(o.to), now-o.first >= s.p.tune.AskGiveUp:
+		case !s.p.members.live(o.to), now-o.first >= s.p.members.patience.giveUp(&s.p.tune):
 			s.p.tune.mark(MarkAskGivenUp)
 			s.closeAsk(n)
 			s.refuse(o.component, o.to, "no answer")
-		case now-o.last >= s.p.tune.Resend:
+		case now-o.last >= s.p.members.patience.resend(&s.p.tune, o.again):
+			o.again++
 			s.sendAsk(o)
 		}
 	}
@@ -118,6 +119,7 @@ func (p *Peer) onOffer(from PeerID, m *offerMsg) {
 		return // it speaks of what was not asked
 	}
 	s.closeAsk(m.Ask.Counter)
+	p.members.patience.answered(p.out.now.Mono - o.first)
 	if m.Fence.Compare(s.term) > 0 {
 		s.followTerm(m.Fence)
 		s.confirm()
@@ -215,7 +217,7 @@ func (s *Steward) sendHolds(first bool) {
 		if s.heldBy[id] >= s.holdNumber || id == s.p.cfg.Self.Peer || !s.p.keeperLives(ref) {
 			continue
 		}
-		if at, ok := s.sent[key]; ok && !first && now-at < s.p.tune.Resend {
+		if at, ok := s.sent[key]; ok && !first && now-at < s.p.members.patience.resend(&s.p.tune, 0) {
 			continue
 		}
 		s.sent[key] = now

@@ -34,7 +34,7 @@ func (s *Steward) giveBack(f fact, slots Slots, why string, behind bool) {
 
 func (s *Steward) mayRepeat(key string) bool {
 	now := s.p.out.now.Mono
-	if at, ok := s.sent[key]; ok && now-at < s.p.tune.Resend {
+	if at, ok := s.sent[key]; ok && now-at < s.p.members.patience.resend(&s.p.tune, 0) {
 		return false
 	}
 	s.sent[key] = now

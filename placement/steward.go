@@ -84,6 +84,7 @@ type openAsk struct {
 	spec      uint64 // SpecHash of what it asks for
 	first     time.Duration
 	last      time.Duration
+	again     int // times it was sent since the first
 }
 
 // refusal is why a peer refused an ask, and when.
