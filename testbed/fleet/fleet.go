@@ -37,6 +37,7 @@ type Config struct {
 	Hosts    int                 // of each peer; default 1, its own machine
 	Capacity placement.Resources // of each host
 	Log      *slog.Logger
+	Progress func(up int) // called as peers know each other; nil for none
 }
 
 // Fleet is a running mesh.
@@ -109,10 +110,9 @@ func (f *Fleet) lay() {
 	}
 }
 
-// wave is how many peers start at once. Each newcomer is news to all that run, which
-// many cost little more than one; too many at once have no answer in time where a few
-// cores do the work of all.
-const wave = 16
+// wave is how many peers start at once beside n that run: each newcomer connects to all,
+// and a few cores do the work of all, so that too many at once have no answer in time.
+func wave(n int) int { return min(max(4, 512/n), 16) }
 
 // found starts the peers in waves, each when those before know each other.
 func (f *Fleet) found(ctx context.Context) error {
@@ -123,13 +123,17 @@ func (f *Fleet) found(ctx context.Context) error {
 	if err := f.start(first); err != nil {
 		return err
 	}
-	for n := 1; n < len(f.peers); n += wave {
-		end := min(n+wave, len(f.peers))
+	for n := 1; n < len(f.peers); {
+		end := min(n+wave(n), len(f.peers))
 		if err := f.letIn(ctx, f.peers[n:end]); err != nil {
 			return err
 		}
 		if err := f.ready(ctx, f.peers[:end]); err != nil {
 			return err
+		}
+		n = end
+		if f.cfg.Progress != nil {
+			f.cfg.Progress(n)
 		}
 	}
 	return nil

@@ -95,7 +95,10 @@ func MeasureCost(ctx context.Context, cfg CostConfig) (costs []Cost, err error) 
 	cfg.Progress(fmt.Sprintf("starting %d peers", cfg.Peers))
 	room := placement.Resources{CPU: slotCPU, Memory: slotMemory}.Times(4*cfg.Apps/cfg.Peers + 4)
 	room.Disk = 1 << 40 // said, since what this machine has free changes all the time, and digests with it
-	c.fleet, err = fleet.Start(ctx, fleet.Config{Dir: cfg.Dir, Peers: cfg.Peers, RTTMax: cfg.RTTMax, Seed: cfg.Seed, Log: cfg.Log, Capacity: room})
+	c.fleet, err = fleet.Start(ctx, fleet.Config{
+		Dir: cfg.Dir, Peers: cfg.Peers, RTTMax: cfg.RTTMax, Seed: cfg.Seed, Log: cfg.Log, Capacity: room,
+		Progress: func(up int) { cfg.Progress(fmt.Sprintf("%d of %d peers know each other", up, cfg.Peers)) },
+	})
 	if err != nil {
 		return nil, err
 	}

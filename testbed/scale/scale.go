@@ -13,6 +13,7 @@ import (
 	"github.com/hansa-mesh/hansa/node/api"
 	"github.com/hansa-mesh/hansa/placement"
 	"github.com/hansa-mesh/hansa/testbed/fleet"
+	"github.com/hansa-mesh/hansa/testbed/load"
 	"github.com/hansa-mesh/hansa/testbed/usage"
 )
 
@@ -133,12 +134,16 @@ func Measure(ctx context.Context, cfg Config) (figure Figure, err error) {
 	cfg.Progress(fmt.Sprintf("starting %d peers", cfg.Peers))
 	r.fleet, err = fleet.Start(ctx, fleet.Config{
 		Dir: cfg.Dir, Peers: cfg.Peers, Seed: cfg.Seed, Log: cfg.Log, Hosts: cfg.Hosts,
+		Progress: func(up int) { cfg.Progress(fmt.Sprintf("%d of %d peers know each other", up, cfg.Peers)) },
 		Capacity: placement.Resources{CPU: slotCPU, Memory: slotMemory}.Times(r.room()),
 	})
 	if err != nil {
 		return Figure{}, err
 	}
 	defer func() { err = errors.Join(err, r.fleet.Close()) }()
+	if err := r.atRest(ctx); err != nil {
+		return r.fig, err
+	}
 	r.fig.Idle = usage.Resident()
 	if err := r.burst(ctx); err != nil {
 		return r.fig, err
@@ -152,6 +157,22 @@ func Measure(ctx context.Context, cfg Config) (figure Figure, err error) {
 // room is how many slots a host has room for: twice those that it would have if all
 // had as many.
 func (r *run) room() int { return 2 * ((r.fig.Slots+r.cfg.Singles)/r.fig.Hosts + 1) }
+
+// atRest waits until the peers have nothing left to do of their start.
+func (r *run) atRest(ctx context.Context) error {
+	return load.Await(ctx, func() error {
+		for _, p := range r.fleet.Peers() {
+			mesh, err := p.Node().Backend().Mesh(ctx)
+			if err != nil {
+				return fmt.Errorf("%s: %w", p.Name, err)
+			}
+			if !mesh.Settled {
+				return fmt.Errorf("%s is not settled: %v", p.Name, mesh.Open)
+			}
+		}
+		return nil
+	})
+}
 
 // burst submits the apps at all peers in turn until every slot was started, and
 // waits until every peer knows.
