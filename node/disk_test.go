@@ -114,7 +114,7 @@ func TestMeshWithAFullDisk(t *testing.T) {
 // opened is a peer in a data folder, opened and not run.
 func opened(t *testing.T, dir string) *Node {
 	t.Helper()
-	n, err := New(Config{DataDir: dir, Listen: "127.0.0.1:0", API: apiNone}, Deps{})
+	n, err := New(t.Context(), Config{DataDir: dir, Listen: "127.0.0.1:0", API: apiNone}, Deps{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,8 +3,8 @@
 //
 // # Usage
 //
-//	n, err := node.New(cfg, deps)   // opens, wires and starts nothing
-//	err = n.Run(ctx)                // blocks until ctx ends
+//	n, err := node.New(ctx, cfg, deps)   // opens, wires and starts nothing
+//	err = n.Run(ctx)                     // blocks until ctx ends
 //
 // Init founds a mesh and Join enters one: both prepare the data folder that New
 // opens, and start nothing. What a data folder holds is in home.go.

@@ -49,7 +49,7 @@ func TestMembershipSurvives(t *testing.T) {
 					}
 				}
 				if len(files) == 2 {
-					_, err := New(Config{DataDir: dir, Listen: "127.0.0.1:0", API: apiNone}, Deps{})
+					_, err := New(t.Context(), Config{DataDir: dir, Listen: "127.0.0.1:0", API: apiNone}, Deps{})
 					if err == nil || !strings.Contains(err.Error(), "token") && !strings.Contains(err.Error(), "invitation") {
 						t.Errorf("both are gone: %v", err)
 					}
@@ -78,7 +78,7 @@ func TestAnotherKeyIsTold(t *testing.T) {
 	if err := os.Remove(filepath.Join(dir, identityDir, "key.pem")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := New(Config{DataDir: dir, Listen: "127.0.0.1:0", API: apiNone}, Deps{}); err == nil || !strings.Contains(err.Error(), "fra-1") || !strings.Contains(err.Error(), "hansa invite") {
+	if _, err := New(t.Context(), Config{DataDir: dir, Listen: "127.0.0.1:0", API: apiNone}, Deps{}); err == nil || !strings.Contains(err.Error(), "fra-1") || !strings.Contains(err.Error(), "hansa invite") {
 		t.Errorf("without its key: %v", err)
 	}
 }

@@ -103,7 +103,7 @@ func (m *mesh) start(s *testSite, token string) {
 	if m.deps != nil {
 		m.deps(&deps)
 	}
-	n, err := New(cfg, deps)
+	n, err := New(m.t.Context(), cfg, deps)
 	if err != nil {
 		m.t.Fatal(err)
 	}

@@ -128,7 +128,7 @@ var errNoToken = errors.New("this peer is in no mesh: found one with 'hansa init
 
 // enter makes sure that this peer is in a mesh: with its invitation when it is
 // new.
-func (n *Node) enter() error {
+func (n *Node) enter(ctx context.Context) error {
 	member, err := loadMembership(n.cfg.DataDir)
 	if err == nil {
 		n.member = member
@@ -144,7 +144,7 @@ func (n *Node) enter() error {
 	if n.cfg.Token == "" || len(n.cfg.Join) == 0 {
 		return fmt.Errorf("data folder %s: %w", n.cfg.DataDir, errNoToken)
 	}
-	n.member, err = n.joinMesh()
+	n.member, err = n.joinMesh(ctx)
 	if err != nil {
 		return err
 	}
@@ -197,22 +197,37 @@ func (n *Node) sameMember() error {
 // joinMesh asks the peers at --join, one after another, to be let in; and again, for
 // a while, where one had too much to do: a mesh that many join at once lets in a few
 // at a time.
-func (n *Node) joinMesh() (membership, error) {
+func (n *Node) joinMesh(ctx context.Context) (m membership, err error) {
+	again := func(wait time.Duration, err error) {
+		n.log.Info("the mesh lets in no newcomer at this moment: asking again", "in", wait, "err", err)
+	}
+	err = whileBusy(ctx, again, func() error {
+		m, err = n.askToJoin(ctx)
+		return err
+	})
+	return m, err
+}
+
+// whileBusy asks until the answer is another than that a peer is busy, for
+// joinPatience at most.
+func whileBusy(ctx context.Context, again func(wait time.Duration, err error), ask func() error) error {
 	end := time.Now().Add(joinPatience)
 	for wait := joinAgain; ; wait = min(2*wait, joinAgainMax) {
-		m, err := n.askToJoin()
+		err := ask()
 		if err == nil || !busy(err) || time.Now().Add(wait).After(end) {
-			return m, err
+			return err
 		}
-		n.log.Info("the mesh lets in no newcomer at this moment: asking again", "in", wait, "err", err)
-		time.Sleep(wait)
+		again(wait, err)
+		if !pause(ctx, wait) {
+			return errors.Join(ctx.Err(), err)
+		}
 	}
 }
 
-func (n *Node) askToJoin() (membership, error) {
+func (n *Node) askToJoin(ctx context.Context) (membership, error) {
 	var errs []error
 	for _, addr := range n.cfg.Join {
-		ctx, cancel := context.WithTimeout(context.Background(), joinMax)
+		ctx, cancel := context.WithTimeout(ctx, joinMax)
 		reply, err := transport.Join(ctx, transport.JoinConfig{
 			Identity: n.id, Conn: n.conn, Addr: addr, Token: n.cfg.Token, Name: n.cfg.Name, Site: n.cfg.Site,
 		})

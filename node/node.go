@@ -108,8 +108,9 @@ type Node struct {
 }
 
 // New opens what a peer needs and wires it together; it starts nothing. When
-// the peer is in no mesh yet it is let in first, with Config.Token.
-func New(cfg Config, deps Deps) (*Node, error) {
+// the peer is in no mesh yet it is let in first, with Config.Token, for which ctx
+// says how long it may take.
+func New(ctx context.Context, cfg Config, deps Deps) (*Node, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
@@ -125,7 +126,7 @@ func New(cfg Config, deps Deps) (*Node, error) {
 	}
 	n.openUpstreams()
 	for _, step := range []func() error{
-		n.openIdentity, n.openConn, n.enter, n.openStore, n.openTables, n.openDrivers, n.openCore,
+		n.openIdentity, n.openConn, func() error { return n.enter(ctx) }, n.openStore, n.openTables, n.openDrivers, n.openCore,
 		n.openTransport, n.openGossip, n.openRegistry, n.openEngines, n.openAPI,
 	} {
 		if err := step(); err != nil {

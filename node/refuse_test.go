@@ -90,7 +90,7 @@ func TestNewRefuses(t *testing.T) {
 			if c.cfg.API == "" {
 				c.cfg.API = apiNone
 			}
-			n, err := New(c.cfg, Deps{})
+			n, err := New(t.Context(), c.cfg, Deps{})
 			if err == nil {
 				t.Fatalf("it was accepted: %v", n)
 			}

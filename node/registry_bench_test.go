@@ -117,7 +117,7 @@ func benchPeer(b *testing.B) string {
 		b.Fatal(err)
 	}
 	s := &testSite{world: fake.NewWorld()}
-	n, err := New(Config{DataDir: dir, Listen: "127.0.0.1:0", API: "127.0.0.1:0"}, Deps{Drivers: s.drivers()})
+	n, err := New(context.Background(), Config{DataDir: dir, Listen: "127.0.0.1:0", API: "127.0.0.1:0"}, Deps{Drivers: s.drivers()})
 	if err != nil {
 		b.Fatal(err)
 	}

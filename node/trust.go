@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"time"
@@ -322,12 +323,12 @@ type JoinResult struct {
 
 // Join enters a mesh with Config.Token, at any of Config.Join, and prepares
 // the data folder; it starts nothing.
-func Join(cfg Config) (JoinResult, error) {
+func Join(ctx context.Context, cfg Config) (JoinResult, error) {
 	if err := cfg.Validate(); err != nil {
 		return JoinResult{}, err
 	}
-	n := &Node{cfg: cfg.withDefaults()}
-	n.cfg.Listen = ":0" // only to ask from
+	n := &Node{cfg: cfg.withDefaults(), log: slog.Default()} // it tells of what it waits for
+	n.cfg.Listen = ":0"                                      // only to ask from
 	if m, err := loadMembership(cfg.DataDir); err == nil {
 		return JoinResult{}, fmt.Errorf("data folder %s: %w: it belongs to peer %s of mesh %s already: start it with 'hansa agent', or use another",
 			cfg.DataDir, placement.ErrConflict, m.Name, m.Mesh)
@@ -335,7 +336,7 @@ func Join(cfg Config) (JoinResult, error) {
 	if err := errors.Join(n.openIdentity(), n.openConn()); err != nil {
 		return JoinResult{}, errors.Join(err, n.close())
 	}
-	err := errors.Join(n.enter(), n.close())
+	err := errors.Join(n.enter(ctx), n.close())
 	return JoinResult{Mesh: n.member.Mesh, Peer: n.id.ID(), Name: n.member.Name, Site: n.member.Site}, err
 }
 

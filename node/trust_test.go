@@ -27,7 +27,7 @@ func (m *mesh) join(name, token string, at *testSite) error {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	n, err := New(Config{DataDir: s.dir, Listen: s.addr, Advertise: s.addr, API: apiNone, Token: token, Join: []string{at.addr}},
+	n, err := New(m.t.Context(), Config{DataDir: s.dir, Listen: s.addr, Advertise: s.addr, API: apiNone, Token: token, Join: []string{at.addr}},
 		Deps{Conn: conn, Drivers: s.drivers()})
 	if err != nil {
 		return errors.Join(err, conn.Close())

@@ -220,7 +220,7 @@ func (m *Mesh) start(s *site, token string) error {
 	if token != "" {
 		cfg.Join, cfg.Token = []string{m.sites[0].udp}, token
 	}
-	n, err := node.New(cfg, node.Deps{Log: m.cfg.Log.With("site", s.name), Conn: conn, Version: m.cfg.Version})
+	n, err := node.New(m.ctx, cfg, node.Deps{Log: m.cfg.Log.With("site", s.name), Conn: conn, Version: m.cfg.Version})
 	if err != nil {
 		return errors.Join(fmt.Errorf("dev: start %s: %w", s.name, err), conn.Close())
 	}

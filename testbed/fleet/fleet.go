@@ -120,7 +120,7 @@ func (f *Fleet) found(ctx context.Context) error {
 	if _, err := node.Init(node.InitConfig{DataDir: first.dir, Name: first.Name, Site: first.Site}); err != nil {
 		return err
 	}
-	if err := f.start(first); err != nil {
+	if err := f.start(ctx, first); err != nil {
 		return err
 	}
 	for n := 1; n < len(f.peers); {
@@ -147,7 +147,7 @@ func (f *Fleet) letIn(ctx context.Context, peers []*Peer) error {
 		if err != nil {
 			return fmt.Errorf("fleet: invite %s: %w", p.Name, err)
 		}
-		run, err := f.make(p, token)
+		run, err := f.make(ctx, p, token)
 		if err != nil {
 			return err
 		}
@@ -175,8 +175,8 @@ func (f *Fleet) ready(ctx context.Context, peers []*Peer) error {
 }
 
 // start runs a peer that was let in, and waits until it does its work.
-func (f *Fleet) start(p *Peer) error {
-	run, err := f.make(p, "")
+func (f *Fleet) start(ctx context.Context, p *Peer) error {
+	run, err := f.make(ctx, p, "")
 	if err != nil {
 		return err
 	}
@@ -186,7 +186,7 @@ func (f *Fleet) start(p *Peer) error {
 }
 
 // make is a peer that is yet to run; with an invitation it is let in first.
-func (f *Fleet) make(p *Peer, token string) (run func(), err error) {
+func (f *Fleet) make(ctx context.Context, p *Peer, token string) (run func(), err error) {
 	conn, err := f.net.Listen(p.Addr)
 	if err != nil {
 		return nil, fmt.Errorf("fleet: start %s: %w", p.Name, err)
@@ -195,7 +195,7 @@ func (f *Fleet) make(p *Peer, token string) (run func(), err error) {
 	if token != "" {
 		cfg.Token, cfg.Join = token, []string{f.peers[0].Addr}
 	}
-	n, err := node.New(cfg, node.Deps{Conn: conn, Version: "test", Log: f.cfg.Log.With("on", p.Name), Drivers: p.drivers, Hosts: f.hosts(p)})
+	n, err := node.New(ctx, cfg, node.Deps{Conn: conn, Version: "test", Log: f.cfg.Log.With("on", p.Name), Drivers: p.drivers, Hosts: f.hosts(p)})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("fleet: start %s: %w", p.Name, err), conn.Close())
 	}
@@ -282,7 +282,7 @@ func (f *Fleet) Kill(p *Peer, work bool) error {
 }
 
 // Restart starts a peer with the disk that it has.
-func (f *Fleet) Restart(p *Peer) error { return f.start(p) }
+func (f *Fleet) Restart(p *Peer) error { return f.start(context.Background(), p) }
 
 // Wipe empties the disk of a peer that is down, but for its identity.
 func (f *Fleet) Wipe(p *Peer) error { return Wipe(p.dir) }

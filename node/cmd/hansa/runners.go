@@ -57,7 +57,7 @@ func agent(ctx context.Context, cfg cli.AgentConfig, version string) error {
 	if cfg.Position != nil {
 		c.Lat, c.Lon = cfg.Position.Lat, cfg.Position.Lon
 	}
-	n, err := node.New(c, node.Deps{Log: cfg.NewLogger(), Version: version})
+	n, err := node.New(ctx, c, node.Deps{Log: cfg.NewLogger(), Version: version})
 	if err != nil {
 		return err
 	}
@@ -85,8 +85,8 @@ func initMesh(_ context.Context, cfg cli.InitConfig) (cli.InitResult, error) {
 	}, nil
 }
 
-func joinMesh(_ context.Context, cfg cli.JoinConfig) (cli.JoinResult, error) {
-	r, err := node.Join(node.Config{DataDir: cfg.DataDir, Name: cfg.Name, Site: cfg.Site, Join: cfg.Join, Token: cfg.Token})
+func joinMesh(ctx context.Context, cfg cli.JoinConfig) (cli.JoinResult, error) {
+	r, err := node.Join(ctx, node.Config{DataDir: cfg.DataDir, Name: cfg.Name, Site: cfg.Site, Join: cfg.Join, Token: cfg.Token})
 	if err != nil {
 		return cli.JoinResult{}, err
 	}
