@@ -39,6 +39,11 @@ A peer has one host, of the size of --hosts hosts, and takes at most 16,384 slot
 			if err != nil {
 				return err
 			}
+			if dir != "" {
+				if err := os.MkdirAll(dir, 0o700); err != nil {
+					return fmt.Errorf("--dir: %w", err)
+				}
+			}
 			tmp, err := os.MkdirTemp(dir, "hansa-scale-")
 			if err != nil {
 				return err
@@ -85,7 +90,7 @@ A peer has one host, of the size of --hosts hosts, and takes at most 16,384 slot
 	flags.IntVar(&cfg.Singles, "singles", 100, "apps of one replica, submitted one after another at the end")
 	flags.IntVar(&cfg.InFlight, "in-flight", 32, "apps that are submitted at once")
 	flags.Uint64Var(&cfg.Seed, "seed", 1, "of the network in memory")
-	flags.StringVar(&dir, "dir", "", "where the peers' disks are; default the system's temporary folder")
+	flags.StringVar(&dir, "dir", "", "where the peers' disks are, made if it is not there; default the system's temporary folder")
 	flags.DurationVar(&timeout, "timeout", 10*time.Minute, "for all of it")
 	flags.StringVar(&profile, "cpuprofile", "", "a file for go tool pprof, of what passes until every slot was started")
 	flags.StringVar(&heap, "memprofile", "", "a file for go tool pprof, of what is in memory with all slots")
