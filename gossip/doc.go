@@ -21,7 +21,9 @@
 // their subject. So nobody is believed about them: whoever hears that a peer is
 // suspect or dead asks it, by itself, by way of others and over a stream, and holds
 // it for dead once it has had no answer for two seconds, not before and on nobody's
-// word. Members that lie, however many, cause questions and refutations; to have a
+// word; later where it is late itself, or where many were suspect for nothing (see
+// lateness): members that lie can delay by some seconds what others know of a death.
+// Members that lie, however many, cause questions and refutations; to have a
 // live peer called dead they would have to keep it from answering. What they can do
 // is hide a death, for incarnations and answers are not signed: one that sends
 // answers with numbers that it guesses, or life signs of the dead with the last metadata
