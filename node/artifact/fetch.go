@@ -48,8 +48,9 @@ type fetch struct {
 
 	callers int // guarded by m.mu
 
-	judging sync.Mutex       // held to change size or chain, and to find out who lied
-	refused map[int64]string // sizes for which there is no file to be had, and who said them; guarded by judging
+	judging  sync.Mutex       // held to change size or chain, and to find out who lied
+	refused  map[int64]string // sizes for which there is no file to be had, and who said them; guarded by judging
+	pardoned map[string]bool  // peers that showed that they had been lied to; guarded by judging
 
 	fileMu sync.RWMutex // held to use file
 	file   Assembly     // nil before the size is known, and after the end
@@ -90,7 +91,7 @@ func newFetch(m *Mover, digest string) *fetch {
 	ctx, cancel := context.WithCancel(context.Background())
 	return &fetch{
 		m: m, digest: digest, ctx: ctx, cancel: cancel, done: make(chan struct{}),
-		news: make(chan struct{}), known: map[string]bool{}, refused: map[int64]string{}, moved: time.Now(),
+		news: make(chan struct{}), known: map[string]bool{}, refused: map[int64]string{}, pardoned: map[string]bool{}, moved: time.Now(),
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,6 +17,7 @@ import (
 
 // liar is a holder that speaks the protocol and may say anything.
 type liar struct {
+	mu    sync.Mutex // guards what follows, in tests that change it
 	chain chain.Chain
 	size  int64
 	have  []byte // nil: all
@@ -37,6 +39,7 @@ func (l *liar) serve(_ context.Context, _ string, s Stream) error {
 		if err := transport.ReadFrame(s, &q, frameMax); err != nil {
 			return err
 		}
+		l.mu.Lock()
 		a, data := answer{Size: l.size, Whole: l.have == nil, Have: l.have, Version: 1}, []byte(nil)
 		switch q.What {
 		case askChain:
@@ -44,6 +47,7 @@ func (l *liar) serve(_ context.Context, _ string, s Stream) error {
 		case askChunk:
 			data = l.chunk(q.Chunk)
 		}
+		l.mu.Unlock()
 		a.Length = len(data)
 		if err := transport.WriteFrame(s, a); err != nil {
 			return err
@@ -203,6 +207,72 @@ func TestWhoWasLiedToIsNotAccused(t *testing.T) {
 	}
 	cancel()
 	<-ended
+}
+
+// TestWhoFoundOutIsPardoned: a peer that was lied to, and finds out while it is asked,
+// contradicts itself once and is not accused; one that goes on sending wrong chunks, and
+// shows the right one each time it is held to account, is.
+func TestWhoFoundOutIsPardoned(t *testing.T) {
+	file := content(12 * mib)
+	digest := digestOf(file)
+	other := flipped(file, 5*mib+7)
+	for _, c := range []struct {
+		name  string
+		liar  func() *liar
+		found bool
+	}{
+		{"its chain was wrong", func() *liar {
+			l, right := honest(other), honest(file)
+			l.chain = lie(t, digest, other)
+			l.have = []byte{0xff, 0x7} // all but the chunk that can't fit
+			wrong := l.chunk
+			l.chunk = func(i int) []byte {
+				if i != 5 {
+					return wrong(i)
+				}
+				l.chain, l.have, l.chunk = right.chain, nil, right.chunk
+				return right.chunk(i)
+			}
+			return l
+		}, false},
+		{"its chunk was wrong", func() *liar {
+			l, sent := honest(file), false
+			right := l.chunk
+			l.chunk = func(i int) []byte {
+				if i == 5 && !sent {
+					sent = true
+					return flipped(right(i), 3)
+				}
+				return right(i)
+			}
+			return l
+		}, false},
+		{"every other chunk is wrong", func() *liar {
+			l, n := honest(file), 0
+			right := l.chunk
+			l.chunk = func(i int) []byte {
+				if n++; n%2 == 1 {
+					return flipped(right(i), 3)
+				}
+				return right(i)
+			}
+			return l
+		}, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			m := newMesh(t)
+			l := c.liar()
+			m.add("peer").serve = l.serve
+			here := m.add("here")
+			err := here.Fetch(t.Context(), digest, 0, []string{"peer"})
+			if accused := here.lied["peer"] > 0; accused != c.found || (err != nil) != c.found {
+				t.Errorf("accused %v, want %v: %v", accused, c.found, err)
+			}
+			if !c.found {
+				m.holds("here", file)
+			}
+		})
+	}
 }
 
 // A holder whose disk has rotted finds it itself: it sends no wrong byte, and the

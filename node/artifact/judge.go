@@ -110,11 +110,12 @@ func (f *fetch) noFile(peer string, size int64, err error) error {
 	return fmt.Errorf("%w: it says that the artifact has %d bytes: %w", errGone, size, err)
 }
 
-// judge finds out why a chunk was wrong: its sender lied, or whoever gave the
-// chain. Where both give the same chain the sender contradicts itself. Else both
-// show a chunk at the last place where their chains differ: whichever it is that
-// lies can't. An error ends the session.
-func (f *fetch) judge(s *session, used chain.Chain, reason error) error {
+// judge finds out why chunk i was wrong: its sender lied, or whoever gave the
+// chain. Where both give the same chain the sender contradicts itself; unless it was
+// lied to and has found out since, which each may show once. Else both show a chunk at
+// the last place where their chains differ: whichever it is that lies can't. An error
+// ends the session.
+func (f *fetch) judge(s *session, used chain.Chain, i int, reason error) error {
 	f.judging.Lock()
 	defer f.judging.Unlock()
 	f.mu.Lock()
@@ -124,7 +125,7 @@ func (f *fetch) judge(s *session, used chain.Chain, reason error) error {
 		return nil
 	}
 	peer := s.candidate.peer
-	if giver == peer || c.Chunks() == 1 {
+	if c.Chunks() == 1 || f.pardoned[peer] && giver == peer {
 		f.convict(peer, reason)
 		return fmt.Errorf("%w: %w", errGone, reason)
 	}
@@ -134,8 +135,7 @@ func (f *fetch) judge(s *session, used chain.Chain, reason error) error {
 	}
 	at := c.Differ(theirs)
 	if at < 0 {
-		f.convict(peer, reason)
-		return fmt.Errorf("%w: %w", errGone, reason)
+		return f.pardon(peer, c, i, reason)
 	}
 	shown, hisErr := f.shows(peer, theirs, at)
 	if errors.Is(hisErr, chain.ErrWrong) {
@@ -145,10 +145,29 @@ func (f *fetch) judge(s *session, used chain.Chain, reason error) error {
 		// The giver need not show anything yet: nothing speaks against it.
 		return fmt.Errorf("%w: %w; asked to show its chain: %w", errGone, reason, hisErr)
 	}
-	if _, err := f.shows(giver, c, at); errors.Is(err, chain.ErrWrong) {
+	if giver == peer {
+		f.pardoned[peer] = true // it gave another chain before
+	} else if _, err := f.shows(giver, c, at); errors.Is(err, chain.ErrWrong) {
 		f.convict(giver, fmt.Errorf("it gave a chain that is wrong at chunk %d: %w", at, err))
 	}
 	return f.adopt(theirs, peer)
+}
+
+// pardon has a peer that sent a wrong chunk i, and gives the chain that tells so, show
+// the right one: once, and else it lied. The caller holds judging.
+func (f *fetch) pardon(peer string, c chain.Chain, i int, reason error) error {
+	if !f.pardoned[peer] {
+		f.pardoned[peer] = true
+		shown, err := f.shows(peer, c, i)
+		if shown {
+			return nil // the chunk is asked for again
+		}
+		if !errors.Is(err, chain.ErrWrong) {
+			return fmt.Errorf("%w: %w; asked for that chunk again: %w", errGone, reason, err)
+		}
+	}
+	f.convict(peer, reason)
+	return fmt.Errorf("%w: %w", errGone, reason)
 }
 
 // shows asks a peer for a chunk that its chain says it has.

@@ -339,7 +339,7 @@ func (s *session) take(i int, data []byte) error {
 	}
 	if err := c.Check(i, data); err != nil {
 		f.m.count(func(m *Moved) { m.Wrong++ })
-		return f.judge(s, c, err)
+		return f.judge(s, c, i, err)
 	}
 	if err := f.keep(c, i, data); err != nil {
 		f.fail(err)
