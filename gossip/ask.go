@@ -43,6 +43,7 @@ const (
 type inquiry struct {
 	seq     uint32    // of what it is asked; 0: there is no inquiry
 	asked   int       // times since it answered
+	since   time.Time // of the first of those
 	next    time.Time // when to ask
 	lapses  time.Time // when it was asked often enough, and waited for
 	calling bool      // a stream is under way
@@ -87,6 +88,9 @@ func (g *Gossip) endInquiry(p *peer) {
 // answered begins the asking anew: who answers is not dead. The caller holds mu.
 func (g *Gossip) answered(p *peer) {
 	if q := &p.inquiry; q.seq != 0 {
+		if now := time.Now(); q.asked > 0 {
+			g.late.answered(now, now.Sub(q.since))
+		}
 		if q.verdict && q.asked > 0 {
 			g.stats.Disbelieved++
 		}
@@ -185,7 +189,9 @@ func (g *Gossip) inquiries(now time.Time, late time.Duration, calls chan struct{
 	slices.SortFunc(due, func(a, b *peer) int { return b.inquiry.asked - a.inquiry.asked })
 	for _, p := range due[:min(len(due), limit)] {
 		q := &p.inquiry
-		q.asked++
+		if q.asked++; q.asked == 1 {
+			q.since = now
+		}
 		q.next = now.Add(askEvery)
 		if q.asked == askTimes {
 			q.lapses = now.Add(wait)

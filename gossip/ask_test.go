@@ -371,6 +371,23 @@ func TestLatePeer(t *testing.T) {
 	check("a thousand", askWait+lagHands*alarmsMost*alarmLag, askLate, 1, false)
 	now = now.Add(40 * alarmFades)
 	check("long after", askWait, 0, asksMax, true)
+	for range 100 {
+		own.answered(now, 3*time.Second)
+	}
+	if wait := own.wait(now); wait < 3*time.Second || wait > 4*time.Second {
+		t.Errorf("of answers that take 3 s it waits %v for the last", wait)
+	}
+	for range 100 {
+		own.answered(now, time.Hour)
+	}
+	check("answers that take an hour", waitMost, 0, asksMax, true)
+	for range 100 {
+		own.answered(now, 200*time.Millisecond)
+	}
+	check("answers in time", askWait, 0, asksMax, true)
+	own.answered(now, time.Hour)
+	now = now.Add(answersFade + time.Second)
+	check("an answer of long ago", askWait, 0, asksMax, true)
 }
 
 // aliveWord is a life sign of a peer, with the words about itself that it signed.

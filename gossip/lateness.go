@@ -19,6 +19,11 @@ type lateness struct {
 	at     time.Time // when it was that
 	alarms float64   // false ones, of which a part is forgotten as time passes
 	rang   time.Time // when it was so many
+
+	// How long suspects took to answer, as TCP estimates it (RFC 6298), and when
+	// the last one did.
+	mean, spread time.Duration
+	heard        time.Time
 }
 
 const (
@@ -33,6 +38,9 @@ const (
 	alarmLag   = 2 * time.Millisecond
 	alarmsMost = 50
 	alarmFades = 10 * time.Second // until all but 1/e of them are forgotten
+
+	answersFade = 30 * time.Second // without another one
+	waitMost    = 5 * time.Second  // for answers that take long; a peer that is late itself may wait longer
 )
 
 func (l *lateness) note(now time.Time, late time.Duration) {
@@ -55,8 +63,26 @@ func (l *lateness) now(now time.Time) time.Duration {
 	return max(l.own(now), time.Duration(min(l.ringing(now), alarmsMost)*float64(alarmLag)))
 }
 
+// answered notes how long a suspect took to answer, from when it was asked first.
+func (l *lateness) answered(now time.Time, took time.Duration) {
+	took = min(took, waitMost)
+	if now.Sub(l.heard) > answersFade {
+		l.mean, l.spread = took, took/2
+	} else {
+		l.spread += (max(l.mean-took, took-l.mean) - l.spread) / 4
+		l.mean += (took - l.mean) / 8
+	}
+	l.heard = now
+}
+
 // wait is how long an answer to the last question may take.
-func (l *lateness) wait(now time.Time) time.Duration { return askWait + lagHands*l.now(now) }
+func (l *lateness) wait(now time.Time) time.Duration {
+	wait := askWait + lagHands*l.now(now)
+	if now.Sub(l.heard) <= answersFade {
+		wait = max(wait, min(l.mean+4*l.spread, waitMost))
+	}
+	return wait
+}
 
 // doubt is how long a word of a suspicion may wait for a refutation, before this peer asks.
 func (l *lateness) doubt(now time.Time) time.Duration { return min(lagHands*l.now(now), askLate) }
