@@ -151,12 +151,12 @@ var programTests = []test{
 			task.Env = map[string]string{}
 		}
 		task.Env["HANSA_SITE"], task.Env["ODD"], task.Env["EMPTY"] = "fra", "a \"b\" $c ü", ""
-		http := driver.Port{Inside: 80, Host: "127.0.0.1:18080"}
-		task.Ports = map[string]driver.Port{"http": http, "x-y": {Inside: 8081}}
+		http, xy := driver.Port{Inside: 80, Host: freePort(t)}, driver.Port{Inside: 8081, Host: freePort(t)}
+		task.Ports = map[string]driver.Port{"http": http, "x-y": xy}
 		d.mustStart(task)
 		d.waitEnd("c/0")
 		got := texts(d.lines("c/0", driver.LogOptions{}))
-		for _, want := range []string{"HANSA_SITE=fra\n", "ODD=a \"b\" $c ü\n", "EMPTY=\n", "HANSA_PORT_HTTP=" + m.listens(http) + "\n", "HANSA_PORT_X_Y=8081\n"} {
+		for _, want := range []string{"HANSA_SITE=fra\n", "ODD=a \"b\" $c ü\n", "EMPTY=\n", "HANSA_PORT_HTTP=" + m.listens(http) + "\n", "HANSA_PORT_X_Y=" + m.listens(xy) + "\n"} {
 			if !strings.Contains(got, want) {
 				t.Errorf("the environment lacks %q:\n%s", want, got)
 			}
@@ -225,7 +225,7 @@ var programTests = []test{
 		first := start(t, m)
 		task := m.Program(t, "c/0", "on-stop", "5")
 		task.Labels = map[string]string{"claim": "c", "slot": "0"}
-		task.Ports = map[string]driver.Port{"http": {Inside: 80, Host: "127.0.0.1:18081"}}
+		task.Ports = map[string]driver.Port{"http": {Inside: 80, Host: freePort(t)}}
 		before := first.mustRun(task)
 		first.shutdown()
 
