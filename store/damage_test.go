@@ -200,6 +200,19 @@ func TestOneFlippedByte(t *testing.T) {
 	}
 }
 
+// TestFlippedVersion: a version that nobody wrote is damage, and no newer format.
+func TestFlippedVersion(t *testing.T) {
+	reference, all := crashed(t)
+	data, err := os.ReadFile(filepath.Join(reference, formatFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := bytes.Replace(data, []byte(`"version":1`), []byte(`"version":3`), 1)
+	if !judge(t, reference, formatFile, all, func(path string, _ int64) error { return os.WriteFile(path, changed, 0o600) }) {
+		t.Error("it was opened")
+	}
+}
+
 // judge damages a file of a copy of the store, opens that and says whether the
 // damage was called that. If not, all must be there.
 func judge(t *testing.T, reference, file string, all map[string]string, damage func(path string, size int64) error) (found bool) {

@@ -94,6 +94,18 @@ func (f format) sum() string {
 	return fmt.Sprintf("%08x", crc32.Checksum([]byte(text), castagnoli))
 }
 
+// wasOlder is whether its checksum is that of a version that this daemon reads: then
+// nobody wrote it in another.
+func (f format) wasOlder() bool {
+	check := f.Check
+	for f.Version = 1; f.Version <= formatVersion; f.Version++ {
+		if f.sum() == check {
+			return true
+		}
+	}
+	return false
+}
+
 func readFormat(dir string) (format, error) {
 	none := format{Version: formatVersion}
 	data, err := os.ReadFile(filepath.Join(dir, formatFile))
@@ -110,6 +122,8 @@ func readFormat(dir string) (format, error) {
 	switch err := json.Unmarshal(data, &f); {
 	case err != nil:
 		return none, fmt.Errorf("store: open %s: %w: %s: %w", dir, ErrCorrupt, formatFile, err)
+	case f.Version > formatVersion && f.wasOlder():
+		return none, fmt.Errorf("store: open %s: %w: %s was changed", dir, ErrCorrupt, formatFile)
 	case f.Version > formatVersion: // it may have fields that this daemon can't check
 		return none, fmt.Errorf("store: open %s: %w: version %d, this daemon reads %d; run the daemon that wrote it, or name another folder with --data-dir",
 			dir, ErrVersion, f.Version, formatVersion)
