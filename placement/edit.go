@@ -355,6 +355,9 @@ func (p *Peer) intent(e *edit, a *app) *Intent {
 	newest := a.versions[0].intent.Version
 	i.Over, i.Past = ancestors(a.versions), pasts(a.versions)
 	i.UID, i.Created, i.Version = a.uid, a.win.intent.Created, p.clock.after(newest, p.out.now.Wall)
+	for p.dropped.set[dropKey(a.uid, i.Version)] { // after one of a clock far ahead, which this peer's own does not pass
+		i.Version = i.Version.successor()
+	}
 	if r.remove {
 		i.App, i.Artifacts, i.MinSchema = a.win.intent.App, a.win.intent.Artifacts, a.win.intent.MinSchema
 	}
