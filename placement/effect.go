@@ -190,7 +190,7 @@ type Considered struct {
 	Peer   PeerID
 	Name   string
 	Site   SiteID
-	Age    int64   // of its digest, milliseconds
+	Age    int64   // for which it may have had another digest, milliseconds
 	Score  float64 // higher is better; 0 when it was filtered out
 	Fits   int     // slots that would fit
 	Taken  int     // slots given to it

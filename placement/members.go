@@ -27,6 +27,7 @@ type member struct {
 	state       MemberState
 	live        bool
 	since       time.Duration // of the last change of live
+	aliveAt     time.Duration // when it was held alive last, if it is not now
 	backBy      time.Duration // it announced to be back by then; until then its work is not lost
 	digest      *Digest
 	digestAt    time.Duration
@@ -131,6 +132,9 @@ func (m *members) change(now time.Duration, ev MemberChanged) bool {
 	}
 	live := ev.State == MemberAlive || ev.State == MemberSuspect
 	changed := live != p.live || p.state == ""
+	if p.state == MemberAlive && ev.State != MemberAlive {
+		p.aliveAt = now
+	}
 	p.state, p.backBy = ev.State, 0
 	if ev.State == MemberLeft && ev.BackWithin > 0 {
 		p.backBy = now + min(ev.BackWithin, backWithinMax)
@@ -267,9 +271,18 @@ func (m *members) candidates(now time.Duration) []Candidate {
 		if p.rtt >= 0 {
 			rtt = p.rtt.Microseconds()
 		}
-		out = append(out, Candidate{Digest: d, Age: (now - p.digestAt).Milliseconds(), RTT: rtt, Alive: p.live})
+		out = append(out, Candidate{Digest: d, Age: p.digestAge(now).Milliseconds(), RTT: rtt, Alive: p.live})
 	}
 	return out
+}
+
+// digestAge is how long this peer may have had another digest without this one's having
+// heard: who is alive tells of each change, and one that stays the same does not age.
+func (p *member) digestAge(now time.Duration) time.Duration {
+	if p.state == MemberAlive {
+		return 0
+	}
+	return now - max(p.digestAt, p.aliveAt)
 }
 
 // chooseKeepers is this peer and up to n-1 more that live: of distinct other

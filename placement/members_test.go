@@ -79,3 +79,40 @@ func TestDigestsOutliveTheClock(t *testing.T) {
 		t.Errorf("a peer that has started says %q of itself, as others hear it", full)
 	}
 }
+
+// TestDigestAge: what a live peer said last holds until it says something else; what a
+// suspect said ages from when it was held alive.
+func TestDigestAge(t *testing.T) {
+	m := newMembers("p0", "s0", Tuning{}.withDefaults())
+	age := func(at time.Duration) time.Duration {
+		t.Helper()
+		for _, c := range m.candidates(at) {
+			if c.Digest.Peer.Peer == "p1" {
+				return time.Duration(c.Age) * time.Millisecond
+			}
+		}
+		t.Fatal("it is no candidate")
+		return 0
+	}
+	state := func(at time.Duration, s MemberState) {
+		m.change(at, MemberChanged{Peer: "p1", Site: "s1", State: s})
+	}
+	state(time.Second, MemberAlive)
+	m.digestChanged(time.Second, Digest{Peer: PeerRef{Peer: "p1"}})
+	if a := age(time.Hour); a != 0 {
+		t.Errorf("alive for an hour: %v", a)
+	}
+	state(time.Hour, MemberSuspect)
+	state(time.Hour+time.Second, MemberSuspect)
+	if a := age(time.Hour + 3*time.Second); a != 3*time.Second {
+		t.Errorf("suspect for three seconds: %v", a)
+	}
+	m.digestChanged(time.Hour+4*time.Second, Digest{Peer: PeerRef{Peer: "p1"}})
+	if a := age(time.Hour + 5*time.Second); a != time.Second {
+		t.Errorf("suspect, and heard of a second ago: %v", a)
+	}
+	state(time.Hour+6*time.Second, MemberAlive)
+	if a := age(2 * time.Hour); a != 0 {
+		t.Errorf("alive again: %v", a)
+	}
+}

@@ -317,7 +317,7 @@ type ShapeFit struct {
 // Candidate is a peer as a planner sees it.
 type Candidate struct {
 	Digest Digest
-	Age    int64 // milliseconds since the digest was made, as far as is known
+	Age    int64 // milliseconds for which the peer may have had another digest
 	RTT    int64 // microseconds from the planner, -1 when unknown
 	Alive  bool
 }
