@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -67,14 +68,16 @@ func Serve(ctx context.Context, rw io.ReadWriter, find func(name string) (*Repli
 // nothing beyond, so that the next exchange finds its first one.
 type exchanger struct {
 	rw       io.ReadWriter
-	out      *bufio.Writer
 	stop     func() bool
 	patience *time.Timer // runs while the other side is waited for
 	stalled  atomic.Bool
 }
 
+// writers are for who speaks: most exchanges say little, and many wait at once.
+var writers = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, chunkBytes) }}
+
 func newExchanger(ctx context.Context, rw io.ReadWriter) *exchanger {
-	e := &exchanger{rw: rw, out: bufio.NewWriterSize(rw, chunkBytes)}
+	e := &exchanger{rw: rw}
 	e.stop = context.AfterFunc(ctx, func() { interrupt(rw) })
 	e.patience = time.AfterFunc(stallMax, func() {
 		e.stalled.Store(true)
@@ -135,18 +138,24 @@ func (e *exchanger) exchange(ctx context.Context, r *Replica, begin func(*Table)
 // longer change, so the replica's lock is not needed.
 func (e *exchanger) speak(s *Session) error {
 	defer e.patience.Stop()
+	out := writers.Get().(*bufio.Writer)
+	out.Reset(e.rw)
+	defer func() {
+		out.Reset(nil)
+		writers.Put(out)
+	}()
 	for {
 		b, ok := s.Next()
 		if !ok {
-			return e.out.Flush()
+			return out.Flush()
 		}
 		e.wait(len(b) + chunkBytes) // what is buffered goes first
 		var size [4]byte
 		binary.BigEndian.PutUint32(size[:], uint32(len(b)))
-		if _, err := e.out.Write(size[:]); err != nil {
+		if _, err := out.Write(size[:]); err != nil {
 			return err
 		}
-		if _, err := e.out.Write(b); err != nil {
+		if _, err := out.Write(b); err != nil {
 			return err
 		}
 	}
