@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"sync"
 	"time"
+
+	"github.com/hashicorp/memberlist"
 )
 
 // Gossip's packets take some twenty operations a second to each peer, which is
@@ -52,14 +54,13 @@ func (b *bundler) take() []byte {
 	if len(b.queue) == 0 {
 		return nil
 	}
-	bundle := []byte{bundleMsg}
-	n := 0
-	for n < len(b.queue) && (n == 0 || len(bundle)+len(b.queue[n]) <= bundleBytesMax) {
-		m := b.queue[n]
-		bundle = append(binary.AppendUvarint(bundle, uint64(len(m))), m...)
-		b.bytes -= len(m)
+	n, size := 0, 0
+	for n < len(b.queue) && (n == 0 || size+len(b.queue[n]) <= bundleBytesMax) {
+		size += len(b.queue[n])
 		n++
 	}
+	bundle := bundleOf(b.queue[:n])
+	b.bytes -= size
 	if b.queue = b.queue[n:]; len(b.queue) == 0 {
 		b.queue = nil
 	}
@@ -89,6 +90,39 @@ func (g *Gossip) sendBundles(ctx context.Context) {
 	}
 }
 
+// sendCrowded gives operations packets of their own, one in place of each that what is
+// said about members left no room in, to whomever: words about members go first, and in
+// a mesh of a thousand whose links lose packets they fill one after the other.
+func (g *Gossip) sendCrowded(ctx context.Context) {
+	const head = 1 + binary.MaxVarintLen16 // of each message, the bundle's own byte included
+	for {
+		select {
+		case <-g.crowded:
+		case <-ctx.Done():
+			return
+		}
+		for _, id := range g.someAlive(1) {
+			some := g.rumours.GetBroadcasts(head, messageBytesMax+head)
+			if len(some) == 0 {
+				continue
+			}
+			to := &memberlist.Node{Name: id, Addr: placeholderIP, Port: placeholderPort}
+			if err := g.ml.SendBestEffort(to, bundleOf(some)); err != nil && ctx.Err() == nil {
+				g.cfg.Logger.Debug("operations not sent", "peer", id, "error", err)
+			}
+		}
+	}
+}
+
+// bundleOf is a bundle of messages.
+func bundleOf(messages [][]byte) []byte {
+	bundle := []byte{bundleMsg}
+	for _, m := range messages {
+		bundle = append(binary.AppendUvarint(bundle, uint64(len(m))), m...)
+	}
+	return bundle
+}
+
 // takeBundle takes the messages of a bundle one by one. A part that is none ends it.
 func (g *Gossip) takeBundle(b []byte) {
 	for len(b) > 0 {
@@ -97,8 +131,11 @@ func (g *Gossip) takeBundle(b []byte) {
 			return
 		}
 		m := b[used : used+int(n)]
-		if m[0] == rumourMsg {
+		switch m[0] {
+		case rumourMsg:
 			g.takeRumour(m[1:])
+		case announceMsg:
+			g.takeAnnouncement(m[1:])
 		}
 		b = b[used+int(n):]
 	}

@@ -67,10 +67,10 @@ func (d delegate) NotifyMsg(b []byte) {
 // digests, which repeat, and hashes last, of which there are the most.
 func (d delegate) GetBroadcasts(overhead, limit int) (out [][]byte) {
 	for _, q := range []*memberlist.TransmitLimitedQueue{d.g.rumours, d.g.notices, d.g.hashes} {
-		if limit <= overhead {
-			break
-		}
 		some := q.GetBroadcasts(overhead, limit)
+		if q == d.g.rumours && len(some) == 0 && q.NumQueued() > 0 {
+			poke(d.g.crowded)
+		}
 		for _, b := range some {
 			limit -= overhead + len(b)
 		}

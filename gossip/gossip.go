@@ -36,6 +36,7 @@ type Gossip struct {
 
 	pushes  chan push
 	bundles *bundler
+	crowded chan struct{} // operations found no room in a packet
 
 	oversized, pruned, pushesDropped atomic.Uint64
 
@@ -104,7 +105,7 @@ func New(cfg Config) (*Gossip, error) {
 		asking: map[uint32]*peer{}, toAsk: make(chan struct{}, 1),
 		awake: make(chan struct{}, 1), toJoin: make(chan struct{}, 1), toSync: make(chan struct{}, 1),
 		serving: make(chan struct{}, servingMax),
-		pushes:  make(chan push, pushWaiting), bundles: newBundler()}
+		pushes:  make(chan push, pushWaiting), bundles: newBundler(), crowded: make(chan struct{}, gossipNodes)}
 	nodes := func() int { return int(g.size.Load()) + 1 }
 	g.rumours = &memberlist.TransmitLimitedQueue{NumNodes: nodes, RetransmitMult: retransmitRumours}
 	g.notices = &memberlist.TransmitLimitedQueue{NumNodes: nodes, RetransmitMult: retransmitNotices}
@@ -162,6 +163,7 @@ func (g *Gossip) Run(ctx context.Context) error {
 	wg.Go(func() { g.watch(ctx) })
 	wg.Go(func() { g.synchronise(ctx) })
 	wg.Go(func() { g.sendBundles(ctx) })
+	wg.Go(func() { g.sendCrowded(ctx) })
 	for range pushWorkers {
 		wg.Go(func() { g.pushLarge(ctx) })
 	}

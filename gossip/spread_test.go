@@ -2,6 +2,7 @@ package gossip
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -216,6 +217,41 @@ func TestSpreadOfMany(t *testing.T) {
 			if s := o.Stats(); s.Oversized+s.Pruned+s.RumoursDropped+s.PushesDropped > 0 || s.QueueDepth > 200 {
 				t.Errorf("%+v", s)
 			}
+		}
+	})
+}
+
+// Words about members go first in packets, and in a mesh of a thousand with losses they
+// leave room for digests and none for operations: those have packets of their own then.
+func TestSpreadBesideMembers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMesh(t, 100*time.Millisecond, 0.02)
+		nodes := m.startMany(40, true)
+		m.eventually(time.Minute, "all are settled", allSettled(nodes))
+		talk, stop := context.WithCancel(t.Context())
+		defer stop()
+		for _, n := range nodes {
+			go func() {
+				for pause(talk, 500*time.Millisecond) {
+					n.mu.Lock()
+					n.resealed = true
+					n.mu.Unlock()
+					n.wake()
+				}
+			}()
+		}
+		time.Sleep(10 * time.Second)
+		var last time.Duration
+		for i := range 10 {
+			key := fmt.Sprint("key", i)
+			if err := nodes[i].table.Put(t.Context(), key, make([]byte, 300)); err != nil {
+				t.Fatal(err)
+			}
+			last = max(last, m.eventually(time.Minute, "a value is everywhere", everywhere(nodes, key, string(make([]byte, 300)))))
+		}
+		t.Logf("everywhere after %v at most", last)
+		if last > everywhereMax {
+			t.Errorf("%v until a value is everywhere, at most %v", last, everywhereMax)
 		}
 	})
 }

@@ -102,6 +102,10 @@ func arrivals(t *testing.T, nodes []*node, one, other func(*node) bool) (ones, o
 	return ones, others
 }
 
+// wanTalk is how many packets a peer sends in a second that tells others of something:
+// at rest it sends five, questions who lives and answers.
+const wanTalk = 7.0
+
 // everywhereMax is how long an update may take to be known everywhere.
 const everywhereMax = 3 * time.Second
 
@@ -120,6 +124,12 @@ func TestUpdateOverWAN(t *testing.T) {
 			time.Sleep(5 * time.Second)
 		}
 		t.Logf("%d peers settled after %v", n, time.Since(start))
+		for packets := wanTalk; packets >= wanTalk; { // what they were told of newcomers goes round for minutes more
+			before := m.traffic(nodes)
+			time.Sleep(5 * time.Second)
+			packets = float64(m.traffic(nodes).packets-before.packets) / float64(n) / 5
+		}
+		t.Logf("and told each other of all after %v", time.Since(start))
 		before := m.traffic(nodes)
 		time.Sleep(*wanIdle)
 		t.Logf("idle, a peer sends %s", m.traffic(nodes).over(before, n, *wanIdle))
