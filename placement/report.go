@@ -62,9 +62,9 @@ func (p *Peer) touchReport(uid UID) { p.touchReportBy(uid, p.tune.ReportDelay) }
 
 // touchReportBy is touchReport of what can wait for that long.
 func (p *Peer) touchReportBy(uid UID, delay time.Duration) {
-	p.timers.before(timerReport, string(uid), p.out.now.Mono+delay)
 	t := p.telling[uid]
 	t.touched = true
+	p.timers.before(timerReport, string(uid), max(p.out.now.Mono+delay, t.next))
 	p.telling[uid] = t
 	p.touchSummary(uid)
 }
@@ -175,7 +175,12 @@ func (p *Peer) reportNow(uid UID) {
 	}
 	for _, c := range claims { // what a roll-out waits for is told when it is so
 		if _, next := p.work.fresh(c, p.minHealthy(c)); next > 0 {
-			p.timers.before(timerReport, string(uid), next)
+			t := p.telling[uid]
+			if t.fresh == 0 || next < t.fresh {
+				t.fresh = next
+				p.telling[uid] = t
+			}
+			p.timers.before(timerReport, string(uid), max(next, t.next))
 		}
 	}
 }
@@ -184,31 +189,43 @@ func (p *Peer) reportNow(uid UID) {
 type telling struct {
 	touched bool          // something changed since its driver was told
 	due     time.Duration // when the others are told, 0: they were
+	pause   time.Duration // between two reports to its driver: twice as long after each, until all are told
+	next    time.Duration // before which there is no other
+	fresh   time.Duration // when slots will have been healthy for long enough, 0: they are
 }
 
-// reportTo is whom a report goes to now. Who drives the app waits for it; the other
-// keepers, who would ask before they act in its place, get what has come together in
-// a while. Where one of them is not in reach all are told at once.
+// reportTo is whom a report goes to now. Who drives the app waits for it, less and less
+// closely while changes go on; the other keepers, who would ask before they act in its
+// place, get what has come together in a while, and with that what only a roll-out waits
+// for. Where one of them is not in reach all are told at once.
 func (p *Peer) reportTo(uid UID, to map[PeerID]bool) []PeerID {
 	all := len(to)
 	maps.DeleteFunc(to, func(id PeerID, _ bool) bool { return !p.members.live(id) })
 	driver, now, t := p.ledger.terms[uid].Peer, p.out.now.Mono, p.telling[uid]
+	ripe := t.fresh > 0 && now >= t.fresh
+	if ripe {
+		t.fresh = 0
+	}
 	switch {
-	case !to[driver] || len(to) < all, !t.touched && t.due == 0:
+	case !to[driver] || len(to) < all, !t.touched && !ripe && t.due == 0:
 		delete(p.telling, uid)
 		return sortedKeys(to)
 	case t.due > 0 && now >= t.due:
-		if !t.touched {
+		if !t.touched && !ripe {
 			delete(to, driver)
 		}
 		delete(p.telling, uid)
 		return sortedKeys(to)
-	case t.due == 0:
+	case t.touched && t.due == 0:
 		t.due = now + p.tune.SummaryEvery
 	}
-	t.touched = false
+	t.touched, t.pause = false, min(max(2*t.pause, 2*p.tune.ReportDelay), p.tune.SummaryEvery)
+	t.next = now + t.pause
+	if t.due > 0 {
+		t.next = min(t.next, t.due)
+		p.timers.before(timerReport, string(uid), t.due)
+	}
 	p.telling[uid] = t
-	p.timers.before(timerReport, string(uid), t.due)
 	return []PeerID{driver}
 }
 

@@ -33,11 +33,54 @@ func TestReportsGoToTheDriverFirst(t *testing.T) {
 	goes("said again", false, 20*every, "k", "l", "m")
 	goes("a change", true, 0, "m")
 	goes("a change when it is the others' turn", true, every, "k", "l", "m")
+	ripens := func() {
+		t := p.telling["u"]
+		t.fresh = p.out.now.Mono
+		p.telling["u"] = t
+	}
+	ripens()
+	goes("slots that count in a roll-out from now on", false, 0, "m")
+	goes("said again", false, 20*every, "k", "l", "m")
+	goes("a change", true, 0, "m")
+	ripens()
+	goes("such slots when it is the others' turn", false, every, "k", "l", "m")
 	see("k", MemberDead)
 	goes("a keeper is away", true, 0, "l", "m")
 	see("k", MemberAlive)
 	p.ledger.terms["u"] = Term{2, "x"}
 	goes("somebody else drives", true, 0, "k", "l", "m")
+}
+
+// Who drives an app is told of changes that go on and on less and less closely, until the
+// others have been told, and of the first after that as closely as before.
+func TestReportsOfManyChanges(t *testing.T) {
+	p, now := newTestPeer("a")
+	for _, id := range []PeerID{"m", "k", "l"} {
+		drive(p, now, p.Step(*now, MemberChanged{Peer: id, State: MemberAlive}))
+	}
+	p.ledger.terms["u"] = Term{1, "m"}
+	var told []time.Duration
+	began := p.out.now.Mono
+	for p.out.now.Mono-began < 2*p.tune.SummaryEvery {
+		p.touchReport("u")
+		p.out.now.Mono += 10 * time.Millisecond
+		for d, ok := p.timers.due(p.out.now.Mono); ok; d, ok = p.timers.due(p.out.now.Mono) {
+			if d.kind == timerReport {
+				told = append(told, p.out.now.Mono-began)
+				p.reportTo("u", map[PeerID]bool{"m": true, "k": true, "l": true})
+			}
+		}
+	}
+	if d := p.tune.ReportDelay; len(told) < 8 || len(told) > 12 || told[0] > d+10*time.Millisecond {
+		t.Errorf("with a change every 10 ms it told after %v", told)
+	}
+	fresh := false
+	for i := 1; i < len(told); i++ {
+		fresh = fresh || told[i]-told[i-1] <= p.tune.ReportDelay+10*time.Millisecond
+	}
+	if !fresh {
+		t.Errorf("it never begins anew: %v", told)
+	}
 }
 
 // The last word of a holder that gave everything back may be lost, and is said once: a
