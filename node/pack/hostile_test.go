@@ -4,7 +4,6 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
-
 	"errors"
 	"io"
 	"os"
@@ -39,6 +38,33 @@ func manifestOf(layers ...ocispec.Descriptor) []byte {
 	m := ocispec.Manifest{MediaType: ocispec.MediaTypeImageManifest, ArtifactType: FileType, Config: ocispec.DescriptorEmptyJSON, Layers: layers}
 	m.SchemaVersion = 2
 	return encode(m)
+}
+
+// Who reads just as many bytes as were announced is told that there are more.
+func TestMoreBytesAreSeenAtTheEnd(t *testing.T) {
+	data := []byte("a file")
+	for given, want := range map[string]error{"a file and more": ErrDigest, "a file": nil} {
+		layer := describe(layerType, data)
+		root := manifestOf(layer)
+		l, err := OpenLayout(hostileLayout(t, ocispec.Index{Manifests: []ocispec.Descriptor{describe(ocispec.MediaTypeImageManifest, root)}},
+			map[string][]byte{layer.Digest.Encoded(): []byte(given)}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		r, err := openVerified(t.Context(), l, layer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		got := make([]byte, len(data))
+		if _, err := io.ReadFull(r, got); !errors.Is(err, want) {
+			t.Errorf("of %q it is %v, and should be %v", given, err, want)
+		}
+		if rest, err := io.ReadAll(r); want == nil && (err != nil || len(rest) > 0) {
+			t.Errorf("after it %q, %v", rest, err)
+		}
+	}
 }
 
 func TestWrongLayoutsAreRefused(t *testing.T) {

@@ -140,7 +140,13 @@ type verified struct {
 func (v *verified) Read(p []byte) (int, error) {
 	n, err := v.ReadCloser.Read(p)
 	v.left -= int64(n)
-	_, _ = v.sum.Write(p[:n]) // a hash takes everything
+	_, _ = v.sum.Write(p[:n])               // a hash takes everything
+	if n > 0 && v.left == 0 && err == nil { // whoever needs no more may not come to ask
+		var more [1]byte
+		var k int
+		k, err = io.ReadFull(v.ReadCloser, more[:])
+		v.left -= int64(k)
+	}
 	switch {
 	case v.left < 0:
 		return 0, fmt.Errorf("%s: %w: there are more than %d", v.want.Digest, ErrDigest, v.want.Size)
