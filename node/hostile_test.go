@@ -68,6 +68,7 @@ func TestRevocationsCannotBeRemoved(t *testing.T) {
 			t.Fatal(err)
 		}
 		m.until("the bystander knows", time.Minute, m.forgotten(bystander, id))
+		m.until("the accomplice knows", time.Minute, m.forgotten(accomplice, id))
 		// After: what was written is removed, and so is what let the first in.
 		gone := 0
 		for _, prefix := range []string{"revocation/", "admission/" + first.node.ID()} {
