@@ -360,19 +360,25 @@ func (s *Slots) UnmarshalBinary(data []byte) (err error) {
 	return nil
 }
 
-// runEnd is what comes after the run of slots that n is in. The library knows no
-// absent value past a last container that is full, and stops at those between.
+// runEnd is what comes after the run of slots that n, one of them, is in: as long as
+// it goes on, it counts a slot for each number. (The library's own search for an absent
+// value is wrong at the ends of containers.)
 func runEnd(b *roaring.Bitmap, n int64) int64 {
-	for {
-		end := b.NextAbsentValue(uint32(n))
-		if end < 0 {
-			return int64(b.Maximum()) + 1
-		}
-		if end <= n || !b.Contains(uint32(end)) {
-			return end
-		}
-		n = end
+	before := b.Rank(uint32(n))
+	goesOn := func(k int64) bool { return int64(b.Rank(uint32(n+k))-before) == k }
+	far := int64(1)
+	for far <= SlotsMax && goesOn(far) {
+		far *= 2
 	}
+	near := far / 2
+	for near+1 < far {
+		if middle := (near + far) / 2; goesOn(middle) {
+			near = middle
+		} else {
+			far = middle
+		}
+	}
+	return n + near + 1
 }
 
 // wellFormed says whether walking through the runs of a set ends: the library
@@ -383,7 +389,7 @@ func wellFormed(b *roaring.Bitmap) bool {
 	for n := b.NextValue(0); n >= 0; {
 		end := runEnd(b, n)
 		next := b.NextValue(uint32(end))
-		if end <= n || next >= 0 && next <= end { // a run begins past the end of the last
+		if !b.Contains(uint32(n)) || next >= 0 && next <= end { // a run begins past the end of the last
 			return false
 		}
 		count += uint64(end - n)

@@ -121,3 +121,27 @@ func TestRunToTheEndOfAContainer(t *testing.T) {
 		}
 	}
 }
+
+// A slot that is the last of its container ends a run like any other, however few there
+// are beside it: walking through them once never ended.
+func TestLastSlotOfAContainer(t *testing.T) {
+	for want, s := range map[string]Slots{
+		"65535": SlotsOf(65535), "65534-65535": SlotsOf(65534, 65535), "65535-65536": SlotsOf(65535, 65536),
+		"5,65535,131071": SlotsOf(5, 65535, 131071), "48-12384,131071": FirstSlots(12385).Minus(FirstSlots(48)).Add(131071),
+	} {
+		steps := 0
+		for range s.runs() {
+			if steps++; steps > 3 {
+				t.Fatalf("walking through %s does not end", want)
+			}
+		}
+		data, err := s.MarshalBinary()
+		var back Slots
+		if err == nil {
+			err = back.UnmarshalBinary(data)
+		}
+		if s.String() != want || err != nil || !back.Equal(s) {
+			t.Errorf("%s is %s, and read again %s, %v", want, s, back, err)
+		}
+	}
+}
